@@ -1,0 +1,27 @@
+//! The test kit: real servers, real programs, and faults between them on demand. Reading order:
+//!
+//! - [`servers`]: where PostgreSQL and RabbitMQ are; `./dev test` says so through the environment.
+//! - [`database`], [`broker`]: a migrated database and a virtual host with the definitions, one of each per test.
+//! - [`program`]: the shipped binaries as child processes, with their signals, exit codes and logs.
+//! - [`proxy`]: a TCP proxy that cuts, holds or swallows what passes between a program and a server.
+//! - [`callback`]: WeChat Pay's side: signed bodies, posted one by one or all at the same instant.
+//! - [`stage`]: the usual set of these, made in one line.
+//! - [`until`], [`outcome`]: waiting without sleeping, and failing at the line that failed.
+//!
+//! Nothing here stands in for a part of the pipeline: a test that passes has passed on the real thing.
+#![expect(clippy::panic, reason = "a kit for tests: a broken promise ends the test, with its reason")]
+
+pub mod broker;
+pub mod callback;
+pub mod database;
+mod http;
+pub mod outcome;
+pub mod program;
+pub mod proxy;
+pub mod servers;
+pub mod stage;
+mod teardown;
+pub mod until;
+
+pub use outcome::TestResult;
+pub use until::until;

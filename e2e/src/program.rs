@@ -1,0 +1,374 @@
+//! The shipped binaries as child processes: a clean environment, ports of their own, signals, exit codes and logs.
+//!
+//! A child never outlives its value. Its log is printed when the test fails and deleted when it passes.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::{env, thread};
+
+use anyhow::{Context, Result, bail, ensure};
+use uuid::Uuid;
+
+use crate::{http, until};
+
+/// Ports for programs come from below the range out of which the system serves outgoing connections, so that no
+/// connection takes one between our look and the program's bind.
+const PORTS: std::ops::Range<u16> = 10_000..20_000;
+
+/// A program before it is started.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    program: &'static str,
+    arguments: Vec<String>,
+    environment: BTreeMap<String, String>,
+    public: Option<SocketAddr>,
+    admin: Option<SocketAddr>,
+}
+
+/// A child process.
+pub struct Program {
+    name: &'static str,
+    child: Child,
+    log: PathBuf,
+    public: Option<SocketAddr>,
+    admin: Option<SocketAddr>,
+}
+
+/// What a program that ended by itself left behind.
+#[derive(Debug)]
+pub struct Finished {
+    /// Its exit code; `None` if a signal ended it.
+    pub code: Option<i32>,
+    /// All of its standard output.
+    pub stdout: String,
+    /// All of its standard error.
+    pub stderr: String,
+}
+
+/// What a child can be sent.
+#[derive(Debug, Clone, Copy)]
+pub enum Signal {
+    /// SIGTERM: stop in good order.
+    Stop,
+    /// SIGKILL: a crash.
+    Kill,
+    /// SIGSTOP: the machine stands still.
+    Freeze,
+    /// SIGCONT: it goes on.
+    Thaw,
+    /// SIGHUP: read the merchants file again.
+    Reload,
+}
+
+impl Launch {
+    /// `program` with no arguments, no ports, and nothing in its environment but a log level.
+    #[must_use]
+    pub fn new(program: &'static str) -> Self {
+        let environment = [("RUST_LOG", "info"), ("LOG_FORMAT", "text")];
+        Self {
+            program,
+            arguments: Vec::new(),
+            environment: environment.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+            public: None,
+            admin: None,
+        }
+    }
+
+    /// An ingest on ports of its own.
+    ///
+    /// # Errors
+    /// No port is free.
+    pub fn ingest(amqp: &str, merchants: &Path) -> Result<Self> {
+        let mut launch = Self::new("ingest").env("AMQP_URLS", amqp).env("MERCHANTS_FILE", path(merchants)?);
+        let (public, admin) = (free_address()?, free_address()?);
+        launch.public = Some(public);
+        launch.admin = Some(admin);
+        Ok(launch
+            .env("INGEST_ADDR", &public.to_string())
+            .env("INGEST_ADMIN_ADDR", &admin.to_string())
+            // No load balancer has to notice anything.
+            .env("READINESS_GRACE_SECONDS", "0"))
+    }
+
+    /// A worker on an admin port of its own.
+    ///
+    /// # Errors
+    /// No port is free.
+    pub fn worker(amqp: &str, database: &str, merchants: &Path) -> Result<Self> {
+        let admin = free_address()?;
+        let mut launch = Self::new("worker")
+            .argument("run")
+            .env("AMQP_URLS", amqp)
+            .env("DATABASE_URL", database)
+            .env("MERCHANTS_FILE", path(merchants)?)
+            .env("WORKER_ADMIN_ADDR", &admin.to_string());
+        launch.admin = Some(admin);
+        Ok(launch)
+    }
+
+    /// With one more argument.
+    #[must_use]
+    pub fn argument(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// With these arguments more.
+    #[must_use]
+    pub fn arguments(self, arguments: &[&str]) -> Self {
+        arguments.iter().fold(self, |launch, argument| launch.argument(argument))
+    }
+
+    /// With this variable set.
+    #[must_use]
+    pub fn env(mut self, variable: &str, value: &str) -> Self {
+        self.environment.insert(variable.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Without this variable.
+    #[must_use]
+    pub fn without_env(mut self, variable: &str) -> Self {
+        self.environment.remove(variable);
+        self
+    }
+
+    /// Starts it, and waits until it says that it can do its job.
+    ///
+    /// # Errors
+    /// It ended, or never became ready.
+    pub async fn start(self) -> Result<Program> {
+        let mut program = self.spawn()?;
+        program.until_ready().await?;
+        Ok(program)
+    }
+
+    /// Starts it and waits for nothing.
+    ///
+    /// # Errors
+    /// There is no such binary.
+    pub fn spawn(self) -> Result<Program> {
+        let log = log_folder()?.join(format!("{}-{}.log", self.program, Uuid::now_v7()));
+        let output = File::create(&log)?;
+        let mut command = self.command()?;
+        let child = command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).spawn()?;
+        Ok(Program { name: self.program, child, log, public: self.public, admin: self.admin })
+    }
+
+    /// Runs it to its end.
+    ///
+    /// # Errors
+    /// There is no such binary.
+    pub async fn finish(self) -> Result<Finished> {
+        let mut command = self.command()?;
+        let output = tokio::task::spawn_blocking(move || command.stdin(Stdio::null()).output()).await??;
+        Ok(Finished {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout)?,
+            stderr: String::from_utf8(output.stderr)?,
+        })
+    }
+
+    fn command(&self) -> Result<Command> {
+        let binary = build_folder()?.join(self.program);
+        ensure!(binary.exists(), "{} is not built: run the tests through ./dev test", binary.display());
+        let mut command = Command::new(binary);
+        command.args(&self.arguments).env_clear().envs(&self.environment);
+        Ok(command)
+    }
+}
+
+impl Program {
+    /// Where ingest takes callbacks.
+    ///
+    /// # Panics
+    /// This program has no public port.
+    #[must_use]
+    pub fn public(&self) -> SocketAddr {
+        self.public.unwrap_or_else(|| panic!("{} has no public port", self.name))
+    }
+
+    /// Waits until `/readyz` says yes.
+    ///
+    /// # Errors
+    /// The program has ended, or `/readyz` never said yes.
+    pub async fn until_ready(&mut self) -> Result<()> {
+        let admin = self.admin()?;
+        let (name, child) = (self.name, &mut self.child);
+        let ended = until(&format!("{name} is ready"), async || {
+            if let Some(status) = child.try_wait()? {
+                return Ok(Some(status));
+            }
+            let response = http::get(admin, "/readyz").await?;
+            ensure!(response.status.is_success(), "/readyz: {} {:?}", response.status, response.body);
+            Ok(None)
+        })
+        .await?;
+        ended.map_or(Ok(()), |status| bail!("{name} ended at its start: {status}"))
+    }
+
+    /// Waits until `/readyz` says no.
+    ///
+    /// # Errors
+    /// It says yes for ever.
+    pub async fn until_not_ready(&self) -> Result<()> {
+        let admin = self.admin()?;
+        until(&format!("{} is not ready", self.name), async || {
+            let response = http::get(admin, "/readyz").await?;
+            ensure!(!response.status.is_success(), "/readyz: {}", response.status);
+            Ok(())
+        })
+        .await
+    }
+
+    /// The page at `path` of the admin port.
+    ///
+    /// # Errors
+    /// There is no answer, or one that is not 2xx.
+    pub async fn admin_page(&self, path: &str) -> Result<String> {
+        let response = http::get(self.admin()?, path).await?;
+        ensure!(response.status.is_success(), "{path}: {}", response.status);
+        Ok(String::from_utf8(response.body.to_vec())?)
+    }
+
+    /// The sum of a metric over all of its label sets that contain each of `labels` (as in `outcome="applied"`);
+    /// 0 while it has none.
+    ///
+    /// # Errors
+    /// `/metrics` does not answer.
+    pub async fn metric(&self, name: &str, labels: &[&str]) -> Result<u64> {
+        let page = self.admin_page("/metrics").await?;
+        let is_meant = |line: &&str| {
+            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
+                && labels.iter().all(|label| line.contains(label))
+        };
+        let value = |line: &str| line.rsplit_once(' ')?.1.parse::<u64>().ok();
+        Ok(page.lines().filter(is_meant).filter_map(value).sum())
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Errors
+    /// The child has ended already.
+    pub fn send(&self, signal: Signal) -> Result<()> {
+        // The shell's own `kill`: a safe way to the system call that needs nothing installed.
+        let line = format!("kill -s {} {}", signal.name(), self.child.id());
+        let status = Command::new("/bin/sh").args(["-c", &line]).status()?;
+        ensure!(status.success(), "{} could not be sent a signal", self.name);
+        Ok(())
+    }
+
+    /// SIGTERM, and its exit code.
+    ///
+    /// # Errors
+    /// It does not end.
+    pub async fn stop(&mut self) -> Result<Option<i32>> {
+        self.send(Signal::Stop)?;
+        Ok(self.exit().await?.code())
+    }
+
+    /// SIGKILL; returns when it is gone.
+    ///
+    /// # Errors
+    /// It had ended before.
+    pub async fn kill(&mut self) -> Result<()> {
+        self.send(Signal::Kill)?;
+        let status = self.exit().await?;
+        ensure!(status.code().is_none(), "{} ended before it was killed: {status}", self.name);
+        Ok(())
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// It does not come.
+    pub async fn exit(&mut self) -> Result<ExitStatus> {
+        let (name, child) = (self.name, &mut self.child);
+        until(&format!("{name} has ended"), async || child.try_wait()?.context("it is running")).await
+    }
+
+    /// Whether it has not ended.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn is_running(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_none())
+    }
+
+    /// What it has logged.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub fn log(&self) -> Result<String> {
+        Ok(fs::read_to_string(&self.log)?)
+    }
+
+    fn admin(&self) -> Result<SocketAddr> {
+        self.admin.with_context(|| format!("{} has no admin port", self.name))
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // Both fail only when it has ended and been waited for.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            let log = self.log().unwrap_or_default();
+            eprintln!("--- log of {} (pid {}) ---\n{log}--- end ---", self.name, self.child.id());
+        } else {
+            let _ = fs::remove_file(&self.log);
+        }
+    }
+}
+
+impl Signal {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Stop => "TERM",
+            Self::Kill => "KILL",
+            Self::Freeze => "STOP",
+            Self::Thaw => "CONT",
+            Self::Reload => "HUP",
+        }
+    }
+}
+
+/// A loopback address that nothing listens on.
+///
+/// # Errors
+/// All ports are taken.
+pub fn free_address() -> Result<SocketAddr> {
+    static OFFSET: AtomicU16 = AtomicU16::new(0);
+    // Test binaries that run at the same time start at different places.
+    let start = u16::try_from(std::process::id() % 100)?.saturating_mul(100);
+    for _ in PORTS {
+        let offset = start.wrapping_add(OFFSET.fetch_add(1, Ordering::Relaxed)) % (PORTS.end - PORTS.start);
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, PORTS.start + offset));
+        if TcpListener::bind(address).is_ok() {
+            return Ok(address);
+        }
+    }
+    bail!("no port of {PORTS:?} is free")
+}
+
+/// Where cargo puts the binaries beside this test: `target/release/deps/..` → `target/release`.
+fn build_folder() -> Result<PathBuf> {
+    let test = env::current_exe()?;
+    let folder = test.parent().and_then(Path::parent).context("a test binary outside of target/")?;
+    Ok(folder.to_path_buf())
+}
+
+fn log_folder() -> Result<PathBuf> {
+    let folder = build_folder()?.join("e2e-logs");
+    fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+fn path(path: &Path) -> Result<&str> {
+    path.to_str().context("a path that is not UTF-8")
+}

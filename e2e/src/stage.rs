@@ -1,0 +1,239 @@
+//! The usual set: a database, a broker and the two merchants, with the pipeline's programs to be started on them.
+
+use std::collections::{BTreeMap, HashSet};
+
+use anyhow::{Result, ensure};
+use chrono::{DateTime, Utc};
+use shared::messaging::envelope::EVENTS_QUEUE;
+use uuid::Uuid;
+
+use crate::broker::{Broker, Message};
+use crate::callback::{MERCHANT, MerchantsFile};
+use crate::database::Database;
+use crate::program::{Launch, Program};
+use crate::servers::Servers;
+use crate::until;
+
+/// What one test works on. Start programs after it, so that they end before their servers' data does.
+pub struct Stage {
+    /// Its migrated database.
+    pub database: Database,
+    /// Its virtual host.
+    pub broker: Broker,
+    /// The merchants file.
+    pub merchants: MerchantsFile,
+}
+
+/// A row of `orders`, as far as tests look at it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrderRow {
+    /// `pending`, `paid`, `closed` or `refunded`.
+    pub state: String,
+    /// WeChat Pay's number, once paid.
+    pub transaction_id: Option<String>,
+    /// When the payer paid.
+    pub paid_at: Option<DateTime<Utc>>,
+    /// How often Countersign has changed the row.
+    pub version: i32,
+}
+
+/// A row of the ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerRow {
+    /// The AMQP `message_id`.
+    pub id: Uuid,
+    /// `applied`, `duplicate`, ..
+    pub outcome: String,
+    /// Why, when not applied.
+    pub reason: Option<String>,
+    /// The exact bytes of the callback.
+    pub body: Vec<u8>,
+}
+
+impl LedgerRow {
+    /// Outcome and reason in one text, as in `applied`, `waiting for_order`.
+    #[must_use]
+    pub fn verdict(&self) -> String {
+        match &self.reason {
+            Some(reason) => format!("{} {reason}", self.outcome),
+            None => self.outcome.clone(),
+        }
+    }
+}
+
+impl Stage {
+    /// Makes the set.
+    ///
+    /// # Errors
+    /// A server is away; the text says how to start them.
+    pub async fn set() -> Result<Self> {
+        let servers = Servers::from_environment()?;
+        Ok(Self {
+            database: Database::create(&servers).await?,
+            broker: Broker::create(&servers).await?,
+            merchants: MerchantsFile::write()?,
+        })
+    }
+
+    /// An ingest, ready.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn start_ingest(&self) -> Result<Program> {
+        self.ingest()?.start().await
+    }
+
+    /// A worker, ready.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn start_worker(&self) -> Result<Program> {
+        self.worker()?.start().await
+    }
+
+    /// An ingest to be changed before it is started.
+    ///
+    /// # Errors
+    /// No port is free.
+    pub fn ingest(&self) -> Result<Launch> {
+        Launch::ingest(self.broker.ingest_url().as_str(), self.merchants.path())
+    }
+
+    /// A worker to be changed before it is started.
+    ///
+    /// # Errors
+    /// No port is free.
+    pub fn worker(&self) -> Result<Launch> {
+        Launch::worker(self.broker.worker_url().as_str(), self.database.worker_url().as_str(), self.merchants.path())
+    }
+
+    /// The checkout's side: a pending order of [`MERCHANT`] over 1999 fen, what [`crate::callback::Callback::payment`]
+    /// pays.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub async fn insert_order(&self, out_trade_no: &str) -> Result<()> {
+        self.insert_orders(&[out_trade_no]).await
+    }
+
+    /// Many of those.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub async fn insert_orders(&self, out_trade_nos: &[&str]) -> Result<()> {
+        let insert = "INSERT INTO orders (mch_id, out_trade_no, amount_minor, currency)
+                      SELECT $1, unnest($2::text[]), 1999, 'CNY'";
+        self.database.execute(insert, &[&MERCHANT, &out_trade_nos]).await?;
+        Ok(())
+    }
+
+    /// An order of [`MERCHANT`].
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn order(&self, out_trade_no: &str) -> Result<OrderRow> {
+        let select = "SELECT state, transaction_id, paid_at, version FROM orders
+                      WHERE mch_id = $1 AND out_trade_no = $2";
+        let row = self.database.query_one(select, &[&MERCHANT, &out_trade_no]).await?;
+        Ok(OrderRow {
+            state: row.try_get(0)?,
+            transaction_id: row.try_get(1)?,
+            paid_at: row.try_get(2)?,
+            version: row.try_get(3)?,
+        })
+    }
+
+    /// Waits until the outbox is empty and at least `count` order events have reached the merchant's queue, and takes
+    /// them as a consumer should: an event that came again under its id is dropped.
+    ///
+    /// # Errors
+    /// It never comes to that.
+    pub async fn until_events(&self, count: u32) -> Result<Vec<Message>> {
+        until(&format!("{count} events have arrived"), async || {
+            let waiting = self.value("SELECT count(*) FROM order_events").await?;
+            let arrived = self.broker.depth(EVENTS_QUEUE).await?;
+            ensure!(arrived >= count && waiting == "0", "{arrived} have, and {waiting} wait in the outbox");
+            Ok(())
+        })
+        .await?;
+        let mut events = self.broker.take_all(EVENTS_QUEUE).await?;
+        let mut seen = HashSet::new();
+        events.retain(|event| seen.insert(event.id.clone()));
+        Ok(events)
+    }
+
+    /// How many rows the ledger has for each outcome and reason, as in `applied`, `waiting for_order`.
+    ///
+    /// # Errors
+    /// The database is away.
+    pub async fn outcomes(&self) -> Result<BTreeMap<String, usize>> {
+        let mut outcomes = BTreeMap::new();
+        for row in self.ledger().await? {
+            *outcomes.entry(row.verdict()).or_default() += 1;
+        }
+        Ok(outcomes)
+    }
+
+    /// The whole ledger, oldest message first.
+    ///
+    /// # Errors
+    /// The database is away.
+    pub async fn ledger(&self) -> Result<Vec<LedgerRow>> {
+        let select = "SELECT id, outcome, reason, body FROM notifications ORDER BY id";
+        let rows = self.database.query(select, &[]).await?;
+        rows.iter()
+            .map(|row| {
+                Ok(LedgerRow {
+                    id: row.try_get(0)?,
+                    outcome: row.try_get(1)?,
+                    reason: row.try_get(2)?,
+                    body: row.try_get(3)?,
+                })
+            })
+            .collect()
+    }
+
+    /// The single value of a query without parameters, as text: counts and the like.
+    ///
+    /// # Errors
+    /// The query fails or finds no row.
+    pub async fn value(&self, query: &str) -> Result<String> {
+        let row = self.database.query_one(&format!("SELECT ({query})::text"), &[]).await?;
+        Ok(row.try_get::<_, Option<String>>(0)?.unwrap_or_default())
+    }
+
+    /// Waits until an order of [`MERCHANT`] is paid, and gives it.
+    ///
+    /// # Errors
+    /// It never is.
+    pub async fn until_paid(&self, out_trade_no: &str) -> Result<OrderRow> {
+        until(&format!("{out_trade_no} is paid"), async || {
+            let order = self.order(out_trade_no).await?;
+            ensure!(order.state == "paid", "it is {}", order.state);
+            Ok(order)
+        })
+        .await
+    }
+
+    /// Waits until a query has this value (as text).
+    ///
+    /// # Errors
+    /// It never has.
+    pub async fn until_value(&self, query: &str, expected: &str) -> Result<()> {
+        until(&format!("({query}) is {expected}"), async || {
+            let value = self.value(query).await?;
+            ensure!(value == expected, "it is {value}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits until the ledger has `count` rows, and gives them.
+    ///
+    /// # Errors
+    /// It never has.
+    pub async fn until_ledger_has(&self, count: usize) -> Result<Vec<LedgerRow>> {
+        self.until_value("SELECT count(*) FROM notifications", &count.to_string()).await?;
+        self.ledger().await
+    }
+}

@@ -1,0 +1,48 @@
+//! Waiting for something to become true: polled often, bounded, and with the last obstacle in the failure.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+/// How often a condition is looked at.
+const POLL_EVERY: Duration = Duration::from_millis(10);
+/// How long a condition may take: far longer than any needs, so that a slow machine fails no test.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits until `check` succeeds and gives its value. `what` completes "waited in vain until ..".
+///
+/// # Errors
+/// The last error of `check`, once [`PATIENCE`] is over.
+pub async fn until<T>(what: &str, check: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+    until_within(PATIENCE, what, check).await
+}
+
+/// [`until`] with a patience of one's own.
+///
+/// # Errors
+/// The last error of `check`, once `patience` is over.
+pub async fn until_within<T>(patience: Duration, what: &str, mut check: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+    let deadline = Instant::now() + patience;
+    let mut last = anyhow!("the first look never came to an end");
+    loop {
+        match timeout_at(deadline, check()).await {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(obstacle)) => last = obstacle,
+            Err(_) => {}
+        }
+        if Instant::now() >= deadline {
+            return Err(last.context(format!("waited {} s in vain until {what}", patience.as_secs())));
+        }
+        sleep(POLL_EVERY).await;
+    }
+}
+
+/// The value of `work`, which has no time limit of its own. `what` completes "waited in vain until ..".
+///
+/// # Errors
+/// Those of `work`; or it took longer than [`PATIENCE`].
+pub async fn in_time<T>(what: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let result = timeout(PATIENCE, work).await;
+    result.with_context(|| format!("waited {} s in vain until {what}", PATIENCE.as_secs()))?
+}

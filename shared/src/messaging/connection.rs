@@ -1,0 +1,197 @@
+//! The broker's addresses, and one attempt to reach one of them.
+//!
+//! A password is in memory and on the wire, never in a log, an error or a `Debug`. Trying again is the caller's business:
+//! lapin's own recovery stays off, because it keeps outstanding confirms pending for as long as the broker is away.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
+use lapin::uri::AMQPUri;
+use lapin::{Connection, ConnectionProperties, ErrorKind};
+
+/// How long one attempt may take, from TCP to an open connection. lapin has no limit of its own, and an attempt given
+/// up leaves a thread behind until the broker answers or dies: so callers try one at a time and back off.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a polite goodbye may take. A blocked or dead broker never answers it.
+pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// A silent broker is noticed after twice this. RabbitMQ's own default would take two minutes.
+const HEARTBEAT_SECONDS: u16 = 10;
+
+/// `AMQP_URLS`: one or more nodes of the same broker, comma separated. Never empty.
+#[derive(Clone)]
+pub struct AmqpUrls {
+    first: AMQPUri,
+    others: Vec<AMQPUri>,
+}
+
+/// Why a text is not a list of AMQP URLs. Never shows the text.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("URL {position}: {problem}")]
+pub struct AmqpUrlsError {
+    /// Which of the URLs, from 1.
+    position: usize,
+    problem: &'static str,
+}
+
+impl FromStr for AmqpUrls {
+    type Err = AmqpUrlsError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut urls = text.split(',').enumerate().map(|(at, url)| {
+            parse(url.trim()).map_err(|problem| AmqpUrlsError { position: at.saturating_add(1), problem })
+        });
+        let first = urls.next().unwrap_or(Err(AmqpUrlsError { position: 1, problem: "is missing" }))?;
+        Ok(Self { first, others: urls.collect::<Result<_, _>>()? })
+    }
+}
+
+impl AmqpUrls {
+    /// The URL for this attempt: each attempt tries the next one.
+    fn pick(&self, attempt: usize) -> &AMQPUri {
+        let all = self.others.len().saturating_add(1);
+        let at = attempt.checked_rem(all).unwrap_or_default();
+        at.checked_sub(1).and_then(|at| self.others.get(at)).unwrap_or(&self.first)
+    }
+
+    /// The addresses without users and passwords, for messages.
+    #[must_use]
+    pub fn hosts(&self) -> String {
+        let hosts: Vec<_> = std::iter::once(&self.first).chain(&self.others).map(host_of).collect();
+        hosts.join(", ")
+    }
+}
+
+impl fmt::Debug for AmqpUrls {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "AmqpUrls({})", self.hosts())
+    }
+}
+
+/// Only our own texts come out: a parser's may quote what it did not understand, and that may be a password.
+fn parse(url: &str) -> Result<AMQPUri, &'static str> {
+    let rest = url.strip_prefix("amqp://").or_else(|| url.strip_prefix("amqps://"));
+    let rest = rest.ok_or("must begin with amqp:// or amqps://")?;
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    if host.is_empty() || host.starts_with(':') {
+        return Err("names no host");
+    }
+    if host.starts_with('[') {
+        // The parser below would quietly take it for localhost.
+        return Err("an IPv6 address is not supported here; use a host name");
+    }
+    let mut uri = AMQPUri::from_str(url)
+        .map_err(|_| "is not an AMQP URL (reserved characters in user, password and vhost must be percent-encoded)")?;
+    uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
+    Ok(uri)
+}
+
+fn host_of(uri: &AMQPUri) -> String {
+    format!("{}:{}", uri.authority.host, uri.authority.port)
+}
+
+/// Why there is no connection to the broker.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Nothing answered in time.
+    #[error("{host} did not answer within {CONNECT_TIMEOUT:?}")]
+    TimedOut {
+        /// Where.
+        host: String,
+    },
+    /// It answered, and it was no.
+    #[error("{host} cannot be connected to")]
+    Failed {
+        /// Where.
+        host: String,
+        /// lapin's word for it.
+        source: Box<lapin::Error>,
+    },
+    /// The broker does not do publisher confirms, without which nothing here may be published.
+    #[error("{host} did not turn on publisher confirms")]
+    NoConfirms {
+        /// Where.
+        host: String,
+    },
+}
+
+/// One attempt: connects to the URL that `attempt` picks and lets `prepare` open what the caller needs on it.
+pub(super) async fn open<T>(
+    urls: &AmqpUrls,
+    attempt: usize,
+    name: &str,
+    prepare: impl AsyncFnOnce(&Connection) -> lapin::Result<T>,
+) -> Result<(Connection, T), ConnectError> {
+    let uri = urls.pick(attempt);
+    let host = host_of(uri);
+    let properties = ConnectionProperties::default().with_connection_name(name.into());
+    let opening = async {
+        let connection = Connection::connect_uri(uri.clone(), properties).await?;
+        let prepared = prepare(&connection).await?;
+        Ok((connection, prepared))
+    };
+    match tokio::time::timeout(CONNECT_TIMEOUT, opening).await {
+        Ok(Ok(opened)) => Ok(opened),
+        Ok(Err(source)) => Err(ConnectError::Failed { host, source: Box::new(source) }),
+        Err(_elapsed) => Err(ConnectError::TimedOut { host }),
+    }
+}
+
+/// Says goodbye, within [`CLOSE_TIMEOUT`]. Whatever was not acked goes back to its queue.
+pub(super) async fn close(connection: &Connection) {
+    let goodbye = connection.close(200, "closing".into());
+    match tokio::time::timeout(CLOSE_TIMEOUT, goodbye).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "the connection was gone before it was closed"),
+        Err(_elapsed) => tracing::debug!("the broker did not answer the goodbye"),
+    }
+}
+
+/// Whether the broker has no such exchange or queue, or does not let this user near it.
+pub(super) fn is_missing_or_forbidden(error: &lapin::Error) -> bool {
+    let ErrorKind::ProtocolError(error) = error.kind() else { return false };
+    matches!(error.kind(), AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND | AMQPSoftError::ACCESSREFUSED))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_go_round_the_urls() {
+        let urls: AmqpUrls = "amqp://a, amqps://b:99/%2f ,amqp://u:p@c/v?heartbeat=3".parse().unwrap();
+        let picked: Vec<_> = (0..4).map(|attempt| host_of(urls.pick(attempt))).collect();
+        assert_eq!(picked, ["a:5672", "b:99", "c:5672", "a:5672"]);
+        assert_eq!(urls.pick(0).query.heartbeat, Some(HEARTBEAT_SECONDS));
+        assert_eq!(urls.pick(2).query.heartbeat, Some(3));
+        assert_eq!(urls.pick(0).vhost, "/");
+        assert_eq!(urls.pick(2).vhost, "v");
+    }
+
+    #[test]
+    fn what_is_not_an_amqp_url_is_refused_without_showing_it() {
+        let bad = [
+            "",
+            "hunter2",
+            "hunter2:hunter2@host",
+            "http://user:hunter2@host",
+            "amqp://",
+            "amqp://user:hunter2@",
+            "amqp://user:hunter2@/v",
+            "amqp://user:hunter2@host:port",
+            "amqp://user:hunter2@[::1]:5672",
+            "amqp://user:hunter2@host?heartbeat=hunter2",
+            "amqp://good,",
+            "amqp://good,hunter2",
+        ];
+        for text in bad {
+            let error = text.parse::<AmqpUrls>().unwrap_err();
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+            assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+        }
+        let urls: AmqpUrls = "amqp://user:hunter2@host:1/%2f".parse().unwrap();
+        assert_eq!(format!("{urls:?}"), "AmqpUrls(host:1)");
+    }
+}

@@ -1,0 +1,268 @@
+//! A callback on its way through the broker: its bytes are the AMQP body, everything else rides in the properties.
+//!
+//! The body is exactly what WeChat Pay sent. The id is made once, by ingest, and carries the time of receipt, so that
+//! every redelivery of a message meets its own row and its own partition in the ledger.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, SubsecRound, Utc};
+use sha2::{Digest, Sha256};
+use uuid::{NoContext, Timestamp, Uuid, Version};
+
+use super::publisher::Outgoing;
+
+/// Where ingest publishes callbacks.
+pub const CALLBACKS_EXCHANGE: &str = "wechatpay.callbacks";
+/// Which queue behind [`CALLBACKS_EXCHANGE`]: more queues get more keys.
+pub const CALLBACKS_ROUTING_KEY: &str = CALLBACKS_QUEUE;
+/// Where workers find callbacks.
+pub const CALLBACKS_QUEUE: &str = "wechatpay.callbacks.v1";
+/// Where the relay publishes what happened to orders.
+pub const EVENTS_EXCHANGE: &str = "order.events";
+/// Where the merchant's fulfilment finds it.
+pub const EVENTS_QUEUE: &str = "order.events.v1";
+
+/// The version of this layout of properties and headers.
+const ENVELOPE_VERSION: &str = "1";
+const TYPE: &str = "type";
+const CONTENT_TYPE: &str = "content-type";
+const MCH_ID: &str = "mch-id";
+const TRACEPARENT: &str = "traceparent";
+/// Headers beginning with this are the broker's notes on a delivery (`x-delivery-count`, `x-death`), not the callback's.
+const BROKER_PREFIX: &str = "x-";
+
+/// AMQP holds a content type in a short string; a longer one is nothing WeChat Pay sends and is dropped.
+const CONTENT_TYPE_BYTES_MAX: usize = 255;
+/// The most headers kept of a delivery. Ours have 5; the rest is an operator's hand-made publish.
+const HEADERS_MAX: usize = 32;
+/// The longest header value kept of a delivery, in characters.
+const HEADER_CHARS_MAX: usize = 1024;
+
+/// Which callback a message carries, and so how the worker reads it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallbackKind {
+    /// API v2, XML: an order was paid, or an attempt failed.
+    V2Payment,
+}
+
+impl CallbackKind {
+    /// The AMQP `type`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::V2Payment => "wechatpay.v2.payment",
+        }
+    }
+
+    /// `None`: a type that this version does not know.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::V2Payment].into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+/// What travels beside the bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Envelope {
+    /// UUID v7 made by ingest from [`Self::received_at`]; the ledger's key.
+    pub id: Uuid,
+    /// When ingest had the request's head, in whole milliseconds. UNIX epoch when the message carries no id of ours.
+    pub received_at: DateTime<Utc>,
+    /// `type`, `content-type`, `envelope-version`, `mch-id`, `traceparent`: what the ledger keeps.
+    pub headers: BTreeMap<String, String>,
+}
+
+impl Envelope {
+    /// A fresh envelope for a callback that was just authenticated.
+    ///
+    /// `traceparent` is passed on when it is a valid W3C one; otherwise a new trace begins here, named after the id.
+    #[must_use]
+    pub fn new(
+        received_at: DateTime<Utc>,
+        kind: CallbackKind,
+        mch_id: &str,
+        content_type: Option<&str>,
+        traceparent: Option<&str>,
+    ) -> Self {
+        let received_at = received_at.trunc_subsecs(3);
+        let id = Uuid::new_v7(Timestamp::from_unix(
+            NoContext,
+            u64::try_from(received_at.timestamp()).unwrap_or_default(),
+            received_at.timestamp_subsec_nanos(),
+        ));
+        let traceparent = match traceparent {
+            Some(valid) if is_traceparent(valid) => valid.to_owned(),
+            _ => first_traceparent(id),
+        };
+        let mut headers = BTreeMap::from(
+            [(TYPE, kind.name()), ("envelope-version", ENVELOPE_VERSION), (MCH_ID, mch_id)]
+                .map(|(name, value)| (name.to_owned(), value.to_owned())),
+        );
+        headers.insert(TRACEPARENT.to_owned(), traceparent);
+        if let Some(content_type) = content_type.filter(|text| text.len() <= CONTENT_TYPE_BYTES_MAX) {
+            headers.insert(CONTENT_TYPE.to_owned(), content_type.to_owned());
+        }
+        Self { id, received_at, headers }
+    }
+
+    /// What the callback is; `None` for a type that this version does not know.
+    #[must_use]
+    pub fn kind(&self) -> Option<CallbackKind> {
+        self.headers.get(TYPE).and_then(|name| CallbackKind::parse(name))
+    }
+
+    /// The message to publish.
+    #[must_use]
+    pub fn into_outgoing(mut self, body: Vec<u8>) -> Outgoing {
+        Outgoing {
+            message_id: self.id.to_string(),
+            kind: self.headers.remove(TYPE).unwrap_or_default(),
+            routing_key: CALLBACKS_ROUTING_KEY.to_owned(),
+            content_type: self.headers.remove(CONTENT_TYPE),
+            timestamp_seconds: u64::try_from(self.received_at.timestamp()).unwrap_or_default(),
+            headers: self.headers,
+            body,
+        }
+    }
+
+    /// The envelope of a delivery. Total: whoever may write to the broker may have written anything.
+    ///
+    /// Without a UUID v7 in `message_id` the id comes from the body, so that a redelivery still meets its own row.
+    pub(super) fn of_delivery(
+        message_id: Option<&str>,
+        kind: Option<&str>,
+        content_type: Option<&str>,
+        headers: impl Iterator<Item = (String, String)>,
+        body: &[u8],
+    ) -> Self {
+        let (id, received_at) = message_id.and_then(ours).unwrap_or_else(|| (of_body(body), DateTime::UNIX_EPOCH));
+        let properties = [(TYPE, kind), (CONTENT_TYPE, content_type)];
+        let mut kept: BTreeMap<_, _> = headers
+            .filter(|(name, _)| !name.starts_with(BROKER_PREFIX) && properties.iter().all(|(known, _)| name != known))
+            .take(HEADERS_MAX)
+            .map(|(name, value)| (storable(&name), storable(&value)))
+            .collect();
+        for (name, value) in properties {
+            if let Some(value) = value {
+                kept.insert(name.to_owned(), storable(value));
+            }
+        }
+        Self { id, received_at, headers: kept }
+    }
+}
+
+/// The id and the time inside it, when `message_id` is one that ingest can have made.
+fn ours(message_id: &str) -> Option<(Uuid, DateTime<Utc>)> {
+    let id = Uuid::try_parse(message_id).ok().filter(|id| id.get_version() == Some(Version::SortRand))?;
+    let (seconds, nanoseconds) = id.get_timestamp()?.to_unix();
+    Some((id, DateTime::from_timestamp(i64::try_from(seconds).ok()?, nanoseconds)?))
+}
+
+/// A version 8 UUID from the body's SHA-256.
+fn of_body(body: &[u8]) -> Uuid {
+    let digest: [u8; 32] = Sha256::digest(body).into();
+    let mut bytes = [0; 16];
+    bytes.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
+    uuid::Builder::from_custom_bytes(bytes).into_uuid()
+}
+
+/// PostgreSQL's jsonb refuses NUL, and a ledger row should not carry a novel.
+fn storable(text: &str) -> String {
+    text.chars()
+        .take(HEADER_CHARS_MAX)
+        .map(|char| if char == '\0' { char::REPLACEMENT_CHARACTER } else { char })
+        .collect()
+}
+
+/// Whether `text` is a W3C trace context of version 00: `00-<32 hex>-<16 hex>-<2 hex>`, neither id all zeros.
+fn is_traceparent(text: &str) -> bool {
+    let is_hex =
+        |part: &str, digits| part.len() == digits && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let is_id = |part: &str, digits| is_hex(part, digits) && part.bytes().any(|byte| byte != b'0');
+    let mut parts = text.split('-');
+    parts.next() == Some("00")
+        && parts.next().is_some_and(|trace_id| is_id(trace_id, 32))
+        && parts.next().is_some_and(|parent_id| is_id(parent_id, 16))
+        && parts.next().is_some_and(|flags| is_hex(flags, 2))
+        && parts.next().is_none()
+}
+
+/// A trace that begins with this message: its id as the trace id, the id's random half as the span, not sampled.
+fn first_traceparent(id: Uuid) -> String {
+    let (_, random_half) = id.as_u64_pair();
+    format!("00-{}-{random_half:016x}-00", id.simple())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at() -> DateTime<Utc> {
+        DateTime::from_timestamp(1_790_000_000, 123_456_789).unwrap()
+    }
+
+    #[test]
+    fn what_is_published_comes_back_the_same() {
+        let envelope = Envelope::new(at(), CallbackKind::V2Payment, "1900000109", Some("text/xml"), None);
+        let sent = envelope.clone().into_outgoing(b"<xml/>".to_vec());
+        let back = Envelope::of_delivery(
+            Some(&sent.message_id),
+            Some(&sent.kind),
+            sent.content_type.as_deref(),
+            sent.headers.clone().into_iter().chain([("x-delivery-count".to_owned(), "3".to_owned())]),
+            &sent.body,
+        );
+        assert_eq!(back, envelope);
+        assert_eq!(back.kind(), Some(CallbackKind::V2Payment));
+        assert_eq!(back.received_at.timestamp_millis(), at().timestamp_millis());
+        assert_eq!(sent.timestamp_seconds, 1_790_000_000);
+    }
+
+    #[test]
+    fn ids_of_one_millisecond_differ() {
+        let ids: std::collections::HashSet<_> =
+            (0..1000).map(|_| Envelope::new(at(), CallbackKind::V2Payment, "1", None, None).id).collect();
+        assert_eq!(ids.len(), 1000);
+    }
+
+    #[test]
+    fn a_foreign_message_id_gives_way_to_the_body() {
+        let v4 = "0d5f2f6c-9a1f-4c4e-8a53-5a4b3f6f5a11";
+        for message_id in [None, Some(""), Some("order-1"), Some(v4)] {
+            let first = Envelope::of_delivery(message_id, None, None, std::iter::empty(), b"body");
+            let again = Envelope::of_delivery(message_id, None, None, std::iter::empty(), b"body");
+            let other = Envelope::of_delivery(message_id, None, None, std::iter::empty(), b"other");
+            assert_eq!(first, again);
+            assert_ne!(first.id, other.id);
+            assert_eq!(first.id.get_version_num(), 8);
+            assert_eq!(first.received_at, DateTime::UNIX_EPOCH);
+            assert_eq!(first.kind(), None);
+        }
+    }
+
+    #[test]
+    fn hostile_headers_are_cut_to_what_a_row_can_hold() {
+        let hostile = (0..1000).map(|number| (format!("h{number:04}"), "\0".repeat(5000)));
+        let kept = Envelope::of_delivery(None, Some("a\0b"), None, hostile, b"").headers;
+        assert_eq!(kept.len(), HEADERS_MAX + 1);
+        assert!(kept.values().all(|value| !value.contains('\0') && value.chars().count() <= HEADER_CHARS_MAX));
+    }
+
+    #[test]
+    fn only_a_valid_traceparent_is_passed_on() {
+        let valid = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let of = |traceparent| {
+            let envelope = Envelope::new(at(), CallbackKind::V2Payment, "1", None, traceparent);
+            (envelope.headers.get(TRACEPARENT).unwrap().clone(), envelope.id)
+        };
+        assert_eq!(of(Some(valid)).0, valid);
+        let zeros = "00-00000000000000000000000000000000-00f067aa0ba902b7-01";
+        let upper = "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01";
+        let longer = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x";
+        for invalid in [None, Some(""), Some("x"), Some(zeros), Some(upper), Some(longer)] {
+            let (made, id) = of(invalid);
+            assert!(is_traceparent(&made), "{made}");
+            assert_eq!(made.split('-').nth(1).unwrap(), id.simple().to_string());
+        }
+    }
+}

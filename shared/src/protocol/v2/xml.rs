@@ -1,0 +1,249 @@
+//! The strict reader of flat XML: `<xml>` with one level of fields, each name at most once.
+//!
+//! Signer and verifier must never see different values in one body, so everything that parsers disagree about is
+//! refused: DOCTYPE, processing instructions, comments, attributes, nesting, repeated names, unknown entities, a
+//! second root, text outside fields. Values stay as they are: nothing is trimmed or normalised.
+
+use std::borrow::Cow;
+
+use quick_xml::Reader;
+use quick_xml::events::{BytesRef, BytesStart, Event};
+
+use crate::protocol::{BODY_BYTES_MAX, Unverified};
+
+/// The most fields one callback may have. The documented ones and a wallet full of coupons stay below 60.
+pub const FIELDS_MAX: usize = 128;
+
+/// The fields of one body, sorted by name as the signature wants them.
+#[derive(Debug)]
+pub struct Fields<'body>(Vec<Field<'body>>);
+
+/// Name and value.
+type Field<'body> = (Cow<'body, str>, Cow<'body, str>);
+
+impl Fields<'_> {
+    /// The value of `name`; `None` when the field is absent or empty, which WeChat Pay's signature holds for the same.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let at = self.0.binary_search_by(|(key, _)| key.as_ref().cmp(name)).ok()?;
+        self.0.get(at).map(|(_, value)| value.as_ref()).filter(|value| !value.is_empty())
+    }
+
+    /// Every field in byte order of the names, the empty ones included.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_ref(), value.as_ref()))
+    }
+}
+
+impl<'body> Unverified<Fields<'body>> {
+    /// What the body claims `name` to be: good for choosing a key, for nothing else.
+    #[must_use]
+    pub fn claimed(&self, name: &str) -> Option<&str> {
+        self.0.get(name)
+    }
+
+    pub(super) fn into_inner(self) -> Fields<'body> {
+        self.0
+    }
+
+    pub(super) fn inner(&self) -> &Fields<'body> {
+        &self.0
+    }
+}
+
+/// Why a body is not a flat XML callback.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum XmlError {
+    /// More than [`BODY_BYTES_MAX`] bytes.
+    #[error("body over {BODY_BYTES_MAX} bytes")]
+    TooLarge,
+    /// Not UTF-8.
+    #[error("not UTF-8")]
+    NotUtf8,
+    /// Not well-formed XML.
+    #[error("not well-formed XML")]
+    IllFormed,
+    /// An XML declaration that names an encoding other than UTF-8.
+    #[error("declared encoding is not UTF-8")]
+    Encoding,
+    /// A DOCTYPE, processing instruction or comment.
+    #[error("markup that a callback never has: {0}")]
+    Markup(&'static str),
+    /// The root element is not `xml`, or there are two.
+    #[error("not exactly one root element named xml")]
+    Root,
+    /// A field whose name is not one that WeChat Pay would give.
+    #[error("a field with an odd name")]
+    Name,
+    /// An element with attributes.
+    #[error("attributes on an element")]
+    Attributes,
+    /// An element inside a field.
+    #[error("an element inside a field")]
+    Nested,
+    /// Text between fields or outside the root.
+    #[error("text outside the fields")]
+    StrayText,
+    /// The same field twice.
+    #[error("a field stands twice")]
+    Repeated,
+    /// More than [`FIELDS_MAX`] fields.
+    #[error("over {FIELDS_MAX} fields")]
+    TooManyFields,
+    /// An entity other than the five predefined ones and numeric references.
+    #[error("an unknown entity")]
+    Entity,
+    /// A character that XML 1.0 does not allow.
+    #[error("a forbidden control character")]
+    Control,
+}
+
+/// Reads a body into its fields.
+///
+/// # Errors
+/// Names the first thing that a callback from WeChat Pay never has.
+pub fn read(body: &[u8]) -> Result<Unverified<Fields<'_>>, XmlError> {
+    if body.len() > BODY_BYTES_MAX {
+        return Err(XmlError::TooLarge);
+    }
+    let text = std::str::from_utf8(body).map_err(|_| XmlError::NotUtf8)?;
+    if text.chars().any(is_forbidden) {
+        return Err(XmlError::Control);
+    }
+    let mut reader = Reader::from_str(text);
+    find_root(&mut reader)?;
+    let mut fields = read_fields(&mut reader)?;
+    expect_end(&mut reader)?;
+
+    fields.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+    if fields.array_windows().any(|[(one, _), (next, _)]| one == next) {
+        return Err(XmlError::Repeated);
+    }
+    Ok(Unverified(Fields(fields)))
+}
+
+/// Up to and with `<xml>`.
+fn find_root(reader: &mut Reader<&[u8]>) -> Result<(), XmlError> {
+    let mut declared = false;
+    loop {
+        match next(reader)? {
+            Event::Decl(declaration) if !declared => {
+                declared = true;
+                let encoding = declaration.encoding().transpose().map_err(|_| XmlError::IllFormed)?;
+                if encoding.is_some_and(|name| !name.eq_ignore_ascii_case("utf-8")) {
+                    return Err(XmlError::Encoding);
+                }
+            }
+            Event::Text(text) if is_blank(&text) => {}
+            Event::Text(_) | Event::CData(_) | Event::GeneralRef(_) => return Err(XmlError::StrayText),
+            Event::Start(root) if root.name().as_ref() == "xml" => return no_attributes(&root),
+            Event::Start(_) | Event::Empty(_) | Event::End(_) | Event::Eof => return Err(XmlError::Root),
+            Event::Decl(_) | Event::PI(_) | Event::DocType(_) | Event::Comment(_) => return Err(XmlError::IllFormed),
+        }
+    }
+}
+
+/// Everything up to and with `</xml>`.
+fn read_fields<'body>(reader: &mut Reader<&'body [u8]>) -> Result<Vec<Field<'body>>, XmlError> {
+    let mut fields = Vec::with_capacity(32);
+    loop {
+        let (name, value) = match next(reader)? {
+            Event::Start(start) => {
+                no_attributes(&start)?;
+                let name = field_name(&start)?;
+                (name, read_value(reader)?)
+            }
+            Event::Empty(start) => {
+                no_attributes(&start)?;
+                (field_name(&start)?, Cow::Borrowed(""))
+            }
+            Event::End(_) => return Ok(fields),
+            Event::Text(text) if is_blank(&text) => continue,
+            Event::Text(_) | Event::CData(_) | Event::GeneralRef(_) => return Err(XmlError::StrayText),
+            Event::Decl(_) | Event::PI(_) | Event::DocType(_) | Event::Comment(_) | Event::Eof => {
+                return Err(XmlError::IllFormed);
+            }
+        };
+        if fields.len() == FIELDS_MAX {
+            return Err(XmlError::TooManyFields);
+        }
+        fields.push((name, value));
+    }
+}
+
+/// The text of one field up to its end tag: CDATA, text and references in any mixture, joined.
+fn read_value<'body>(reader: &mut Reader<&'body [u8]>) -> Result<Cow<'body, str>, XmlError> {
+    let mut value = Cow::Borrowed("");
+    loop {
+        match next(reader)? {
+            Event::Text(text) => append(&mut value, text.into_inner()),
+            Event::CData(text) => append(&mut value, text.into_inner()),
+            Event::GeneralRef(reference) => append(&mut value, resolve(&reference)?),
+            Event::End(_) => return Ok(value),
+            Event::Start(_) | Event::Empty(_) => return Err(XmlError::Nested),
+            Event::Decl(_) | Event::PI(_) | Event::DocType(_) | Event::Comment(_) | Event::Eof => {
+                return Err(XmlError::IllFormed);
+            }
+        }
+    }
+}
+
+/// Only blanks up to the end of the body.
+fn expect_end(reader: &mut Reader<&[u8]>) -> Result<(), XmlError> {
+    loop {
+        match next(reader)? {
+            Event::Eof => return Ok(()),
+            Event::Text(text) if is_blank(&text) => {}
+            Event::Text(_) | Event::CData(_) | Event::GeneralRef(_) => return Err(XmlError::StrayText),
+            Event::Start(_) | Event::Empty(_) | Event::End(_) => return Err(XmlError::Root),
+            Event::Decl(_) | Event::PI(_) | Event::DocType(_) | Event::Comment(_) => return Err(XmlError::IllFormed),
+        }
+    }
+}
+
+/// The next event; markup that a callback never has is refused here, wherever it stands.
+fn next<'body>(reader: &mut Reader<&'body [u8]>) -> Result<Event<'body>, XmlError> {
+    match reader.read_event().map_err(|_| XmlError::IllFormed)? {
+        Event::DocType(_) => Err(XmlError::Markup("DOCTYPE")),
+        Event::PI(_) => Err(XmlError::Markup("processing instruction")),
+        Event::Comment(_) => Err(XmlError::Markup("comment")),
+        event => Ok(event),
+    }
+}
+
+fn no_attributes(start: &BytesStart<'_>) -> Result<(), XmlError> {
+    if is_blank(start.attributes_raw()) { Ok(()) } else { Err(XmlError::Attributes) }
+}
+
+/// The name of a field: an ASCII letter or `_`, then letters, digits, `_`, `-` and `.`. A name with `=` or `&` in it
+/// would let one signed text stand for two sets of fields.
+fn field_name<'body>(start: &BytesStart<'body>) -> Result<Cow<'body, str>, XmlError> {
+    let name = start.name().as_ref().to_owned();
+    let is_name = !name.starts_with(|first: char| !first.is_ascii_alphabetic() && first != '_')
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'));
+    if is_name { Ok(Cow::Owned(name)) } else { Err(XmlError::Name) }
+}
+
+fn append<'body>(value: &mut Cow<'body, str>, segment: Cow<'body, str>) {
+    if value.is_empty() {
+        *value = segment;
+    } else {
+        value.to_mut().push_str(&segment);
+    }
+}
+
+fn resolve(reference: &BytesRef<'_>) -> Result<Cow<'static, str>, XmlError> {
+    if let Some(character) = reference.resolve_char_ref().map_err(|_| XmlError::Entity)? {
+        return if is_forbidden(character) { Err(XmlError::Control) } else { Ok(character.to_string().into()) };
+    }
+    quick_xml::escape::resolve_predefined_entity(reference).map(Cow::Borrowed).ok_or(XmlError::Entity)
+}
+
+fn is_blank(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'))
+}
+
+/// Outside the `Char` production of XML 1.0 (<https://www.w3.org/TR/xml/#charsets>).
+fn is_forbidden(character: char) -> bool {
+    matches!(character, '\0'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}')
+}

@@ -1,0 +1,161 @@
+//! The merchants file: where keys come from, what is refused, and that no error ever shows a key.
+#![expect(clippy::panic, reason = "helpers of tests fail like tests")]
+
+use std::fs;
+
+use secrecy::ExposeSecret;
+use shared::protocol::merchants::{KeyRing, Merchant, Side};
+use shared::protocol::v2::signature::SignType;
+
+const SECRET: &str = "SECRETSECRETSECRETSECRETSECRET00";
+
+#[test]
+fn a_key_is_itself_or_in_a_file_or_in_the_environment() {
+    let folder = std::env::temp_dir().join(format!("merchants-test-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("key");
+    fs::write(&file, "from-a-file\r\n").unwrap();
+    // Set for every test by cargo itself, and it would do as a key.
+    let variable = "CARGO_PKG_NAME";
+    let text = format!(
+        "[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"literal\", \"file:{}\", \"env:{variable}\"]",
+        file.display()
+    );
+    let ring = KeyRing::parse(&text, Side::Edge).unwrap();
+    assert_eq!(keys(ring.merchant("m").unwrap()), ["literal", "from-a-file", "shared"]);
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn retired_keys_open_what_is_queued_and_not_the_edge() {
+    let text = "[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"new\"]\nv2_keys_retired = [\"old\", \"older\"]";
+    let keys_of = |side| keys(KeyRing::parse(text, side).unwrap().merchant("m").unwrap());
+    assert_eq!(keys_of(Side::Edge), ["new"]);
+    assert_eq!(keys_of(Side::Worker), ["new", "old", "older"]);
+}
+
+#[test]
+fn a_merchant_accepts_both_digests_unless_it_says_otherwise() {
+    let accepts = |line: &str| {
+        let text = format!("[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"k\"]\n{line}");
+        let ring = KeyRing::parse(&text, Side::Edge).unwrap();
+        [SignType::Md5, SignType::HmacSha256].map(|sign_type| ring.merchant("m").unwrap().accepts(sign_type))
+    };
+    assert_eq!(accepts(""), [true, true]);
+    assert_eq!(accepts("v2_sign_types = [\"MD5\", \"HMAC-SHA256\"]"), [true, true]);
+    assert_eq!(accepts("v2_sign_types = [\"HMAC-SHA256\"]"), [false, true]);
+    assert_eq!(accepts("v2_sign_types = [\"MD5\"]"), [true, false]);
+}
+
+#[test]
+fn a_merchant_that_is_not_in_the_file_is_nobody() {
+    let ring = KeyRing::parse("[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"k\"]", Side::Edge).unwrap();
+    assert!(ring.merchant("M").is_none());
+    assert!(ring.merchant("").is_none());
+    assert_eq!(ring.merchants().count(), 1);
+}
+
+#[test]
+fn a_file_that_is_wrong_is_refused_with_the_place() {
+    let too_long = "k".repeat(129);
+    let cases = [
+        ("", "has no [[merchant]]"),
+        ("[[merchant]]\nv2_keys = [\"k\"]", "mch_id"),
+        ("[[merchant]]\nmch_id = \"m\"", "v2_keys"),
+        ("[[merchant]]\nmch_id = \"m\"\nv2_keys = []", "merchant m: v2_keys is empty"),
+        ("[[merchant]]\nmch_id = \"m\"\nv2_keys = []\nv2_keys_retired = [\"k\"]", "merchant m: v2_keys is empty"),
+        ("[[merchant]]\nmch_id = \"\"\nv2_keys = [\"k\"]", "merchant 0: mch_id is malformed"),
+        ("[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"k\"]\nv2_key = \"x\"", "unknown field `v2_key`"),
+        ("[[merchants]]\nmch_id = \"m\"\nv2_keys = [\"k\"]", "unknown field `merchants`"),
+        ("[[merchant]]\nmch_id = 1900000109\nv2_keys = [\"k\"]", "line 2"),
+        (
+            "[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"k\"]\n[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"l\"]",
+            "merchant m stands twice",
+        ),
+        (
+            "[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"k\"]\nv2_sign_types = [\"SHA1\"]",
+            "merchant m: v2_sign_types knows MD5 and HMAC-SHA256, not SHA1",
+        ),
+        ("[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"k\"]\nv2_sign_types = []", "v2_sign_types"),
+        ("[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"k\", \"\"]", "merchant m: v2_keys[1]: the key is empty"),
+        (
+            "[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"k\"]\nv2_keys_retired = [\"a b\"]",
+            "merchant m: v2_keys_retired[0]",
+        ),
+        (
+            &format!("[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"{too_long}\"]"),
+            "merchant m: v2_keys[0]: the key is longer than 128 bytes",
+        ),
+        (
+            "[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"file:/nowhere/at/all\"]",
+            "merchant m: v2_keys[0]: /nowhere/at/all",
+        ),
+        (
+            "[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"env:NO_SUCH_VARIABLE\"]",
+            "merchant m: v2_keys[0]: the variable NO_SUCH_VARIABLE is not set",
+        ),
+    ];
+    for (text, expected) in cases {
+        let told = refusal(text);
+        assert!(told.contains(expected), "{text:?} is refused with {told:?}");
+        assert_eq!(told.lines().count(), 1, "{told:?} is more than one line");
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_is_said_to_be_unreadable() {
+    let error = KeyRing::load("/nowhere/at/all".as_ref(), Side::Edge).unwrap_err();
+    assert!(error.to_string().starts_with("cannot be read"), "{error}");
+}
+
+#[test]
+fn no_error_shows_a_key() {
+    let texts = [
+        // Not TOML at all, at every place of the line that holds the key.
+        format!("[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"{SECRET}]"),
+        format!("[[merchant]]\nmch_id = \"m\"\nv2_keys = [{SECRET}]"),
+        format!("[[merchant]]\nmch_id = \"m\"\nv2_keys = {SECRET}"),
+        format!("[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"{SECRET}\"\nv2_sign_types = []"),
+        format!("[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"{SECRET}\"] {SECRET}"),
+        // Of the wrong type.
+        format!("[[merchant]]\nmch_id = \"m\"\nv2_keys = \"{SECRET}\""),
+        format!("[[merchant]]\nmch_id = \"m\"\nv2_keys = {{ key = \"{SECRET}\" }}"),
+        format!("[[merchant]]\nmch_id = \"m\"\nv2_keys = [[\"{SECRET}\"]]"),
+        format!("[[merchant]]\nmch_id = \"m\"\nv2_keys = \"{SECRET}, expected \\\"{SECRET}\""),
+        // Under a name that is not known.
+        format!("[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"k\"]\nv2_key = \"{SECRET}\""),
+        // With characters that no key has, or too long.
+        format!("[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"{SECRET} \"]"),
+        format!("[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"{}\"]", SECRET.repeat(5)),
+        format!("[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"k\"]\nv2_keys_retired = [\"{SECRET}中\"]"),
+        // Beside a merchant that stands twice.
+        format!("[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"{SECRET}\"]\n").repeat(2),
+    ];
+    for text in texts {
+        let error = KeyRing::parse(&text, Side::Worker).unwrap_err();
+        for told in [error.to_string(), format!("{error:?}")] {
+            assert!(!told.contains("SECRET"), "{text}\nis refused with\n{told}");
+        }
+    }
+}
+
+#[test]
+fn a_ring_that_is_logged_shows_no_key() {
+    let text = format!("[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"{SECRET}\"]\nv2_keys_retired = [\"{SECRET}\"]");
+    let ring = KeyRing::parse(&text, Side::Worker).unwrap();
+    assert!(!format!("{ring:?}").contains("SECRET"));
+    let fingerprints: Vec<String> = ring.merchant("m").unwrap().fingerprints().collect();
+    assert_eq!(fingerprints.len(), 2);
+    assert!(fingerprints.iter().all(|print| print.len() == 8 && !SECRET.contains(print.as_str())), "{fingerprints:?}");
+}
+
+fn keys(merchant: &Merchant) -> Vec<String> {
+    merchant.v2_keys().map(|key| key.expose_secret().to_owned()).collect()
+}
+
+fn refusal(text: &str) -> String {
+    match KeyRing::parse(text, Side::Worker) {
+        Ok(_) => panic!("taken: {text}"),
+        Err(error) => error.to_string(),
+    }
+}
