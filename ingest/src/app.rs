@@ -1,0 +1,128 @@
+//! What one ingest process owns: the key ring, the publisher, and the bound on callbacks in the works.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use actix_web::http::header::ContentType;
+use actix_web::{HttpResponse, web};
+use arc_swap::ArcSwap;
+use shared::messaging::envelope::CALLBACKS_EXCHANGE;
+use shared::messaging::publisher::{Publisher, PublisherOptions};
+use shared::protocol::merchants::{KeyRing, Merchant, Side};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::callbacks::{self, Metrics};
+use crate::config::Config;
+
+/// The v2 payment route.
+pub const V2_PAYMENT: &str = "/wechatpay/v2/payment";
+
+/// The state behind the routes; one per process, shared by every thread.
+#[derive(Debug)]
+pub struct App {
+    pub(crate) publisher: Publisher,
+    pub(crate) metrics: Metrics,
+    ring: ArcSwap<KeyRing>,
+    merchants_file: PathBuf,
+    slots: Semaphore,
+    stopping: AtomicBool,
+}
+
+impl App {
+    /// Starts to connect to the broker, on the current tokio runtime.
+    #[must_use]
+    pub fn start(config: &Config, ring: KeyRing) -> Self {
+        let in_flight_max = usize::try_from(config.in_flight_max).unwrap_or(usize::MAX);
+        log_ring(&ring);
+        let publisher = Publisher::start(PublisherOptions {
+            urls: config.amqp_urls.clone(),
+            exchange: CALLBACKS_EXCHANGE,
+            connection_name: "ingest",
+            lanes: config.publish_lanes.into(),
+            waiting_max: in_flight_max,
+        });
+        Self {
+            publisher,
+            metrics: Metrics::register(),
+            ring: ArcSwap::from_pointee(ring),
+            merchants_file: config.merchants_file.clone(),
+            slots: Semaphore::new(in_flight_max),
+            stopping: AtomicBool::new(false),
+        }
+    }
+
+    /// The keys of this moment.
+    pub(crate) fn ring(&self) -> arc_swap::Guard<Arc<KeyRing>> {
+        self.ring.load()
+    }
+
+    /// A place among the callbacks in the works; `None` when all are taken.
+    pub(crate) fn enter(&self) -> Option<SemaphorePermit<'_>> {
+        self.slots.try_acquire().ok()
+    }
+
+    /// Re-reads the merchants file. A bad one changes nothing. Blocks on the file system.
+    pub fn reload(&self) {
+        match KeyRing::load(&self.merchants_file, Side::Edge) {
+            Ok(ring) => {
+                log_ring(&ring);
+                self.ring.store(Arc::new(ring));
+            }
+            Err(error) => {
+                let file = self.merchants_file.display();
+                tracing::error!(%file, %error, "MERCHANTS_FILE was not re-read; the old keys stay");
+            }
+        }
+    }
+
+    /// How many merchants there are.
+    #[must_use]
+    pub fn merchants(&self) -> usize {
+        self.ring.load().merchants().count()
+    }
+
+    /// Whether callbacks should be sent here right now.
+    ///
+    /// # Errors
+    /// Why not, for a person.
+    pub fn readiness(&self) -> Result<(), String> {
+        if self.is_stopping() {
+            return Err("stopping".to_owned());
+        }
+        self.publisher.readiness().map_err(ToOwned::to_owned)
+    }
+
+    /// From here on the process says that it is not ready. Callbacks that come all the same are still taken.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Says goodbye to the broker.
+    pub async fn close(&self) {
+        self.publisher.close().await;
+    }
+}
+
+/// The public routes. Anything else is a 404, and another method on a route a 405.
+pub fn routes(config: &mut web::ServiceConfig) {
+    config
+        .service(web::resource(V2_PAYMENT).route(web::post().to(callbacks::v2_payment)))
+        .default_service(web::to(not_found));
+}
+
+async fn not_found() -> HttpResponse {
+    HttpResponse::NotFound().content_type(ContentType::plaintext()).body("not found\n")
+}
+
+/// Says which keys are in use, by their fingerprints.
+fn log_ring(ring: &KeyRing) {
+    for merchant in ring.merchants() {
+        let v2_keys: Vec<_> = Merchant::fingerprints(merchant).collect();
+        tracing::info!(mch_id = %merchant.mch_id(), v2_keys = v2_keys.join(" "), "merchant");
+    }
+}

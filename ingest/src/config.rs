@@ -1,0 +1,116 @@
+//! What ingest can be told, by environment or by option. See `ingest --help`.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use shared::config::ConfigError;
+use shared::messaging::connection::AmqpUrls;
+use shared::protocol::merchants::{KeyRing, Side};
+use shared::telemetry::LogFormat;
+
+/// Takes WeChat Pay's callbacks, proves them authentic, and stores them in the broker before it says SUCCESS.
+///
+/// Every setting is an environment variable. SIGHUP re-reads the merchants file; SIGTERM finishes what is in flight.
+/// `RUST_LOG` chooses what is logged (default: info).
+#[derive(Debug, clap::Parser)]
+#[command(version)]
+pub struct Cli {
+    /// What to do instead of serving.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// The settings.
+    #[command(flatten)]
+    pub config: Config,
+}
+
+/// What ingest does besides serving.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::Subcommand)]
+pub enum Command {
+    /// Ask the ingest on this machine whether it is alive; exit 0 when it is
+    Healthcheck,
+    /// Read the settings and the merchants file, print the fingerprint of every key; exit 0, or 64 with the reason
+    CheckConfig,
+}
+
+/// The settings.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Config {
+    /// The broker: AMQP URLs of one or more of its nodes, comma separated
+    #[arg(long, env = "AMQP_URLS", hide_env_values = true, default_value = "amqp://127.0.0.1:5672/%2f")]
+    pub amqp_urls: AmqpUrls,
+    /// The merchants and their keys: a TOML file, re-read on SIGHUP
+    #[arg(long, env = "MERCHANTS_FILE")]
+    pub merchants_file: PathBuf,
+    /// Where callbacks come in: address and port
+    #[arg(long, env = "INGEST_ADDR", default_value = "0.0.0.0:8080")]
+    pub ingest_addr: SocketAddr,
+    /// Where /healthz, /readyz and /metrics are: address and port
+    #[arg(long, env = "INGEST_ADMIN_ADDR", default_value = "127.0.0.1:8081")]
+    pub ingest_admin_addr: SocketAddr,
+    /// Channels that publish to the broker, 1 to 8
+    #[arg(long, env = "PUBLISH_LANES", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=8))]
+    pub publish_lanes: u8,
+    /// Callbacks in the works at once, 1 to 65536; more are answered 503 before their body is read
+    #[arg(long, env = "IN_FLIGHT_MAX", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub in_flight_max: u32,
+    /// Seconds between "not ready" and closing the port on SIGTERM, 0 to 60: the time load balancers need to notice
+    #[arg(long, env = "READINESS_GRACE_SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=60))]
+    pub readiness_grace_seconds: u8,
+    /// How log lines look
+    #[arg(long, env = "LOG_FORMAT", default_value = "json")]
+    pub log_format: LogFormat,
+}
+
+impl Config {
+    /// Reads the merchants and the keys that open the edge.
+    ///
+    /// # Errors
+    /// Names `MERCHANTS_FILE` and what is wrong with it.
+    pub fn load_merchants(&self) -> Result<KeyRing, ConfigError> {
+        KeyRing::load(&self.merchants_file, Side::Edge).map_err(|error| ConfigError {
+            variable: "MERCHANTS_FILE",
+            problem: format!("{}: {error}", self.merchants_file.display()),
+        })
+    }
+
+    /// Opens the public port.
+    ///
+    /// # Errors
+    /// Names the variable and the address.
+    pub fn listen(&self) -> anyhow::Result<TcpListener> {
+        TcpListener::bind(self.ingest_addr).with_context(|| format!("INGEST_ADDR {}", self.ingest_addr))
+    }
+
+    /// Opens the admin port.
+    ///
+    /// # Errors
+    /// Names the variable and the address.
+    pub fn listen_admin(&self) -> anyhow::Result<TcpListener> {
+        TcpListener::bind(self.ingest_admin_addr)
+            .with_context(|| format!("INGEST_ADMIN_ADDR {}", self.ingest_admin_addr))
+    }
+
+    pub(crate) fn readiness_grace(&self) -> Duration {
+        Duration::from_secs(self.readiness_grace_seconds.into())
+    }
+
+    /// `ingest check-config`: prints what was understood.
+    #[must_use]
+    pub fn check(&self) -> ExitCode {
+        let ring = match self.load_merchants() {
+            Ok(ring) => ring,
+            Err(error) => return error.report(),
+        };
+        println!("broker: {}", self.amqp_urls.hosts());
+        let mut merchants: Vec<_> = ring.merchants().collect();
+        merchants.sort_by_key(|merchant| merchant.mch_id().as_str());
+        for merchant in merchants {
+            let keys: Vec<_> = merchant.fingerprints().collect();
+            println!("merchant {}: v2 keys {}", merchant.mch_id(), keys.join(" "));
+        }
+        ExitCode::SUCCESS
+    }
+}

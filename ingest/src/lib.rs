@@ -1,0 +1,124 @@
+//! Takes WeChat Pay's callbacks: prove authentic → publish → reply. SUCCESS is said only once the broker has confirmed
+//! and routed that very callback; anything else is a failure reply within 4 s, and WeChat Pay sends it again.
+//!
+//! Reading order: [`config`], [`app`] (what a process owns, and the routes), [`callbacks`] (what happens to one).
+//! Left out on purpose: a database, and any memory of earlier callbacks. Every process is like every other.
+
+use std::future::Future;
+use std::net::TcpListener;
+use std::time::Duration;
+
+use actix_web::dev::{Server, ServerHandle};
+use actix_web::{HttpServer, web};
+use anyhow::Context;
+use shared::protocol::merchants::KeyRing;
+use shared::{admin, telemetry};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
+
+use crate::app::{App, routes};
+use crate::config::Config;
+
+pub mod app;
+pub mod callbacks;
+pub mod config;
+
+/// How long a client may take over a request's head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long an idle connection is kept: longer than the proxies in front keep theirs (nginx: 60 s), so that none of them
+/// sends a callback into a connection that is just being closed here.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// How long requests may take to finish once no new ones come; none takes longer than
+/// [`callbacks::REQUEST_DEADLINE`].
+const DRAIN_SECONDS: u64 = 5;
+/// How long stopping may take altogether, after the grace.
+const STOP_TIMEOUT: Duration = Duration::from_secs(12);
+
+/// Serves until `shutdown` resolves, then stops in order: readiness off, a grace, no new connections, every request that
+/// waits for a confirm gets its answer, goodbye to the broker.
+///
+/// # Errors
+/// A listener cannot be served, or a server ended by itself.
+pub async fn run(
+    listener: TcpListener,
+    admin_listener: TcpListener,
+    config: &Config,
+    ring: KeyRing,
+    shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let metrics = telemetry::init_metrics().context("metrics cannot be recorded")?;
+    let app = web::Data::new(App::start(config, ring));
+    let readiness = app.clone();
+    let admin = admin::serve(admin_listener, metrics, move || readiness.readiness()).context("the admin port")?;
+    let (admin, _admin_task) = spawn(admin);
+    let (server, mut server_task) = spawn(serve(listener, app.clone()).context("the public port")?);
+    let reloading = tokio::spawn(reload_on_hangup(app.clone()).context("SIGHUP cannot be listened for")?);
+    tracing::info!(addr = %config.ingest_addr, merchants = app.merchants(), "taking callbacks");
+
+    tokio::select! {
+        () = shutdown => {}
+        ended = &mut server_task => {
+            ended.context("the server panicked")?.context("the server failed")?;
+            anyhow::bail!("the server ended by itself");
+        }
+    }
+
+    tracing::info!(grace = ?config.readiness_grace(), "stopping");
+    app.stop();
+    tokio::time::sleep(config.readiness_grace()).await;
+    let stopping = async {
+        server.stop(true).await;
+        app.close().await;
+        admin.stop(true).await;
+    };
+    if tokio::time::timeout(STOP_TIMEOUT, stopping).await.is_err() {
+        tracing::warn!("not everything was finished within {STOP_TIMEOUT:?}; who was not answered sends it again");
+    }
+    reloading.abort();
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// The public port. actix has a runtime of its own in every worker thread; the publisher stays on the caller's.
+fn serve(listener: TcpListener, app: web::Data<App>) -> std::io::Result<Server> {
+    let server = HttpServer::new(move || actix_web::App::new().app_data(app.clone()).configure(routes));
+    Ok(server
+        .disable_signals()
+        .shutdown_timeout(DRAIN_SECONDS)
+        .client_request_timeout(HEAD_TIMEOUT)
+        .keep_alive(KEEP_ALIVE)
+        .listen(listener)?
+        .run())
+}
+
+fn spawn(server: Server) -> (ServerHandle, JoinHandle<std::io::Result<()>>) {
+    (server.handle(), tokio::spawn(server))
+}
+
+/// Re-reads the merchants file on every SIGHUP, without dropping a request.
+fn reload_on_hangup(app: web::Data<App>) -> std::io::Result<impl Future<Output = ()>> {
+    let mut hangups = signal(SignalKind::hangup())?;
+    Ok(async move {
+        while hangups.recv().await.is_some() {
+            let app = app.clone();
+            if let Err(error) = tokio::task::spawn_blocking(move || app.reload()).await {
+                tracing::error!(%error, "re-reading the merchants file failed; the old keys stay");
+            }
+        }
+    })
+}
+
+/// Resolves on SIGTERM or SIGINT.
+///
+/// # Errors
+/// The signals cannot be listened for.
+pub fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

@@ -1,0 +1,43 @@
+//! `ingest`: takes WeChat Pay's callbacks. See [`ingest`], the library, for what happens to one.
+
+use std::process::ExitCode;
+
+use ingest::config::{Cli, Command, Config};
+use shared::admin;
+use shared::config::parse_args;
+use shared::telemetry;
+
+fn main() -> ExitCode {
+    let Cli { command, config } = match parse_args::<Cli>() {
+        Ok(cli) => cli,
+        Err(exit_code) => return exit_code,
+    };
+    match command {
+        None => serve(&config),
+        Some(Command::Healthcheck) => admin::healthcheck(config.ingest_admin_addr),
+        Some(Command::CheckConfig) => config.check(),
+    }
+}
+
+/// Everything that can be wrong with the configuration is found before the first socket opens.
+fn serve(config: &Config) -> ExitCode {
+    let ring = match config.load_merchants() {
+        Ok(ring) => ring,
+        Err(error) => return error.report(),
+    };
+    telemetry::init_logs(config.log_format);
+    match run(config, ring) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("ingest cannot go on: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main]
+async fn run(config: &Config, ring: shared::protocol::merchants::KeyRing) -> anyhow::Result<()> {
+    let listener = config.listen()?;
+    let admin_listener = config.listen_admin()?;
+    ingest::run(listener, admin_listener, config, ring, ingest::stop_signal()?).await
+}

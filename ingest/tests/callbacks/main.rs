@@ -1,0 +1,41 @@
+//! What one callback gets for an answer, from the shipped binary on a real broker: SUCCESS for stored, and nothing else.
+//!
+//! [`outcomes`]: what is in the callback, and what the broker makes of it. [`clients`]: how it is sent. [`wire`]: the
+//! client of these tests, which can say anything.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use e2e::broker::Broker;
+use e2e::callback::MerchantsFile;
+use e2e::program::Launch;
+use e2e::servers::Servers;
+use shared::messaging::envelope::CALLBACKS_QUEUE;
+
+mod clients;
+mod outcomes;
+mod wire;
+
+/// WeChat Pay hangs up after 5 s; every answer must come well before that.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(4);
+
+/// A broker and a merchants file, for one test.
+struct Stage {
+    broker: Broker,
+    merchants: MerchantsFile,
+}
+
+impl Stage {
+    async fn set() -> Result<Self> {
+        let broker = Broker::create(&Servers::from_environment()?).await?;
+        Ok(Self { broker, merchants: MerchantsFile::write()? })
+    }
+
+    fn ingest(&self) -> Result<Launch> {
+        Launch::ingest(self.broker.ingest_url().as_str(), self.merchants.path())
+    }
+
+    async fn depth(&self) -> Result<u32> {
+        self.broker.depth(CALLBACKS_QUEUE).await
+    }
+}
