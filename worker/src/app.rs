@@ -1,0 +1,132 @@
+//! A running worker: lanes, sweeper, relay and admin port, started together and stopped in order.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use metrics::gauge;
+use shared::messaging::envelope::EVENTS_EXCHANGE;
+use shared::messaging::publisher::{Publisher, PublisherOptions};
+use shared::{admin, telemetry};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::lane::{self, Lane};
+use crate::relay::{self, Relay};
+use crate::sweep::{self, Sweeper};
+
+/// How long stopping may take. What is not committed by then goes back to the broker unacknowledged.
+const STOP_DEADLINE: Duration = Duration::from_secs(25);
+/// Events on their way to the broker at once: one batch of the relay.
+const EVENTS_WAITING_MAX: usize = 256;
+
+/// Works until `shutdown`, then finishes what was delivered.
+///
+/// # Errors
+/// When the admin port or the metrics cannot be set up.
+pub async fn run(
+    admin_listener: TcpListener,
+    config: Config,
+    shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let stop = CancellationToken::new();
+    let up = Arc::new(AtomicUsize::new(0));
+    let stopping = Arc::new(AtomicBool::new(false));
+    let publisher = Publisher::start(PublisherOptions {
+        urls: config.urls.clone(),
+        exchange: EVENTS_EXCHANGE,
+        connection_name: "worker-relay",
+        lanes: 1,
+        waiting_max: EVENTS_WAITING_MAX,
+    });
+
+    let readiness = readiness(Arc::clone(&up), Arc::clone(&stopping), lanes(&config));
+    let admin = admin::serve(admin_listener, telemetry::init_metrics()?, readiness)?;
+    let admin_handle = admin.handle();
+    tokio::spawn(admin);
+    let reload = tokio::spawn(reload_on_hangup(Arc::clone(&config.ring)));
+
+    config.ring.log("merchants file read");
+    let mut work = start(&config, &publisher, &up, &stop);
+    tracing::info!(lanes = lanes(&config), "worker started");
+
+    shutdown.await;
+    tracing::info!("stopping: no new deliveries, what was delivered is finished");
+    stopping.store(true, Ordering::Relaxed);
+    stop.cancel();
+    let finish = async { while work.join_next().await.is_some() {} };
+    if tokio::time::timeout(STOP_DEADLINE, finish).await.is_err() {
+        tracing::warn!("not finished in time: the rest goes back to the broker");
+    }
+    publisher.close().await;
+    reload.abort();
+    admin_handle.stop(true).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn lanes(config: &Config) -> usize {
+    config.lanes.saturating_mul(config.queues.len())
+}
+
+fn start(config: &Config, publisher: &Publisher, up: &Arc<AtomicUsize>, stop: &CancellationToken) -> JoinSet<()> {
+    let wake_relay = Arc::new(Notify::new());
+    let mut work = JoinSet::new();
+    let queues = config.queues.iter().flat_map(|queue| std::iter::repeat_n(queue, config.lanes));
+    for (number, queue) in queues.enumerate() {
+        let lane = Lane {
+            number,
+            urls: config.urls.clone(),
+            queue: queue.clone(),
+            batch_max: config.batch_max,
+            wait_limit: config.wait_limit,
+            database: config.database.clone(),
+            ring: Arc::clone(&config.ring),
+            wake_relay: Arc::clone(&wake_relay),
+            up: Arc::clone(up),
+        };
+        work.spawn(lane::run(lane, stop.clone()));
+    }
+    let sweeper = Sweeper {
+        database: config.database.clone(),
+        ring: Arc::clone(&config.ring),
+        wait_limit: config.wait_limit,
+        wake_relay: Arc::clone(&wake_relay),
+    };
+    work.spawn(sweep::run(sweeper, stop.clone()));
+    let relay = Relay { database: config.database.clone(), publisher: publisher.clone(), wake: wake_relay };
+    work.spawn(relay::run(relay, stop.clone()));
+    work
+}
+
+/// Ready while every lane consumes: a lane consumes only with a broker and a database.
+fn readiness(
+    up: Arc<AtomicUsize>,
+    stopping: Arc<AtomicBool>,
+    lanes: usize,
+) -> impl Fn() -> Result<(), String> + Send + Sync + 'static {
+    move || {
+        let up = up.load(Ordering::Relaxed);
+        gauge!("worker_lanes_up").set(u32::try_from(up).map_or(f64::INFINITY, f64::from));
+        match (stopping.load(Ordering::Relaxed), up) {
+            (true, _) => Err("stopping".to_owned()),
+            (false, up) if up < lanes => Err(format!("{up} of {lanes} lanes are consuming")),
+            (false, _) => Ok(()),
+        }
+    }
+}
+
+async fn reload_on_hangup(ring: Arc<crate::ring::Ring>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::hangup()) {
+        Ok(mut hangups) => {
+            while hangups.recv().await.is_some() {
+                ring.reload();
+            }
+        }
+        Err(error) => tracing::error!(%error, "SIGHUP cannot be received: keys are read at start only"),
+    }
+}

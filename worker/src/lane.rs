@@ -1,0 +1,211 @@
+//! A lane: one broker channel and one database connection, owned for life, working in batches.
+//!
+//! A batch is whatever has been delivered already, at most `batch_max`: idle, that is one message; under load, hundreds.
+//! Its one invariant: commit first, acknowledge after.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use metrics::{counter, gauge, histogram};
+use shared::messaging::connection::AmqpUrls;
+use shared::messaging::consumer::{ConsumeError, Consumer};
+use tokio_util::sync::CancellationToken;
+
+use crate::apply::Rules;
+use crate::backoff::Backoff;
+use crate::message::Message;
+use crate::plan::Outcome;
+use crate::ring::Ring;
+use crate::settle::Session;
+use crate::store::database::Database;
+
+/// How long a batch is kept while the database is away before it goes back to the broker. Each return counts against
+/// the queue's delivery limit, so outages must not burn deliveries.
+const KEEP_BATCH_FOR: Duration = Duration::from_mins(1);
+
+/// What a lane needs to know.
+#[derive(Clone)]
+pub struct Lane {
+    /// Its number, which also picks the broker it tries first.
+    pub number: usize,
+    /// Where the broker is.
+    pub urls: AmqpUrls,
+    /// The queue it consumes.
+    pub queue: String,
+    /// The most messages in one transaction.
+    pub batch_max: u16,
+    /// How long a message waits before a person is told.
+    pub wait_limit: Duration,
+    /// Where the database is.
+    pub database: Database,
+    /// The keys.
+    pub ring: Arc<Ring>,
+    /// Told after every commit that wrote events.
+    pub wake_relay: Arc<tokio::sync::Notify>,
+    /// How many lanes are consuming.
+    pub up: Arc<AtomicUsize>,
+}
+
+/// Why a lane opens its consumer again.
+#[derive(Debug, thiserror::Error)]
+enum Interrupted {
+    #[error("the broker ended the consumer")]
+    Consumer(#[from] ConsumeError),
+    #[error("the database stayed away, the batch goes back to the broker")]
+    DatabaseAway,
+}
+
+/// Works until `stop`, then finishes what was delivered.
+pub async fn run(lane: Lane, stop: CancellationToken) {
+    let mut session = Session::new(lane.database.clone());
+    let mut backoff = Backoff::new();
+    while !stop.is_cancelled() {
+        // A lane whose database cannot do its job would only hold messages back from those that have one that can.
+        let ring = lane.ring.load();
+        if let Err(error) = session.rehearse(Rules { ring: &ring, wait_limit: lane.wait_limit }).await {
+            tracing::error!(lane = lane.number, error = error_chain(&error), "database away");
+            backoff.pause(&stop).await;
+            continue;
+        }
+        match consume(&lane, &mut session, &mut backoff, &stop).await {
+            Ok(()) => return,
+            Err(error) => {
+                counter!("worker_lane_interruptions_total").increment(1);
+                tracing::error!(lane = lane.number, error = error_chain(&error), "lane interrupted");
+                backoff.pause(&stop).await;
+            }
+        }
+    }
+}
+
+async fn consume(
+    lane: &Lane,
+    session: &mut Session,
+    backoff: &mut Backoff,
+    stop: &CancellationToken,
+) -> Result<(), Interrupted> {
+    let prefetch = lane.batch_max.saturating_mul(2);
+    let attempt = lane.number.saturating_add(backoff.attempts());
+    let mut consumer = Consumer::open(&lane.urls, attempt, "worker", &lane.queue, prefetch).await?;
+    tracing::info!(lane = lane.number, queue = lane.queue, "lane consuming");
+    backoff.reset();
+    let _up = Up::count(&lane.up);
+    let result = work(lane, session, &mut consumer, stop).await;
+    consumer.close().await;
+    result
+}
+
+async fn work(
+    lane: &Lane,
+    session: &mut Session,
+    consumer: &mut Consumer,
+    stop: &CancellationToken,
+) -> Result<(), Interrupted> {
+    let mut stopping = false;
+    loop {
+        let mut batch = tokio::select! {
+            biased;
+            () = stop.cancelled(), if !stopping => {
+                stopping = true;
+                consumer.stop().await?;
+                continue;
+            }
+            batch = consumer.next_batch(usize::from(lane.batch_max)) => batch?,
+        };
+        let messages: Vec<Message> = batch.iter_mut().map(Message::take_from).collect();
+        let Some(last) = batch.last() else { return Ok(()) };
+        handle(lane, session, &messages, stop).await?;
+        consumer.ack_through(last).await?;
+    }
+}
+
+/// Commits a batch, however often the database has to be asked.
+async fn handle(
+    lane: &Lane,
+    session: &mut Session,
+    messages: &[Message],
+    stop: &CancellationToken,
+) -> Result<(), Interrupted> {
+    let started = Instant::now();
+    let mut backoff = Backoff::new();
+    loop {
+        let ring = lane.ring.load();
+        let rules = Rules { ring: &ring, wait_limit: lane.wait_limit };
+        match session.settle(messages, rules).await {
+            Ok(outcomes) => {
+                record(messages, &outcomes, started);
+                if outcomes.contains(&Outcome::Applied) {
+                    lane.wake_relay.notify_one();
+                }
+                return Ok(());
+            }
+            Err(error) => {
+                gauge!("worker_database_up").set(0.0);
+                tracing::error!(
+                    lane = lane.number,
+                    kept = messages.len(),
+                    error = error_chain(&error),
+                    "database away, batch kept"
+                );
+                if stop.is_cancelled() || started.elapsed() > KEEP_BATCH_FOR {
+                    return Err(Interrupted::DatabaseAway);
+                }
+                backoff.pause(stop).await;
+            }
+        }
+    }
+}
+
+fn record(messages: &[Message], outcomes: &[Outcome], started: Instant) {
+    gauge!("worker_database_up").set(1.0);
+    histogram!("worker_batch_size").record(f64::from(u32::try_from(messages.len()).unwrap_or(u32::MAX)));
+    histogram!("worker_apply_seconds").record(started.elapsed());
+    let now = wall_clock();
+    let age = histogram!("worker_message_age_seconds");
+    for message in messages {
+        age.record((now - message.received_at).to_std().unwrap_or_default());
+    }
+    count_outcomes(outcomes);
+}
+
+/// Counts outcomes, those of the sweeper too.
+pub fn count_outcomes(outcomes: &[Outcome]) {
+    for outcome in outcomes {
+        let reason = outcome.reason().unwrap_or("none");
+        counter!("worker_notifications_total", "outcome" => outcome.name(), "reason" => reason).increment(1);
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the shell reads the clock once per batch, for the message age")]
+fn wall_clock() -> DateTime<Utc> {
+    Utc::now()
+}
+
+/// An error with all its causes in one line, for the one place that logs it.
+pub fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+/// Counts a lane as consuming for as long as it lives.
+struct Up<'a>(&'a AtomicUsize);
+
+impl<'a> Up<'a> {
+    fn count(up: &'a AtomicUsize) -> Self {
+        up.fetch_add(1, Ordering::Relaxed);
+        Self(up)
+    }
+}
+
+impl Drop for Up<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,76 @@
+//! The `worker` binary: a list of what it can do.
+
+use std::net::TcpListener;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use shared::{admin, config, telemetry};
+use tokio::signal::unix::{SignalKind, signal};
+use worker::config::{Cli, Command, Settings};
+use worker::store::schema;
+use worker::{app, quarantine};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli: Cli = match config::parse_args() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    telemetry::init_logs(cli.settings.log_format);
+    let result = match cli.command.unwrap_or(Command::Run) {
+        Command::Run => run(&cli.settings).await,
+        Command::Migrate => migrate(&cli.settings).await,
+        Command::Quarantine(command) => operate(&cli.settings, command).await,
+        Command::Healthcheck => return admin::healthcheck(cli.settings.admin_addr),
+        Command::CheckConfig => check_config(&cli.settings),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => match error.downcast::<config::ConfigError>() {
+            Ok(error) => error.report(),
+            Err(error) => {
+                eprintln!("worker: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+async fn run(settings: &Settings) -> anyhow::Result<()> {
+    let config = settings.config()?;
+    // Before anything slow: a SIGTERM during start-up must not kill a half-started worker.
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let listener = TcpListener::bind(settings.admin_addr)
+        .map_err(|error| config_error("WORKER_ADMIN_ADDR", format!("{}: {error}", settings.admin_addr)))?;
+    let shutdown = async move {
+        tokio::select! { _ = terminate.recv() => {} _ = interrupt.recv() => {} }
+    };
+    app::run(listener, config, shutdown).await
+}
+
+async fn migrate(settings: &Settings) -> anyhow::Result<()> {
+    let conn = settings.database()?.connect().await.context("the database cannot be reached")?;
+    let migrated = schema::migrate(conn).await?;
+    for name in &migrated.applied {
+        println!("applied {name}");
+    }
+    println!("schema is current; {} months made for the ledger", migrated.months);
+    Ok(())
+}
+
+async fn operate(settings: &Settings, command: quarantine::Command) -> anyhow::Result<()> {
+    let conn = settings.database()?.connect().await.context("the database cannot be reached")?;
+    quarantine::run(conn, command, settings.wait_limit()).await
+}
+
+fn check_config(settings: &Settings) -> anyhow::Result<()> {
+    let config = settings.config()?;
+    for merchant in config.ring.load().merchants() {
+        println!("{} v2 keys {}", merchant.mch_id(), merchant.fingerprints().collect::<Vec<_>>().join(" "));
+    }
+    Ok(())
+}
+
+fn config_error(variable: &'static str, problem: String) -> config::ConfigError {
+    config::ConfigError { variable, problem }
+}

@@ -1,0 +1,50 @@
+//! How a hot statement is written: one SQL text with a fixed number of typed array binds, whatever the batch size.
+//!
+//! diesel never caches a prepared `update`, `do_update` or `sql_query`; a type of its own with a static query id is
+//! prepared once per connection and costs one round trip from then on.
+
+/// Defines `struct NAME` whose fields are binds, and its SQL: `BEFORE unnest($1, $2, ..) AFTER`.
+macro_rules! set_statement {
+    (
+        $(#[$doc:meta])*
+        $name:ident<$life:lifetime> ( $($field:ident : $sql_type:ty = $rust_type:ty),+ $(,)? ) -> $row:ty {
+            $before:literal
+            $after:literal
+        }
+    ) => {
+        $(#[$doc])*
+        struct $name<$life> {
+            $($field: $rust_type,)+
+            life: std::marker::PhantomData<&$life ()>,
+        }
+
+        impl diesel::query_builder::QueryFragment<diesel::pg::Pg> for $name<'_> {
+            fn walk_ast<'b>(
+                &'b self,
+                mut out: diesel::query_builder::AstPass<'_, 'b, diesel::pg::Pg>,
+            ) -> diesel::QueryResult<()> {
+                out.push_sql($before);
+                let mut separator = " unnest(";
+                $(
+                    out.push_sql(std::mem::replace(&mut separator, ", "));
+                    out.push_bind_param::<$sql_type, _>(&self.$field)?;
+                )+
+                debug_assert_eq!(separator, ", ");
+                out.push_sql(") ");
+                out.push_sql($after);
+                Ok(())
+            }
+        }
+
+        impl diesel::query_builder::QueryId for $name<'_> {
+            type QueryId = $name<'static>;
+            const HAS_STATIC_QUERY_ID: bool = true;
+        }
+
+        impl diesel::query_builder::Query for $name<'_> {
+            type SqlType = $row;
+        }
+    };
+}
+
+pub(super) use set_statement;

@@ -1,0 +1,203 @@
+//! The sweeper: decides held messages again when what they wait for has come, and tells a person when it has not.
+//!
+//! It uses the same batch function as the lanes, in a transaction that holds the quarantine rows.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use diesel_async::{AsyncConnection, AsyncPgConnection};
+use metrics::gauge;
+use tokio_util::sync::CancellationToken;
+
+use crate::apply::{self, ApplyError, Ledger, Rules};
+use crate::backoff::Backoff;
+use crate::lane::{count_outcomes, error_chain};
+use crate::message::Message;
+use crate::plan::{Finding, Outcome, Undecided};
+use crate::ring::Ring;
+use crate::settle::{DatabaseAway, Failure, Session, guard};
+use crate::store::database::Database;
+use crate::store::orders::Locked;
+use crate::store::sweep::{self as store, Cause};
+
+/// How many held messages are decided in one transaction.
+const BATCH: i64 = 256;
+/// How often a message that may kill workers is tried alone before a person is told.
+const SUSPECT_ATTEMPTS_MAX: i32 = 3;
+/// The shortest pause between two sweeps.
+const INTERVAL: Duration = Duration::from_millis(500);
+/// A sweep that took long is followed by a pause this many times as long, so that sweeping never crowds out the lanes.
+const PAUSE_PER_SWEEP: u32 = 4;
+/// How often messages that wait for a key are tried: one more signature check each.
+const KEYS_EVERY: Duration = Duration::from_secs(5);
+/// How often the gauges that only the database knows are read.
+const MEASURE_EVERY: Duration = Duration::from_secs(5);
+
+/// What the sweeper needs to know.
+pub struct Sweeper {
+    /// Where the database is.
+    pub database: Database,
+    /// The keys.
+    pub ring: Arc<Ring>,
+    /// How long a message waits before a person is told.
+    pub wait_limit: Duration,
+    /// Told when a sweep wrote events.
+    pub wake_relay: Arc<tokio::sync::Notify>,
+}
+
+/// Sweeps until `stop`.
+pub async fn run(sweeper: Sweeper, stop: CancellationToken) {
+    let mut session = Session::new(sweeper.database.clone());
+    let mut backoff = Backoff::new();
+    let (mut keys_tried, mut measured) = (None, None);
+    while !stop.is_cancelled() {
+        let started = Instant::now();
+        let is_due = |last: Option<Instant>, every| last.is_none_or(|last| last.elapsed() >= every);
+        let (try_keys, measure) = (is_due(keys_tried, KEYS_EVERY), is_due(measured, MEASURE_EVERY));
+        match sweep(&sweeper, &mut session, Extras { try_keys, measure }, &stop).await {
+            Ok(()) => {
+                backoff.reset();
+                keys_tried = if try_keys { Some(started) } else { keys_tried };
+                measured = if measure { Some(started) } else { measured };
+                let pause = INTERVAL.max(started.elapsed().saturating_mul(PAUSE_PER_SWEEP));
+                tokio::select! { () = tokio::time::sleep(pause) => {} () = stop.cancelled() => {} }
+            }
+            Err(error) => {
+                session.discard();
+                tracing::error!(error = error_chain(&error), "sweep failed");
+                backoff.pause(&stop).await;
+            }
+        }
+    }
+}
+
+/// One sweep through everything that is due.
+///
+/// # Errors
+/// When the database is away.
+async fn sweep(
+    sweeper: &Sweeper,
+    session: &mut Session,
+    extras: Extras,
+    stop: &CancellationToken,
+) -> Result<(), DatabaseAway> {
+    let causes = [Cause::Replay, Cause::OrderAppeared, Cause::KeyMayHaveCome];
+    for cause in causes.into_iter().filter(|cause| extras.try_keys || *cause != Cause::KeyMayHaveCome) {
+        let mut after = 0;
+        while !stop.is_cancelled()
+            && let Some(last) = sweeper.decide_batch(session, cause, after).await?
+        {
+            after = last;
+        }
+    }
+    while !stop.is_cancelled()
+        && let Some(id) = store::claim_suspect(session.conn().await?, SUSPECT_ATTEMPTS_MAX).await?
+    {
+        // A due row comes after `after`: ids are whole numbers.
+        sweeper.decide_alone(session, Cause::Suspect, id.saturating_sub(1)).await?;
+    }
+    let conn = session.conn().await?;
+    let opened = store::expire(conn, SUSPECT_ATTEMPTS_MAX, BATCH).await?;
+    if opened > 0 {
+        tracing::warn!(opened, "messages waited in vain and are open now: worker quarantine list");
+    }
+    if extras.measure {
+        measure(conn).await?;
+    }
+    Ok(())
+}
+
+/// What not every sweep does.
+#[derive(Clone, Copy)]
+struct Extras {
+    try_keys: bool,
+    measure: bool,
+}
+
+impl Sweeper {
+    /// Decides the next batch of what is due after the row `after`; returns its last row, `None` when nothing was due.
+    async fn decide_batch(&self, session: &mut Session, cause: Cause, after: i64) -> Result<Option<i64>, DatabaseAway> {
+        match self.decide(session, cause, after, BATCH, None).await {
+            Ok(last) => Ok(last),
+            Err(Failure::Away(away)) => Err(session.broken(Failure::Away(away))),
+            // One of them is at fault: the next ones go alone until it is behind.
+            Err(Failure::Fault(problem)) => {
+                tracing::warn!(?cause, problem, "sweeping one message at a time");
+                session.discard();
+                self.decide_alone(session, cause, after).await
+            }
+        }
+    }
+
+    /// The same for one message; one that the database refuses becomes a quarantine row that says so.
+    async fn decide_alone(&self, session: &mut Session, cause: Cause, after: i64) -> Result<Option<i64>, DatabaseAway> {
+        let problem = match self.decide(session, cause, after, 1, None).await {
+            Ok(last) => return Ok(last),
+            Err(Failure::Away(away)) => return Err(session.broken(Failure::Away(away))),
+            Err(Failure::Fault(problem)) => problem,
+        };
+        tracing::error!(?cause, problem, "held message refused by the database");
+        session.discard();
+        let rejected = Finding::Undecided(Undecided::RejectedByDatabase(problem));
+        match self.decide(session, cause, after, 1, Some(rejected)).await {
+            Ok(last) => Ok(last),
+            Err(failure) => Err(session.broken(failure)),
+        }
+    }
+
+    /// One transaction: lock what is due, decide it (or take `instead` for the finding), move its rows.
+    async fn decide(
+        &self,
+        session: &mut Session,
+        cause: Cause,
+        after: i64,
+        limit: i64,
+        instead: Option<Finding>,
+    ) -> Result<Option<i64>, Failure> {
+        let ring = self.ring.load();
+        let rules = Rules { ring: &ring, wait_limit: self.wait_limit };
+        let conn = session.conn().await.map_err(Failure::Away)?;
+        let (last, outcomes) = guard(async {
+            if instead.is_some() {
+                apply::rehearse(conn, rules).await?;
+            }
+            conn.transaction(async |conn| {
+                let due = store::due(conn, cause, after, limit).await?;
+                let messages: Vec<&Message> = due.iter().map(|due| &due.message).collect();
+                let findings = match instead {
+                    Some(finding) => messages.iter().map(|_| finding.clone()).collect(),
+                    None => messages.iter().map(|message| message.examine(rules.ring)).collect(),
+                };
+                let outcomes =
+                    apply::decide_and_write(conn, &messages, findings, rules, Locked::Skip, Ledger::Settle).await?;
+                Ok::<_, ApplyError>((due.last().map(|due| due.id), outcomes))
+            })
+            .await
+        })
+        .await?;
+        count_outcomes(&outcomes);
+        if outcomes.contains(&Outcome::Applied) {
+            self.wake_relay.notify_one();
+        }
+        Ok(last)
+    }
+}
+
+/// What an operator watches that only the database knows.
+async fn measure(conn: &mut AsyncPgConnection) -> Result<(), DatabaseAway> {
+    let unresolved = store::unresolved(conn).await?;
+    for state in ["waiting", "open"] {
+        let rows = unresolved.iter().filter(|row| row.state == state).map(|row| row.rows).sum();
+        gauge!("worker_quarantine", "state" => state).set(number(rows));
+    }
+    let backlog = store::backlog(conn).await?;
+    gauge!("worker_outbox_backlog").set(number(backlog.events));
+    gauge!("worker_outbox_oldest_seconds").set(number(backlog.oldest_event_seconds.unwrap_or(0)));
+    gauge!("worker_ledger_months_ahead").set(number(backlog.months_ahead));
+    Ok(())
+}
+
+/// For a gauge: everything measured here stays far below 2^32.
+fn number(count: i64) -> f64 {
+    u32::try_from(count).map_or(f64::INFINITY, f64::from)
+}
