@@ -1,0 +1,91 @@
+//! [`Rule::OrderState`]: every order against the model's end of it, field by field.
+
+use super::index::{Case, Index};
+use super::{Findings, Rule};
+use crate::evidence::FoundOrder;
+use crate::model::{End, end};
+use crate::plan::{Checkout, Order, Says};
+
+/// Changes that make a pending order paid.
+const VERSION_PAID: i32 = 1;
+
+/// Checks every order of the plan, and that there are no others.
+pub fn check_orders(index: &Index<'_>, findings: &mut Findings) {
+    for case in &index.cases {
+        check_order(case, findings);
+    }
+    for order in &index.unplanned_orders {
+        findings.add(Rule::OrderState, &order.out_trade_no, "no such order", format!("row {}", order.id));
+    }
+}
+
+fn check_order(case: &Case<'_>, findings: &mut Findings) {
+    let number = &case.order.out_trade_no;
+    let callbacks: Vec<_> = case.sent.iter().map(|sent| (sent.callback, sent.record)).collect();
+    let end = end(case.order, &callbacks);
+    match case.found {
+        None if end == End::NoRow => {}
+        // Its callback was never sent, so it was never written.
+        None if case.order.checkout == Checkout::Late && callbacks.iter().all(|(_, record)| record.sent == 0) => {}
+        None => findings.add(Rule::OrderState, number, describe(&end, case.order), "no row"),
+        Some(found) if !fits(case.order, found, &end) => {
+            findings.add(Rule::OrderState, number, describe(&end, case.order), show(found));
+        }
+        Some(_) => {}
+    }
+}
+
+fn fits(order: &Order, found: &FoundOrder, end: &End<'_>) -> bool {
+    let is_untouched_otherwise = found.mch_id == order.mch_id
+        && found.sub_mch_id.as_deref() == order.sub_mch_id
+        && found.app_id.as_deref() == order.app_id
+        && found.amount_minor == order.amount_minor
+        && found.currency == order.currency
+        && found.refunded_minor == 0;
+    let is_paid_by = |says: &&Says| {
+        found.state == "paid"
+            && found.transaction_id.as_ref() == Some(&says.transaction_id)
+            && found.paid_at == Some(says.paid_at)
+            && found.version == VERSION_PAID
+    };
+    let is_untouched = || {
+        found.state == initial_state(order)
+            && found.transaction_id.is_none()
+            && found.paid_at.is_none()
+            && found.version == 0
+    };
+    is_untouched_otherwise
+        && match end {
+            End::NoRow => false,
+            End::Untouched => is_untouched(),
+            End::Paid(winners) => winners.iter().any(is_paid_by),
+            End::PerhapsPaid(winners) => is_untouched() || winners.iter().any(is_paid_by),
+        }
+}
+
+fn initial_state(order: &Order) -> &'static str {
+    if order.checkout == Checkout::Closed { "closed" } else { "pending" }
+}
+
+fn describe(end: &End<'_>, order: &Order) -> String {
+    let sum = format!("{} {}", order.amount_minor, order.currency);
+    let untouched = initial_state(order);
+    let by = |winners: &[&Says]| {
+        let numbers: Vec<&str> = winners.iter().map(|says| says.transaction_id.as_str()).collect();
+        numbers.join(" or ")
+    };
+    match end {
+        End::NoRow => "no row".to_owned(),
+        End::Untouched => format!("{sum}, {untouched}, version 0"),
+        End::Paid(winners) => format!("{sum}, paid by {}, version {VERSION_PAID}", by(winners)),
+        End::PerhapsPaid(winners) => format!("{sum}, {untouched}, or paid by {}", by(winners)),
+    }
+}
+
+fn show(found: &FoundOrder) -> String {
+    let FoundOrder { amount_minor, currency, state, transaction_id, paid_at, refunded_minor, version, .. } = found;
+    let by = transaction_id.as_ref().map(|id| format!(" by {id}")).unwrap_or_default();
+    let at = paid_at.map(|at| format!(" at {}", at.to_rfc3339())).unwrap_or_default();
+    let refunded = if *refunded_minor == 0 { String::new() } else { format!(", {refunded_minor} refunded") };
+    format!("{amount_minor} {currency}, {state}{by}{at}{refunded}, version {version}")
+}

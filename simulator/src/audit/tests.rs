@@ -1,0 +1,371 @@
+//! Each rule is broken on purpose: a run that went perfectly, and one thing changed in it.
+
+mod world;
+
+use uuid::Uuid;
+
+use self::world::{World, body};
+use super::{EXAMPLES_MAX, Rule};
+use crate::evidence::{FoundNotification, FoundOrder, FoundQuarantine};
+use crate::fulfilment::Payload;
+use crate::scenarios::Scenario;
+
+type TamperWithOrder = fn(&mut FoundOrder);
+
+/// `tamper`, then exactly these rules must be broken.
+#[track_caller]
+fn breaks(rules: &[Rule], tamper: impl FnOnce(&mut World)) {
+    let mut world = World::perfect();
+    tamper(&mut world);
+    let findings = world.audit();
+    let broken: Vec<Rule> = Rule::ALL.into_iter().filter(|rule| findings.count(*rule) > 0).collect();
+    assert_eq!(broken, rules, "{findings:#?}");
+    for rule in rules {
+        assert!(!findings.examples(*rule).is_empty());
+    }
+}
+
+#[test]
+fn a_perfect_run_breaks_no_rule_and_has_every_scenario() {
+    breaks(&[], |world| {
+        for scenario in Scenario::ALL {
+            world.callback(scenario);
+        }
+    });
+}
+
+#[test]
+fn a_forgery_told_success_is_found() {
+    breaks(&[Rule::ForgeryAccepted], |world| {
+        let forged = world.callback(Scenario::Forgery);
+        world.book.records[forged].accepted = 1;
+    });
+}
+
+#[test]
+fn a_forgery_in_the_ledger_is_found() {
+    breaks(&[Rule::ForgeryStored], |world| {
+        let forged = world.callback(Scenario::Forgery);
+        let plain = world.callback(Scenario::Plain);
+        let row = FoundNotification {
+            id: Uuid::from_u128(9_999_999),
+            body_sha256: body(forged),
+            outcome: "ignored".to_owned(),
+            ..world.row(plain).clone()
+        };
+        world.found.notifications.push(row);
+    });
+}
+
+#[test]
+fn a_genuine_callback_that_was_rejected_is_found() {
+    breaks(&[Rule::GenuineRejected], |world| {
+        let plain = world.callback(Scenario::Plain);
+        world.book.records[plain].rejected = 1;
+    });
+}
+
+#[test]
+fn a_callback_told_success_and_lost_is_found() {
+    breaks(&[Rule::OneRowEach], |world| {
+        let ignored = world.callback(Scenario::NotSuccessful);
+        world.found.notifications.retain(|row| row.body_sha256 != body(ignored));
+    });
+}
+
+#[test]
+fn a_payment_told_success_and_lost_is_found() {
+    breaks(&[Rule::OneRowEach, Rule::Outcome, Rule::OrderState], |world| {
+        let plain = world.callback(Scenario::Plain);
+        world.found.notifications.retain(|row| row.body_sha256 != body(plain));
+        let order = world.order(Scenario::Plain);
+        order.transaction_id = Some("of nobody".to_owned());
+        let event = world.event(Scenario::Plain);
+        event.says.transaction_id = Some("of nobody".to_owned());
+    });
+}
+
+#[test]
+fn a_second_row_for_one_success_is_found() {
+    breaks(&[Rule::OneRowEach], |world| {
+        let ignored = world.callback(Scenario::NotSuccessful);
+        let row = world.row(ignored).clone();
+        world.found.notifications.push(FoundNotification { id: Uuid::from_u128(9_999_999), ..row });
+    });
+}
+
+#[test]
+fn an_answer_in_doubt_may_be_in_the_ledger_or_not() {
+    breaks(&[], |world| {
+        let ignored = world.callback(Scenario::NotSuccessful);
+        world.book.records[ignored].unsure = 1;
+        let row = world.row(ignored).clone();
+        world.found.notifications.push(FoundNotification { id: Uuid::from_u128(9_999_999), ..row });
+        let plain = world.callback(Scenario::Plain);
+        world.book.records[plain].unsure = 1;
+    });
+}
+
+#[test]
+fn bytes_that_were_never_sent_are_found() {
+    breaks(&[Rule::OneRowEach, Rule::UnknownBody], |world| {
+        let ignored = world.callback(Scenario::NotSuccessful);
+        world.row(ignored).body_sha256 = [7; 32];
+    });
+}
+
+#[test]
+fn rows_of_other_traffic_are_left_alone() {
+    breaks(&[], |world| {
+        let ignored = world.callback(Scenario::NotSuccessful);
+        let row = world.row(ignored).clone();
+        let out_trade_no = Some("another shop's".to_owned());
+        world.found.notifications.push(FoundNotification { body_sha256: [7; 32], out_trade_no, ..row });
+        let refused = world.quarantine(Scenario::WrongAmount).clone();
+        world.found.quarantine.push(FoundQuarantine {
+            notification_id: Uuid::from_u128(9_999_999),
+            out_trade_no: None,
+            ..refused
+        });
+    });
+}
+
+#[test]
+fn a_wrong_outcome_is_found() {
+    for scenario in [Scenario::NotSuccessful, Scenario::Plain] {
+        breaks(&[Rule::Outcome], |world| {
+            let callback = world.callback(scenario);
+            let row = world.row(callback);
+            row.outcome = "duplicate".to_owned();
+            row.reason = None;
+        });
+    }
+}
+
+#[test]
+fn a_wrong_reason_is_found_in_both_places() {
+    breaks(&[Rule::Outcome], |world| {
+        let callback = world.callback(Scenario::WrongCurrency);
+        world.row(callback).reason = Some("amount_mismatch".to_owned());
+        world.quarantine(Scenario::WrongCurrency).reason = "amount_mismatch".to_owned();
+    });
+}
+
+#[test]
+fn an_order_applied_twice_is_found() {
+    breaks(&[Rule::Outcome], |world| {
+        let callback = world.callback(Scenario::ConcurrentRepeats);
+        for row in world.found.notifications.iter_mut().filter(|row| row.body_sha256 == body(callback)) {
+            row.outcome = "applied".to_owned();
+        }
+    });
+}
+
+#[test]
+fn a_row_with_the_numbers_of_another_order_is_found() {
+    breaks(&[Rule::Outcome], |world| {
+        let callback = world.callback(Scenario::Plain);
+        world.row(callback).transaction_id = Some("of another".to_owned());
+    });
+}
+
+#[test]
+fn either_of_two_transactions_may_win() {
+    breaks(&[], |world| {
+        let first = world.callback(Scenario::SecondTransaction);
+        let second = first + 1;
+        let (winner, loser) = (world.row(second).clone(), world.row(first).clone());
+        let says = world.plan.callbacks[second].says.clone();
+        let row = world.row(first);
+        (row.outcome, row.reason) = (winner.outcome, winner.reason);
+        let row = world.row(second);
+        (row.outcome, row.reason) = (loser.outcome, loser.reason);
+        let order = world.order(Scenario::SecondTransaction);
+        order.transaction_id = Some(says.transaction_id.clone());
+        order.paid_at = Some(says.paid_at);
+        world.event(Scenario::SecondTransaction).says.transaction_id = Some(says.transaction_id);
+        let refused = world.found.quarantine.iter_mut().find(|row| row.notification_id == winner.id).unwrap();
+        refused.notification_id = loser.id;
+    });
+}
+
+#[test]
+fn every_change_to_an_order_is_found() {
+    let tampers: [(Scenario, TamperWithOrder); 9] = [
+        (Scenario::Plain, |order| order.amount_minor += 1),
+        (Scenario::Plain, |order| order.version = 2),
+        (Scenario::Plain, |order| order.refunded_minor = 1),
+        (Scenario::Plain, |order| order.sub_mch_id = Some("another".to_owned())),
+        (Scenario::Plain, |order| order.paid_at = Some(chrono::DateTime::UNIX_EPOCH)),
+        (Scenario::WrongAmount, |order| order.version = 1),
+        (Scenario::WrongAmount, |order| order.app_id = Some("another".to_owned())),
+        (Scenario::ClosedOrder, |order| order.state = "pending".to_owned()),
+        (Scenario::NotSuccessful, |order| order.currency = "HKD".to_owned()),
+    ];
+    for (scenario, tamper) in tampers {
+        let mut world = World::perfect();
+        tamper(world.order(scenario));
+        assert_eq!(world.audit().count(Rule::OrderState), 1, "{scenario:?}");
+    }
+}
+
+#[test]
+fn an_order_that_nobody_paid_is_found_paid() {
+    breaks(&[Rule::Outcome, Rule::OrderState, Rule::OnePaidEvent], |world| {
+        let order = world.order(Scenario::WrongAmount);
+        order.state = "paid".to_owned();
+        order.transaction_id = Some("T".to_owned());
+        order.version = 1;
+    });
+}
+
+#[test]
+fn an_order_that_was_paid_is_found_pending() {
+    breaks(&[Rule::Outcome, Rule::OrderState, Rule::StrayEvent], |world| {
+        let order = world.order(Scenario::Plain);
+        order.state = "pending".to_owned();
+        order.transaction_id = None;
+        order.paid_at = None;
+        order.version = 0;
+    });
+}
+
+#[test]
+fn missing_and_surplus_orders_are_found() {
+    breaks(&[Rule::OrderState], |world| {
+        let gone = world.order(Scenario::NotSuccessful).out_trade_no.clone();
+        world.found.orders.retain(|row| row.out_trade_no != gone);
+    });
+    breaks(&[Rule::OrderState], |world| {
+        let unknown = world.plan.callbacks[world.callback(Scenario::UnknownOrder)].order;
+        let number = world.plan.orders[unknown].out_trade_no.clone();
+        let row = world.order(Scenario::NotSuccessful).clone();
+        world.found.orders.push(FoundOrder { out_trade_no: number, ..row });
+    });
+    breaks(&[Rule::OrderState], |world| {
+        let row = world.order(Scenario::Plain).clone();
+        world.found.orders.push(FoundOrder { mch_id: "another".to_owned(), ..row });
+    });
+}
+
+#[test]
+fn ledger_and_quarantine_that_disagree_are_found() {
+    breaks(&[Rule::Quarantine], |world| world.quarantine(Scenario::WrongAmount).state = "resolved".to_owned());
+    breaks(&[Rule::Quarantine], |world| world.quarantine(Scenario::WrongAmount).reason = "paid_twice".to_owned());
+    breaks(&[Rule::Quarantine], |world| world.quarantine(Scenario::UnknownOrder).state = "open".to_owned());
+    breaks(&[Rule::Quarantine], |world| {
+        world.found.quarantine.pop();
+    });
+    breaks(&[Rule::Quarantine], |world| {
+        let row = world.quarantine(Scenario::WrongAmount).clone();
+        world.found.quarantine.push(FoundQuarantine { notification_id: Uuid::from_u128(9_999_999), ..row });
+    });
+    breaks(&[Rule::Quarantine], |world| {
+        let plain = world.callback(Scenario::Plain);
+        let notification_id = world.row(plain).id;
+        let row = world.quarantine(Scenario::WrongAmount).clone();
+        world.found.quarantine.push(FoundQuarantine { notification_id, ..row });
+    });
+}
+
+#[test]
+fn a_healed_wait_leaves_a_resolved_row() {
+    breaks(&[], |world| {
+        let late = world.callback(Scenario::LateOrder);
+        let notification_id = world.row(late).id;
+        let row = world.quarantine(Scenario::UnknownOrder).clone();
+        let state = "resolved".to_owned();
+        world.found.quarantine.push(FoundQuarantine { notification_id, state, ..row });
+    });
+}
+
+#[test]
+fn an_expired_wait_is_open() {
+    breaks(&[], |world| {
+        let callback = world.callback(Scenario::UnknownOrder);
+        world.row(callback).outcome = "quarantined".to_owned();
+        world.quarantine(Scenario::UnknownOrder).state = "open".to_owned();
+    });
+}
+
+#[test]
+fn a_payment_without_event_or_with_two_is_found() {
+    breaks(&[Rule::OnePaidEvent], |world| {
+        let gone = world.event(Scenario::Plain).id.clone();
+        world.consumed.events.remove(&gone);
+    });
+    breaks(&[Rule::OnePaidEvent], |world| {
+        let mut second = world.event(Scenario::Plain).clone();
+        second.id = "second".to_owned();
+        second.says.event_id = "second".to_owned();
+        world.consumed.events.insert(second.id.clone(), second);
+    });
+}
+
+#[test]
+fn an_event_published_twice_is_no_breach() {
+    breaks(&[], |world| world.consumed.published_twice = 3);
+}
+
+#[test]
+fn an_event_that_says_something_else_is_found() {
+    let tampers: [fn(&mut Payload); 7] = [
+        |says| says.event_id = "another".to_owned(),
+        |says| says.order_id += 1_000_000,
+        |says| says.version = 2,
+        |says| says.mch_id = "another".to_owned(),
+        |says| says.transaction_id = None,
+        |says| says.amount_minor = Some(0),
+        |says| says.currency = Some("HKD".to_owned()),
+    ];
+    for tamper in tampers {
+        breaks(&[Rule::EventContent], |world| tamper(&mut world.event(Scenario::Plain).says));
+    }
+}
+
+#[test]
+fn stray_events_are_found() {
+    breaks(&[Rule::StrayEvent], |world| {
+        let mut event = world.event(Scenario::Plain).clone();
+        event.id = "stray".to_owned();
+        event.says.out_trade_no = world.order(Scenario::WrongAmount).out_trade_no.clone();
+        world.consumed.events.insert(event.id.clone(), event);
+    });
+    breaks(&[Rule::StrayEvent], |world| {
+        let mut event = world.event(Scenario::Plain).clone();
+        event.id = "stray".to_owned();
+        event.says.out_trade_no = "SIM-of nobody".to_owned();
+        world.consumed.events.insert(event.id.clone(), event);
+    });
+    breaks(&[Rule::StrayEvent], |world| {
+        let mut event = world.event(Scenario::Plain).clone();
+        event.id = "stray".to_owned();
+        event.says.kind = "order.refunded".to_owned();
+        world.consumed.events.insert(event.id.clone(), event);
+    });
+    breaks(&[Rule::StrayEvent], |world| world.consumed.unreadable.push("message".to_owned()));
+}
+
+#[test]
+fn an_event_left_in_the_outbox_is_found() {
+    breaks(&[Rule::Outbox], |world| world.found.outbox = 1);
+}
+
+#[test]
+fn only_lateness_may_mend_with_time() {
+    let mut late = World::perfect();
+    late.found.outbox = 1;
+    assert!(!late.audit().is_final());
+    let mut wrong = World::perfect();
+    wrong.event(Scenario::Plain).says.amount_minor = Some(0);
+    assert!(wrong.audit().is_final());
+}
+
+#[test]
+fn many_breaches_are_counted_and_a_few_shown() {
+    let mut world = World::perfect();
+    world.found.notifications.clear();
+    let findings = world.audit();
+    assert!(findings.count(Rule::OneRowEach) > 500);
+    assert_eq!(findings.examples(Rule::OneRowEach).len(), EXAMPLES_MAX);
+}

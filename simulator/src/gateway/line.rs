@@ -1,0 +1,163 @@
+//! One keep-alive connection of WeChat Pay's: takes a job, posts it, says what came back.
+//!
+//! Invariant: a request that may have reached ingest is never sent a second time here; only one that certainly was not
+//! written (the kept connection had ended meanwhile) goes out again on a fresh connection.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
+use hyper::{Method, Request, StatusCode, Uri};
+use hyper_util::rt::TokioIo;
+use shared::protocol::reply;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+
+use crate::book::Answer;
+
+/// WeChat Pay waits this long for an answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// A line that finds nobody at the other end pauses, or a dead ingest would cost a whole core.
+const PAUSE_WHEN_UNREACHABLE: Duration = Duration::from_millis(50);
+
+const PATH: &str = "/wechatpay/v2/payment";
+
+/// Where callbacks go.
+#[derive(Debug, Clone)]
+pub struct Target {
+    authority: String,
+    host: HeaderValue,
+}
+
+/// One request to make.
+#[derive(Debug)]
+pub struct Job {
+    /// The callback, by its index in the plan.
+    pub callback: usize,
+    /// Its bytes.
+    pub body: Bytes,
+    /// When it was due: latency counts from here.
+    pub due: Instant,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Answered {
+    /// Which line is free again.
+    pub line: usize,
+    /// What it was about.
+    pub job: Job,
+    /// What came back.
+    pub answer: Answer,
+    /// When.
+    pub at: Instant,
+}
+
+impl Target {
+    /// From ingest's base URL.
+    ///
+    /// # Errors
+    /// When it is not `http://host[:port]`.
+    pub fn parse(url: &str) -> anyhow::Result<Self> {
+        let uri: Uri = url.trim().parse().with_context(|| format!("INGEST_URL: {url} is not a URL"))?;
+        ensure!(uri.scheme_str() == Some("http"), "INGEST_URL: {url} must begin with http:// (TLS is the proxy's job)");
+        ensure!(matches!(uri.path(), "" | "/"), "INGEST_URL: {url} must be a base URL without a path");
+        let host = uri.host().with_context(|| format!("INGEST_URL: {url} names no host"))?;
+        let authority = format!("{host}:{}", uri.port_u16().unwrap_or(80));
+        let header = HeaderValue::from_str(&authority).with_context(|| format!("INGEST_URL: {url} has an odd host"))?;
+        Ok(Self { authority, host: header })
+    }
+
+    fn request(&self, body: Bytes) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = Uri::from_static(PATH);
+        let headers = request.headers_mut();
+        headers.insert(HOST, self.host.clone());
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/xml"));
+        headers.insert(USER_AGENT, HeaderValue::from_static("Mozilla/4.0"));
+        request
+    }
+}
+
+/// Works off jobs until there are no more.
+pub async fn run(line: usize, target: Target, mut jobs: mpsc::Receiver<Job>, answers: mpsc::UnboundedSender<Answered>) {
+    let mut kept = None;
+    while let Some(job) = jobs.recv().await {
+        let posted = timeout(PATIENCE, post(&target, &mut kept, job.body.clone())).await;
+        // Cut off half-way, `post` has left no connection to keep: the next request gets a fresh one.
+        let answer = posted.unwrap_or(Answer::TimedOut);
+        let at = Instant::now();
+        if answer == Answer::Unreachable {
+            sleep(PAUSE_WHEN_UNREACHABLE).await;
+        }
+        if answers.send(Answered { line, job, answer, at }).is_err() {
+            return;
+        }
+    }
+}
+
+/// Posts over the kept connection, or over a fresh one when there is none or it has ended meanwhile.
+async fn post(target: &Target, kept: &mut Option<SendRequest<Full<Bytes>>>, body: Bytes) -> Answer {
+    let mut request = target.request(body);
+    if let Some(mut sender) = kept.take()
+        && sender.ready().await.is_ok()
+    {
+        match sender.try_send_request(request).await {
+            Ok(response) => return read(response, sender, kept).await,
+            Err(mut error) => match error.take_message() {
+                Some(unsent) => request = unsent,
+                None => return Answer::ConnectionLost,
+            },
+        }
+    }
+    let Ok(mut sender) = connect(target).await else { return Answer::Unreachable };
+    match sender.send_request(request).await {
+        Ok(response) => read(response, sender, kept).await,
+        Err(_) => Answer::ConnectionLost,
+    }
+}
+
+/// Reads the whole answer, after which the connection can be kept.
+async fn read(
+    response: hyper::Response<hyper::body::Incoming>,
+    sender: SendRequest<Full<Bytes>>,
+    kept: &mut Option<SendRequest<Full<Bytes>>>,
+) -> Answer {
+    let status = response.status();
+    let Ok(body) = response.into_body().collect().await else { return Answer::ConnectionLost };
+    *kept = Some(sender);
+    match status {
+        StatusCode::OK if body.to_bytes() == reply::V2_SUCCESS.as_bytes() => Answer::Success,
+        StatusCode::OK => Answer::OddBody,
+        other => Answer::Status(other.as_u16()),
+    }
+}
+
+async fn connect(target: &Target) -> anyhow::Result<SendRequest<Full<Bytes>>> {
+    let stream = TcpStream::connect(&target.authority).await?;
+    stream.set_nodelay(true)?;
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    // Ends by itself when the sender is dropped or the other side hangs up; the sender reports either.
+    tokio::spawn(connection);
+    Ok(sender)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_plain_base_urls_are_targets() {
+        assert_eq!(Target::parse("http://127.0.0.1:8080").unwrap().authority, "127.0.0.1:8080");
+        assert_eq!(Target::parse(" http://ingest/ ").unwrap().authority, "ingest:80");
+        assert_eq!(Target::parse("http://[::1]:8080").unwrap().authority, "[::1]:8080");
+        for wrong in ["https://ingest", "ingest:8080", "http://ingest/wechatpay", "", "http://"] {
+            assert!(Target::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! `simulator run`: one run against a pipeline that is up, and its books. Exit 0 only when the audit balances.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use simulator::config::{Cli, Command};
+
+/// A flag or variable that is missing or malformed.
+const EXIT_CONFIG: u8 = 64;
+
+#[tokio::main(worker_threads = 2)]
+async fn main() -> ExitCode {
+    let Command::Run(options) = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(error) => {
+            // Nothing is left to be done when stderr itself is gone.
+            drop(error.print());
+            return if error.use_stderr() { ExitCode::from(EXIT_CONFIG) } else { ExitCode::SUCCESS };
+        }
+    };
+    match simulator::run::run(&options).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("simulator: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! How fast it went.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use comfy_table::{Cell, Table};
+use hdrhistogram::Histogram;
+
+use super::{Report, right, table};
+use crate::book;
+use crate::model::{Alone, alone};
+use crate::plan::Checkout;
+use crate::progress::{grouped, per_second};
+
+/// The percentiles that are shown, in thousandths.
+pub(super) const PERCENTILES: [(&str, f64); 4] = [("p50", 0.50), ("p90", 0.90), ("p99", 0.99), ("p99.9", 0.999)];
+
+/// Rates and latencies of a run.
+#[derive(Debug, Clone)]
+pub struct Speed {
+    /// Requests answered a second, while sending.
+    pub answered_per_second: u64,
+    /// Payments a second, from the first request until the last event reached the merchant; orders that the shop wrote
+    /// late are left out.
+    pub paid_per_second: u64,
+    /// From the first request to the last answer.
+    pub sending: Duration,
+    /// From the first request to the last event.
+    pub until_last_event: Duration,
+    /// Microseconds from the SUCCESS to the order's event in the merchant's hands, on one clock: what the merchant waits
+    /// for, and an upper bound for the commit. Orders that the shop wrote late are left out.
+    pub paid_us: Option<Histogram<u64>>,
+}
+
+impl Speed {
+    /// The speed of a run.
+    #[must_use]
+    pub fn of(report: &Report<'_>) -> Self {
+        // The shop's own delay is no slowness of the pipeline's.
+        let late: HashSet<&str> = report
+            .plan
+            .orders
+            .iter()
+            .filter(|order| order.checkout == Checkout::Late)
+            .map(|order| order.out_trade_no.as_str())
+            .collect();
+        let punctual =
+            || report.consumed.events.values().filter(|event| !late.contains(event.says.out_trade_no.as_str()));
+        let last = punctual().map(|event| event.consumed_at).max();
+        let until_last_event =
+            last.map_or(report.book.sending, |last| last.saturating_duration_since(report.book.started_at));
+        Self {
+            answered_per_second: per_second(report.book.requests(), report.book.sending),
+            paid_per_second: per_second(u64::try_from(punctual().count()).unwrap_or(u64::MAX), until_last_event),
+            sending: report.book.sending,
+            until_last_event,
+            paid_us: paid_latencies(report),
+        }
+    }
+
+    pub(super) fn rows<'a>(&'a self, report: &'a Report<'_>) -> Vec<(&'static str, &'a Histogram<u64>)> {
+        let all = [
+            ("callback answered SUCCESS", Some(&report.book.success_us)),
+            ("callback answered otherwise", Some(&report.book.other_us)),
+            ("SUCCESS to order.paid in the merchant's hands", self.paid_us.as_ref()),
+        ];
+        all.into_iter()
+            .filter_map(|(name, histogram)| Some((name, histogram?)))
+            .filter(|(_, it)| !it.is_empty())
+            .collect()
+    }
+
+    pub(super) fn table(&self, report: &Report<'_>) -> Table {
+        let mut table = table(["latency", "p50", "p90", "p99", "p99.9", "max", "number"]);
+        for (name, histogram) in self.rows(report) {
+            let percentiles =
+                PERCENTILES.iter().map(|(_, quantile)| right(millis(histogram.value_at_quantile(*quantile))));
+            let ends = [right(millis(histogram.max())), right(grouped(histogram.len()))];
+            table.add_row(std::iter::once(Cell::new(name)).chain(percentiles).chain(ends));
+        }
+        table
+    }
+
+    pub(super) fn line(&self) -> String {
+        format!(
+            "{} requests/s answered over {}, {} payments/s applied and in the merchant's hands over {}",
+            grouped(self.answered_per_second),
+            millis(u64::try_from(self.sending.as_micros()).unwrap_or(u64::MAX)),
+            grouped(self.paid_per_second),
+            millis(u64::try_from(self.until_last_event.as_micros()).unwrap_or(u64::MAX)),
+        )
+    }
+}
+
+fn paid_latencies(report: &Report<'_>) -> Option<Histogram<u64>> {
+    let mut histogram = book::latencies().ok()?;
+    let mut accepted_at = HashMap::new();
+    for (callback, record) in report.plan.callbacks.iter().zip(&report.book.records) {
+        let Some((order, at)) = report.plan.order_of(callback).zip(record.accepted_at) else { continue };
+        let pays = callback.forgery.is_none() && alone(order, &callback.says) == Alone::Pays;
+        if pays && order.checkout == Checkout::Pending {
+            let key = (order.out_trade_no.as_str(), callback.says.transaction_id.as_str());
+            let first = accepted_at.entry(key).or_insert(at);
+            *first = at.min(*first);
+        }
+    }
+    for event in report.consumed.events.values() {
+        let transaction = event.says.transaction_id.as_deref().unwrap_or_default();
+        if let Some(at) = accepted_at.get(&(event.says.out_trade_no.as_str(), transaction)) {
+            book::record(&mut histogram, event.consumed_at.saturating_duration_since(*at));
+        }
+    }
+    Some(histogram)
+}
+
+/// `1234567` → `1,234.5 ms`.
+fn millis(micros: u64) -> String {
+    format!("{}.{} ms", grouped(micros / 1000), micros % 1000 / 100)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::millis;
+
+    #[test]
+    fn durations_are_readable() {
+        assert_eq!(millis(1_234_567), "1,234.5 ms");
+        assert_eq!(millis(99), "0.0 ms");
+    }
+}

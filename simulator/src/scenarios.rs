@@ -1,0 +1,202 @@
+//! Which part of the orders goes which way. Pure: shares and a seed in, one scenario per order out.
+//!
+//! Shares are met exactly (rounded up, so that each scenario asked for occurs), and only the order is drawn.
+
+use clap::Args;
+use rand::Rng;
+use rand::seq::SliceRandom;
+
+/// What happens to one order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scenario {
+    /// Paid and notified once.
+    Plain,
+    /// Notified again after SUCCESS, as the same bytes or signed afresh.
+    Repeats,
+    /// Notified several times at the same instant.
+    ConcurrentRepeats,
+    /// Somebody without the key claims that it was paid; in every second case the real payment follows.
+    Forgery,
+    /// Correctly signed, another amount.
+    WrongAmount,
+    /// Correctly signed, another currency.
+    WrongCurrency,
+    /// Correctly signed, another shop of the institution, or none.
+    WrongSubMchId,
+    /// Correctly signed, for an order that never existed.
+    UnknownOrder,
+    /// The shop commits the order two seconds after its callback.
+    LateOrder,
+    /// Paid twice, by two transactions.
+    SecondTransaction,
+    /// Paid after the shop had closed the order.
+    ClosedOrder,
+    /// The callback says that the payment failed.
+    NotSuccessful,
+}
+
+impl Scenario {
+    /// All of them, in the order of the report.
+    pub const ALL: [Self; 12] = [
+        Self::Plain,
+        Self::Repeats,
+        Self::ConcurrentRepeats,
+        Self::Forgery,
+        Self::WrongAmount,
+        Self::WrongCurrency,
+        Self::WrongSubMchId,
+        Self::UnknownOrder,
+        Self::LateOrder,
+        Self::SecondTransaction,
+        Self::ClosedOrder,
+        Self::NotSuccessful,
+    ];
+
+    /// The name in the report.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Repeats => "repeats",
+            Self::ConcurrentRepeats => "concurrent repeats",
+            Self::Forgery => "forgeries",
+            Self::WrongAmount => "wrong amount",
+            Self::WrongCurrency => "wrong currency",
+            Self::WrongSubMchId => "wrong sub-merchant",
+            Self::UnknownOrder => "unknown order",
+            Self::LateOrder => "order appears later",
+            Self::SecondTransaction => "second transaction",
+            Self::ClosedOrder => "closed order",
+            Self::NotSuccessful => "payment failed",
+        }
+    }
+}
+
+/// The share of each scenario, in percent of the orders; what is left is plain.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Mix, in percent of the orders (what is left is paid and notified once)")]
+pub struct Mix {
+    /// Notified again after SUCCESS
+    #[arg(long, default_value = "10", value_name = "PERCENT", value_parser = percent())]
+    pub repeats: u8,
+    /// Notified several times at the same instant
+    #[arg(long, default_value = "5", value_name = "PERCENT", value_parser = percent())]
+    pub concurrent_repeats: u8,
+    /// Forged: wrong key, amount altered after signing, no signature
+    #[arg(long, default_value = "6", value_name = "PERCENT", value_parser = percent())]
+    pub forgeries: u8,
+    /// Another amount, correctly signed
+    #[arg(long, default_value = "2", value_name = "PERCENT", value_parser = percent())]
+    pub wrong_amount: u8,
+    /// Another currency, correctly signed
+    #[arg(long, default_value = "1", value_name = "PERCENT", value_parser = percent())]
+    pub wrong_currency: u8,
+    /// Another sub-merchant, correctly signed
+    #[arg(long, default_value = "1", value_name = "PERCENT", value_parser = percent())]
+    pub wrong_sub_mch_id: u8,
+    /// An order that never existed
+    #[arg(long, default_value = "1", value_name = "PERCENT", value_parser = percent())]
+    pub unknown_order: u8,
+    /// An order that the shop commits two seconds after its callback
+    #[arg(long, default_value = "2", value_name = "PERCENT", value_parser = percent())]
+    pub late_order: u8,
+    /// A second transaction for an order that is paid already
+    #[arg(long, default_value = "2", value_name = "PERCENT", value_parser = percent())]
+    pub second_transaction: u8,
+    /// A payment of an order that the shop had closed
+    #[arg(long, default_value = "1", value_name = "PERCENT", value_parser = percent())]
+    pub closed_order: u8,
+    /// A payment that failed
+    #[arg(long, default_value = "2", value_name = "PERCENT", value_parser = percent())]
+    pub not_successful: u8,
+}
+
+fn percent() -> clap::builder::RangedI64ValueParser<u8> {
+    clap::value_parser!(u8).range(0..=100)
+}
+
+impl Mix {
+    fn shares(&self) -> [(Scenario, u8); 11] {
+        [
+            (Scenario::Repeats, self.repeats),
+            (Scenario::ConcurrentRepeats, self.concurrent_repeats),
+            (Scenario::Forgery, self.forgeries),
+            (Scenario::WrongAmount, self.wrong_amount),
+            (Scenario::WrongCurrency, self.wrong_currency),
+            (Scenario::WrongSubMchId, self.wrong_sub_mch_id),
+            (Scenario::UnknownOrder, self.unknown_order),
+            (Scenario::LateOrder, self.late_order),
+            (Scenario::SecondTransaction, self.second_transaction),
+            (Scenario::ClosedOrder, self.closed_order),
+            (Scenario::NotSuccessful, self.not_successful),
+        ]
+    }
+
+    /// The sum of the shares; above 100 the mix makes no sense.
+    #[must_use]
+    pub fn total_percent(&self) -> u32 {
+        self.shares().iter().map(|&(_, share)| u32::from(share)).sum()
+    }
+
+    /// One scenario for each of `orders` orders.
+    pub fn draw(&self, orders: usize, rng: &mut impl Rng) -> Vec<Scenario> {
+        let mut drawn = Vec::with_capacity(orders);
+        for (scenario, share) in self.shares() {
+            let count = orders.saturating_mul(usize::from(share)).div_ceil(100).min(orders.saturating_sub(drawn.len()));
+            drawn.extend(std::iter::repeat_n(scenario, count));
+        }
+        drawn.resize(orders, Scenario::Plain);
+        drawn.shuffle(rng);
+        drawn
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use clap::{Args, FromArgMatches};
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    use super::*;
+
+    /// The mix that these flags ask for.
+    pub(crate) fn mix(arguments: &[&str]) -> Mix {
+        let command = Mix::augment_args(clap::Command::new("mix").no_binary_name(true));
+        Mix::from_arg_matches(&command.get_matches_from(arguments)).unwrap()
+    }
+
+    fn count(drawn: &[Scenario], scenario: Scenario) -> usize {
+        drawn.iter().filter(|&&one| one == scenario).count()
+    }
+
+    #[test]
+    fn every_scenario_occurs_plentifully_by_default() {
+        let drawn = mix(&[]).draw(20_000, &mut StdRng::seed_from_u64(1));
+        assert_eq!(drawn.len(), 20_000);
+        for scenario in Scenario::ALL {
+            assert!(count(&drawn, scenario) >= 200, "{}", scenario.name());
+        }
+    }
+
+    #[test]
+    fn a_seed_draws_the_same_again() {
+        let draw = |seed| mix(&[]).draw(500, &mut StdRng::seed_from_u64(seed));
+        assert_eq!(draw(7), draw(7));
+        assert_ne!(draw(7), draw(8));
+    }
+
+    #[test]
+    fn shares_are_exact_and_rounded_up() {
+        let drawn = mix(&["--repeats=50", "--forgeries=0"]).draw(101, &mut StdRng::seed_from_u64(1));
+        assert_eq!(count(&drawn, Scenario::Repeats), 51);
+        assert_eq!(count(&drawn, Scenario::Forgery), 0);
+        assert_eq!(count(&drawn, Scenario::ClosedOrder), 2);
+    }
+
+    #[test]
+    fn a_full_mix_leaves_nothing_plain() {
+        let full = mix(&["--repeats=77"]);
+        assert_eq!(full.total_percent(), 100);
+        assert_eq!(count(&full.draw(1000, &mut StdRng::seed_from_u64(1)), Scenario::Plain), 0);
+    }
+}
