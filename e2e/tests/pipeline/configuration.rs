@@ -1,0 +1,130 @@
+//! Bad configuration ends a program before it opens a socket, with one line that names the variable.
+
+use anyhow::Result;
+use e2e::TestResult;
+use e2e::callback::{KEY, MerchantsFile};
+use e2e::program::{Finished, Launch};
+
+/// `INGEST_ADDR`, as in what an operator sets, and values that it cannot have.
+type Bad = (&'static str, &'static [&'static str]);
+
+const INGEST: [Bad; 8] = [
+    ("AMQP_URLS", &["", "localhost", "http://localhost", "amqp://", "amqp://h,,amqp://i", "amqp://u:hunter2@h:port"]),
+    ("MERCHANTS_FILE", &["/nowhere/at/all"]),
+    ("INGEST_ADDR", &["", "8080", "localhost:http", "127.0.0.1:99999"]),
+    ("INGEST_ADMIN_ADDR", &["", "8081", "127.0.0.1"]),
+    ("PUBLISH_LANES", &["", "0", "9", "four", "-1"]),
+    ("IN_FLIGHT_MAX", &["", "0", "65537", "many"]),
+    ("READINESS_GRACE_SECONDS", &["", "61", "-1", "soon"]),
+    ("LOG_FORMAT", &["", "xml"]),
+];
+
+const WORKER: [Bad; 9] = [
+    ("AMQP_URLS", &["", "localhost", "http://localhost", "amqp://", "amqp://h,,amqp://i", "amqp://u:hunter2@h:port"]),
+    ("DATABASE_URL", &["", "hunter2", "mysql://u:hunter2@h/d", "postgres://u:hunter2@h:port/d"]),
+    ("MERCHANTS_FILE", &["/nowhere/at/all"]),
+    ("WORKER_ADMIN_ADDR", &["", "8082", "127.0.0.1"]),
+    ("WORKER_LANES", &["", "0", "65", "two"]),
+    ("WORKER_BATCH_MAX", &["", "0", "4097", "many"]),
+    ("WAIT_LIMIT_SECONDS", &["", "0", "604801", "long"]),
+    ("WORKER_QUEUES", &["", "a,,b", " "]),
+    ("LOG_FORMAT", &["", "xml"]),
+];
+
+#[tokio::test]
+async fn a_bad_variable_of_ingest_is_named() -> TestResult {
+    let merchants = MerchantsFile::write()?;
+    for (variable, values) in INGEST {
+        for value in values {
+            let launch = Launch::ingest("amqp://127.0.0.1:1", merchants.path())?.env(variable, value);
+            assert_refused(&launch.finish().await?, variable, value);
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_bad_variable_of_the_worker_is_named() -> TestResult {
+    let merchants = MerchantsFile::write()?;
+    for (variable, values) in WORKER {
+        for value in values {
+            assert_refused(&worker(&merchants)?.env(variable, value).finish().await?, variable, value);
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_variable_that_is_required_is_missed_by_name() -> TestResult {
+    let merchants = MerchantsFile::write()?;
+    let ingest = Launch::ingest("amqp://127.0.0.1:1", merchants.path())?;
+    assert_refused(&ingest.without_env("MERCHANTS_FILE").finish().await?, "MERCHANTS_FILE", "");
+    for variable in ["MERCHANTS_FILE", "DATABASE_URL"] {
+        assert_refused(&worker(&merchants)?.without_env(variable).finish().await?, variable, "");
+    }
+    let migrate = Launch::new("worker").argument("migrate");
+    assert_refused(&migrate.finish().await?, "DATABASE_URL", "");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_bad_merchants_file_is_named_with_the_place_and_without_the_key() -> TestResult {
+    let merchants = MerchantsFile::write()?;
+    for text in [
+        String::new(),
+        format!("[[merchant]]\nmch_id = \"m\"\nv2_keys = [{KEY}]"),
+        format!("[[merchant]]\nmch_id = \"m\"\nv2_keys = \"{KEY}\""),
+        format!("[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"{KEY}\"]\nv3 = 1"),
+    ] {
+        merchants.replace(&text)?;
+        let ingest = Launch::ingest("amqp://127.0.0.1:1", merchants.path())?;
+        assert_refused(&ingest.finish().await?, "MERCHANTS_FILE", KEY);
+        assert_refused(&worker(&merchants)?.finish().await?, "MERCHANTS_FILE", KEY);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn help_lists_every_variable() -> TestResult {
+    for (program, variables) in [("ingest", INGEST.as_slice()), ("worker", WORKER.as_slice())] {
+        let help = Launch::new(program).argument("--help").finish().await?;
+        assert_eq!(help.code, Some(0));
+        for (variable, _) in variables {
+            assert!(help.stdout.contains(variable), "{program} --help does not say {variable}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_check_of_the_configuration_opens_no_socket_and_shows_no_key() -> TestResult {
+    let merchants = MerchantsFile::write()?;
+    let ingest = Launch::ingest("amqp://127.0.0.1:1", merchants.path())?.argument("check-config");
+    let worker = Launch::new("worker")
+        .argument("check-config")
+        .env("DATABASE_URL", "postgres://u:hunter2@127.0.0.1:1/d")
+        .env("MERCHANTS_FILE", merchants.path().to_str().unwrap());
+    for launch in [ingest, worker] {
+        let checked = launch.finish().await?;
+        assert_eq!(checked.code, Some(0), "{checked:?}");
+        assert!(checked.stdout.contains(e2e::callback::MERCHANT), "{checked:?}");
+        assert!(!checked.stdout.contains(KEY) && !checked.stdout.contains("hunter2"), "{checked:?}");
+    }
+    Ok(())
+}
+
+fn worker(merchants: &MerchantsFile) -> Result<Launch> {
+    Launch::worker("amqp://127.0.0.1:1", "postgres://u:p@127.0.0.1:1/d", merchants.path())
+}
+
+#[track_caller]
+fn assert_refused(finished: &Finished, variable: &str, value: &str) {
+    let said = format!("{variable}={value:?}: {finished:?}");
+    assert_eq!(finished.code, Some(64), "{said}");
+    assert_eq!(finished.stderr.lines().count(), 1, "{said}");
+    assert!(finished.stderr.starts_with(variable) || finished.stderr.contains(&format!(" {variable}")), "{said}");
+    assert_eq!(finished.stdout, "", "{said}");
+    for secret in ["hunter2", KEY] {
+        assert!(!finished.stderr.contains(secret), "a secret is shown: {said}");
+    }
+}

@@ -1,0 +1,21 @@
+//! The whole pipeline, on real servers and with the real binaries, one promise per test. Reading order:
+//!
+//! - [`story`]: a callback becomes a paid order. [`verdicts`]: and every other thing it can become.
+//! - [`concurrency`]: many at once. [`crashes`]: SIGKILL between any two steps. [`outages`]: a server is away.
+//! - [`poison`]: what cannot be handled costs itself only. [`healing`]: what waits is decided when its time has come.
+//! - [`shutdown`], [`configuration`], [`migration`], [`operator`]: what those see who run it.
+//! - [`rights`]: what the programs and the shop cannot do, whatever they try.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests fail like tests")]
+
+mod concurrency;
+mod configuration;
+mod crashes;
+mod healing;
+mod migration;
+mod operator;
+mod outages;
+mod poison;
+mod rights;
+mod shutdown;
+mod story;
+mod verdicts;

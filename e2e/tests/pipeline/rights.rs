@@ -1,0 +1,144 @@
+//! What nobody can do, whatever he tries: the broker, the database's roles and its constraints say no.
+
+use anyhow::Result;
+use e2e::TestResult;
+use e2e::stage::Stage;
+use lapin::options::{
+    BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions, QueuePurgeOptions,
+};
+use lapin::types::FieldTable;
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
+use shared::messaging::envelope::{CALLBACKS_EXCHANGE, CALLBACKS_QUEUE, EVENTS_EXCHANGE, EVENTS_QUEUE};
+use tokio_postgres::NoTls;
+use url::Url;
+
+#[tokio::test]
+async fn ingest_can_publish_callbacks_and_nothing_else() -> TestResult {
+    let stage = Stage::set().await?;
+    let url = stage.broker.ingest_url();
+    assert!(publish(&url, CALLBACKS_EXCHANGE, CALLBACKS_QUEUE).await.is_ok());
+    assert!(publish(&url, EVENTS_EXCHANGE, "order.paid").await.is_err(), "it can tell of payments");
+    assert!(publish(&url, "", EVENTS_QUEUE).await.is_err(), "it can write past the exchanges");
+    assert!(consume(&url, CALLBACKS_QUEUE).await.is_err(), "it can take callbacks away");
+    assert!(declare(&url, "a.queue").await.is_err(), "it can change the topology");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_worker_can_take_callbacks_and_tell_of_orders_and_nothing_else() -> TestResult {
+    let stage = Stage::set().await?;
+    let url = stage.broker.worker_url();
+    assert!(consume(&url, CALLBACKS_QUEUE).await.is_ok());
+    assert!(publish(&url, EVENTS_EXCHANGE, "order.paid").await.is_ok());
+    assert!(publish(&url, CALLBACKS_EXCHANGE, CALLBACKS_QUEUE).await.is_err(), "it can make up callbacks");
+    assert!(publish(&url, "", CALLBACKS_QUEUE).await.is_err(), "it can write past the exchanges");
+    assert!(consume(&url, EVENTS_QUEUE).await.is_err(), "it can take the merchant's events away");
+    assert!(channel(&url).await?.queue_purge(EVENTS_QUEUE.into(), QueuePurgeOptions::default()).await.is_err());
+    assert!(declare(&url, "a.queue").await.is_err(), "it can change the topology");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_worker_cannot_change_what_an_order_is_about_nor_any_table() -> TestResult {
+    let stage = Stage::set().await?;
+    stage.insert_order("order-1").await?;
+    let (worker, connection) = tokio_postgres::connect(stage.database.worker_url().as_str(), NoTls).await?;
+    tokio::spawn(connection);
+    for statement in [
+        "UPDATE orders SET amount_minor = 1",
+        "UPDATE orders SET currency = 'USD'",
+        "UPDATE orders SET out_trade_no = 'another'",
+        "UPDATE orders SET mch_id = 'another'",
+        "INSERT INTO orders (mch_id, out_trade_no, amount_minor, currency) VALUES ('m', 'o', 1, 'CNY')",
+        "DELETE FROM orders",
+        "DELETE FROM notifications",
+        "DELETE FROM quarantine",
+        "TRUNCATE order_events",
+        "ALTER TABLE orders DROP CONSTRAINT orders_amount_positive",
+        "DROP TABLE order_events",
+        "CREATE ROLE another",
+    ] {
+        let refused = worker.batch_execute(statement).await.unwrap_err();
+        assert_eq!(refused.code(), Some(&tokio_postgres::error::SqlState::INSUFFICIENT_PRIVILEGE), "{statement}");
+    }
+    Ok(())
+}
+
+/// Even the shop itself, with a stale object in its ORM: each statement, and the constraint that refuses it.
+#[tokio::test]
+async fn the_schema_refuses_what_can_never_be() -> TestResult {
+    let stage = Stage::set().await?;
+    stage
+        .database
+        .batch_execute(
+            "INSERT INTO orders (mch_id, out_trade_no, amount_minor, currency, state, transaction_id, paid_at, refunded_minor)
+             VALUES ('m', 'pending', 100, 'CNY', 'pending', NULL, NULL, 0),
+                    ('m', 'paid', 100, 'CNY', 'paid', 't', now(), 50),
+                    ('m', 'closed', 100, 'CNY', 'closed', NULL, NULL, 0),
+                    ('m', 'refunded', 100, 'CNY', 'refunded', 't', now(), 100)",
+        )
+        .await?;
+    for (statement, constraint) in [
+        ("UPDATE orders SET state = 'pending', transaction_id = NULL, paid_at = NULL WHERE state = 'paid'", LEGAL),
+        ("UPDATE orders SET state = 'closed', transaction_id = NULL, paid_at = NULL WHERE state = 'paid'", LEGAL),
+        ("UPDATE orders SET state = 'paid' WHERE state = 'refunded'", LEGAL),
+        ("UPDATE orders SET state = 'paid', transaction_id = 't', paid_at = now() WHERE state = 'closed'", LEGAL),
+        ("UPDATE orders SET state = 'refunded', transaction_id = 't', paid_at = now() WHERE state = 'pending'", LEGAL),
+        ("UPDATE orders SET transaction_id = 'another' WHERE state = 'paid'", LEGAL),
+        ("UPDATE orders SET paid_at = '2020-01-01' WHERE state = 'paid'", LEGAL),
+        ("UPDATE orders SET amount_minor = 101 WHERE state = 'paid'", LEGAL),
+        ("UPDATE orders SET currency = 'USD' WHERE state = 'paid'", LEGAL),
+        ("UPDATE orders SET out_trade_no = 'another' WHERE state = 'paid'", LEGAL),
+        ("UPDATE orders SET mch_id = 'another' WHERE state = 'refunded'", LEGAL),
+        ("UPDATE orders SET refunded_minor = 49 WHERE state = 'paid'", LEGAL),
+        ("UPDATE orders SET refunded_minor = 101 WHERE state = 'paid'", "orders_refunded_within_amount"),
+        ("UPDATE orders SET refunded_minor = 1 WHERE state = 'pending'", "orders_refunded_needs_payment"),
+        ("UPDATE orders SET state = 'paid' WHERE state = 'pending'", "orders_paid_has_transaction"),
+        ("UPDATE orders SET state = 'paid', transaction_id = 't' WHERE state = 'pending'", "orders_paid_has_time"),
+        ("UPDATE orders SET amount_minor = 0 WHERE state = 'pending'", "orders_amount_positive"),
+        ("UPDATE orders SET currency = 'cny' WHERE state = 'pending'", "orders_currency_code"),
+        ("UPDATE orders SET state = 'lost' WHERE state = 'pending'", "orders_"),
+        ("UPDATE orders SET sub_mch_id = '' WHERE state = 'pending'", "orders_ids_not_empty"),
+        ("UPDATE orders SET out_trade_no = 'closed' WHERE state = 'pending'", "orders_out_trade_no_unique"),
+    ] {
+        let refused = stage.database.batch_execute(statement).await.expect_err(statement);
+        let by = refused.as_db_error().and_then(|error| error.constraint()).unwrap_or_default();
+        assert!(by.starts_with(constraint), "{statement}: refused by {by:?}: {refused:?}");
+    }
+    for statement in [
+        "UPDATE orders SET state = 'closed' WHERE out_trade_no = 'pending'",
+        "UPDATE orders SET state = 'pending' WHERE out_trade_no = 'pending'",
+        "UPDATE orders SET state = 'paid', transaction_id = 't', paid_at = now() WHERE out_trade_no = 'pending'",
+        "UPDATE orders SET refunded_minor = 100, state = 'refunded' WHERE out_trade_no = 'pending'",
+    ] {
+        assert_eq!(stage.database.execute(statement, &[]).await?, 1, "{statement}");
+    }
+    Ok(())
+}
+
+const LEGAL: &str = "orders_legal_transition";
+
+async fn channel(url: &Url) -> Result<Channel> {
+    let connection = Connection::connect(url.as_str(), ConnectionProperties::default()).await?;
+    Ok(connection.create_channel().await?)
+}
+
+/// A refusal comes as a closed channel, which fails the confirm.
+async fn publish(url: &Url, exchange: &str, routing_key: &str) -> Result<()> {
+    let channel = channel(url).await?;
+    channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
+    channel.basic_publish(exchange.into(), routing_key.into(), options, b"x", properties).await?.await?;
+    Ok(())
+}
+
+async fn consume(url: &Url, queue: &str) -> Result<()> {
+    let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
+    channel(url).await?.basic_consume(queue.into(), "test".into(), options, none).await?;
+    Ok(())
+}
+
+async fn declare(url: &Url, queue: &str) -> Result<()> {
+    channel(url).await?.queue_declare(queue.into(), QueueDeclareOptions::durable(), FieldTable::default()).await?;
+    Ok(())
+}
