@@ -1,0 +1,290 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2034 # names set here are read in other files
+# The pipeline on top of the servers: settings, secrets, URLs, ingest and the workers.
+
+SECRETS=$STATE/secrets.env
+# What the last `up` was told, so that `env`, `_crash` and the next `up` mean the same pipeline.
+SETTINGS=$STATE/settings.env
+
+# What `./dev env` prints, and what the demo and the tests are given.
+ENVIRONMENT=(
+    DATABASE_URL AMQP_URLS INGEST_AMQP_URLS WORKER_AMQP_URLS WORKER_DATABASE_URL
+    RABBITMQ_MANAGEMENT_URL RABBITMQCTL INGEST_URL INGEST_ADMIN_URL WORKER_ADMIN_URLS MERCHANTS_FILE
+)
+
+start_servers() {
+    lock_state
+    pick_ports
+    if uses_own_servers; then
+        start_postgres
+        start_rabbitmq
+    fi
+    define_urls
+    unlock_state
+}
+
+stop_servers() {
+    local name
+    for name in rabbitmq epmd postgres; do stop_process "$name"; done
+}
+
+start_pipeline() {
+    local n
+    require_merchants_file
+    start_servers
+    lock_state
+    with_progress "migrating the database" migrate
+    stop_what_is_outdated
+    save_settings
+    start_program ingest
+    for ((n = 1; n <= WORKERS; n++)); do start_program "worker-$n"; done
+    # A port may have been moved on the way.
+    define_urls
+    unlock_state
+}
+
+stop_pipeline() {
+    local name
+    for name in $(recorded_workers) ingest; do stop_process "$name"; done
+}
+
+migrate() {
+    local worker=$BIN/worker
+    {
+        DATABASE_URL=$DATABASE_URL "$worker" migrate
+        # On stdin, because other users can read a command line.
+        {
+            printf "\\\\set worker_password '%s'\n" "$WORKER_DATABASE_PASSWORD"
+            cat "$ROOT/deploy/postgres/roles.sql"
+        } | administrators_psql
+    } >"$(log_file migrate)" 2>&1 </dev/null || die 1 "the database could not be migrated; $(last_lines migrate)"
+}
+
+administrators_psql() {
+    if uses_own_servers; then
+        psql_as_administrator -d countersign
+    else
+        psql --no-psqlrc --quiet -v ON_ERROR_STOP=1 "$DATABASE_URL"
+    fi
+}
+
+# Starts ingest or worker-N unless it runs, and waits until it can do its job.
+start_program() { # NAME
+    local name=$1 admin_port
+    if is_running "$name"; then return 0; fi
+    admin_port=$(admin_port_name "$name")
+    claim_port "$admin_port"
+    local admin_address=127.0.0.1:${PORTS[$admin_port]}
+    local -x LOG_FORMAT=json MERCHANTS_FILE=$MERCHANTS_FILE
+    if [[ $name == ingest ]]; then
+        [[ -n $INGEST_ADDR ]] || claim_port INGEST_PORT
+        local -x AMQP_URLS=$INGEST_AMQP_URLS INGEST_ADMIN_ADDR=$admin_address
+        local -x INGEST_ADDR=${INGEST_ADDR:-127.0.0.1:${PORTS[INGEST_PORT]}}
+        start_process ingest "$BIN/ingest"
+    else
+        local -x AMQP_URLS=$WORKER_AMQP_URLS DATABASE_URL=$WORKER_DATABASE_URL WORKER_ADMIN_ADDR=$admin_address
+        start_process "$name" "$BIN/worker" run
+    fi
+    with_progress "starting $name" await "$name" 30 is_http_ok "${PORTS[$admin_port]}" /readyz
+}
+
+# ingest → INGEST_ADMIN_PORT, worker-1 → WORKER_1_ADMIN_PORT
+admin_port_name() { # NAME
+    local upper=${1^^}
+    echo "${upper//-/_}_ADMIN_PORT"
+}
+
+# A running program is ended when, started now, it would be another: another build, server, address or merchants file.
+stop_what_is_outdated() {
+    local name
+    if [[ $PORTS_MOVED == yes || $SETTINGS_CHANGED == yes ]]; then
+        stop_pipeline
+    fi
+    for name in ingest $(recorded_workers); do
+        if is_outdated "$name"; then stop_process "$name"; fi
+    done
+}
+
+is_outdated() { # NAME
+    local pid
+    pid=$(running_pid "$1") || return 1
+    [[ $1 == worker-* ]] && ((${1#worker-} > WORKERS)) && return 0
+    [[ $(readlink "/proc/$pid/exe") == *' (deleted)' ]]
+}
+
+recorded_workers() { # running or not
+    local file
+    for file in "$STATE"/run/worker-*.pid; do
+        [[ ! -e $file ]] || basename "$file" .pid
+    done
+}
+
+# The environment wins over what the last `up` was told, which wins over the defaults.
+load_settings() {
+    local asked_merchants_file=${MERCHANTS_FILE:-} asked_workers=${WORKERS:-} asked_address=${INGEST_ADDR:-}
+    # What the developer's shell exports is not passed on by accident: each program is given what it needs.
+    export -n DATABASE_URL AMQP_URLS MERCHANTS_FILE WORKERS INGEST_ADDR
+
+    MERCHANTS_FILE='' WORKERS='' INGEST_ADDR='' SETTINGS_CHANGED=no
+    # shellcheck source=/dev/null
+    if [[ -f $SETTINGS ]]; then source "$SETTINGS"; fi
+    local last_merchants_file=$MERCHANTS_FILE last_address=$INGEST_ADDR
+
+    MERCHANTS_FILE=$(absolute_path "${asked_merchants_file:-${MERCHANTS_FILE:-$STATE/merchants.toml}}")
+    WORKERS=${asked_workers:-${WORKERS:-2}}
+    INGEST_ADDR=${asked_address:-$INGEST_ADDR}
+    if [[ -f $SETTINGS && "$MERCHANTS_FILE $INGEST_ADDR" != "$last_merchants_file $last_address" ]]; then
+        SETTINGS_CHANGED=yes
+    fi
+    [[ $WORKERS =~ ^[0-9]+$ ]] || die 64 "WORKERS must be a number, not '$WORKERS'"
+    [[ -z $INGEST_ADDR || $INGEST_ADDR =~ :[0-9]+$ ]] || die 64 "INGEST_ADDR must be host:port, not '$INGEST_ADDR'"
+}
+
+save_settings() {
+    local name
+    for name in MERCHANTS_FILE WORKERS INGEST_ADDR; do echo "$name=$(quoted "${!name}")"; done >"$SETTINGS"
+}
+
+absolute_path() {
+    case $1 in
+        /*) echo "$1" ;;
+        *) echo "$PWD/$1" ;;
+    esac
+}
+
+load_secrets() {
+    [[ -f $SECRETS ]] || make_secrets
+    # shellcheck source=/dev/null
+    source "$SECRETS"
+}
+
+make_secrets() {
+    local name new=$SECRETS.$$
+    (
+        umask 077
+        for name in POSTGRES_PASSWORD WORKER_DATABASE_PASSWORD RABBITMQ_PASSWORD; do
+            echo "$name=$(random_text 24)"
+        done >"$new"
+    )
+    # The first of two at the same time wins.
+    ln "$new" "$SECRETS" 2>/dev/null || true
+    rm -f "$new"
+}
+
+# Private servers unless the developer named both of their own. URLs that `./dev env` printed are not "their own".
+choose_servers() {
+    OWN_SERVERS=yes
+    if [[ -n ${DATABASE_URL:-} && -n ${AMQP_URLS:-} ]]; then
+        [[ $DATABASE_URL == *":$POSTGRES_PASSWORD@"* ]] || OWN_SERVERS=no
+    elif [[ -n ${DATABASE_URL:-}${AMQP_URLS:-} ]]; then
+        say "only one of DATABASE_URL and AMQP_URLS is set: using private servers"
+    fi
+}
+
+uses_own_servers() {
+    [[ $OWN_SERVERS == yes ]]
+}
+
+pick_ports() {
+    local n name names=(INGEST_PORT INGEST_ADMIN_PORT)
+    if uses_own_servers; then
+        names+=(POSTGRES_PORT RABBITMQ_PORT RABBITMQ_MANAGEMENT_PORT RABBITMQ_DIST_PORT EPMD_PORT)
+    fi
+    for ((n = 1; n <= WORKERS; n++)); do names+=("WORKER_${n}_ADMIN_PORT"); done
+    load_ports
+    for name in "${names[@]}"; do
+        [[ -n ${PORTS[$name]:-} ]] || claim_port "$name"
+    done
+}
+
+# Needs the ports.
+define_urls() {
+    local n
+    if uses_own_servers; then
+        define_private_server_urls
+    else
+        # The definitions are the developer's to import; their users are those of deploy/rabbitmq/definitions.json.
+        INGEST_AMQP_URLS=${INGEST_AMQP_URLS:-$(with_user ingest ingest "$AMQP_URLS")}
+        WORKER_AMQP_URLS=${WORKER_AMQP_URLS:-$(with_user worker worker "$AMQP_URLS")}
+        WORKER_DATABASE_URL=${WORKER_DATABASE_URL:-$(with_user countersign_worker "$WORKER_DATABASE_PASSWORD" "$DATABASE_URL")}
+    fi
+    INGEST_URL=http://127.0.0.1:${PORTS[INGEST_PORT]}
+    [[ -z $INGEST_ADDR ]] || INGEST_URL=http://${INGEST_ADDR/#0.0.0.0:/127.0.0.1:}
+    INGEST_ADMIN_URL=http://127.0.0.1:${PORTS[INGEST_ADMIN_PORT]}
+    WORKER_ADMIN_URLS=
+    for ((n = 1; n <= WORKERS; n++)); do
+        WORKER_ADMIN_URLS+=${WORKER_ADMIN_URLS:+,}http://127.0.0.1:${PORTS[WORKER_${n}_ADMIN_PORT]}
+    done
+}
+
+define_private_server_urls() {
+    local postgres=127.0.0.1:${PORTS[POSTGRES_PORT]}/countersign rabbitmq=127.0.0.1:${PORTS[RABBITMQ_PORT]}/%2f
+    DATABASE_URL=postgres://countersign:$POSTGRES_PASSWORD@$postgres
+    WORKER_DATABASE_URL=postgres://countersign_worker:$WORKER_DATABASE_PASSWORD@$postgres
+    AMQP_URLS=amqp://countersign:$RABBITMQ_PASSWORD@$rabbitmq
+    INGEST_AMQP_URLS=amqp://ingest:ingest@$rabbitmq
+    WORKER_AMQP_URLS=amqp://worker:worker@$rabbitmq
+    RABBITMQ_MANAGEMENT_URL=http://countersign:$RABBITMQ_PASSWORD@127.0.0.1:${PORTS[RABBITMQ_MANAGEMENT_PORT]}
+    RABBITMQCTL=$RABBITMQ_CONTROL
+}
+
+with_user() { # USER PASSWORD URL,URL..
+    sed -E "s#(^|,)([a-z]+://)([^@/,]*@)?#\1\2$1:$2@#g" <<<"$3"
+}
+
+print_environment() {
+    local name
+    [[ -n ${PORTS[INGEST_ADMIN_PORT]:-} && -n ${PORTS[WORKER_1_ADMIN_PORT]:-} ]] ||
+        die 69 "nothing has been started yet, so there are no ports: run ./dev up first"
+    define_urls
+    for name in "${ENVIRONMENT[@]}"; do
+        [[ -z ${!name:-} ]] || export_line "$name" "${!name}"
+    done
+}
+
+export_environment() {
+    export "${ENVIRONMENT[@]}"
+}
+
+print_summary() {
+    local url n=0
+    cat <<TEXT
+
+The pipeline is running:
+  callbacks       $INGEST_URL/wechatpay/v2/payment
+  ingest, admin   $INGEST_ADMIN_URL/readyz and /metrics
+TEXT
+    for url in ${WORKER_ADMIN_URLS//,/ }; do echo "  worker-$((n += 1)), admin $url/readyz and /metrics"; done
+    if uses_own_servers; then
+        echo "  PostgreSQL      127.0.0.1:${PORTS[POSTGRES_PORT]}, database countersign"
+        echo "  RabbitMQ        127.0.0.1:${PORTS[RABBITMQ_PORT]}, management http://127.0.0.1:${PORTS[RABBITMQ_MANAGEMENT_PORT]}"
+    fi
+    cat <<TEXT
+  merchants       $MERCHANTS_FILE
+  logs            $STATE/log
+URLs and passwords for a shell: eval "\$(./dev env)". To stop: ./dev down.
+TEXT
+}
+
+require_merchants_file() {
+    if [[ $MERCHANTS_FILE == "$STATE/merchants.toml" && ! -f $MERCHANTS_FILE ]]; then
+        (umask 077 && development_merchants >"$MERCHANTS_FILE")
+    fi
+    [[ -r $MERCHANTS_FILE ]] || die 64 "MERCHANTS_FILE: $MERCHANTS_FILE cannot be read"
+}
+
+development_merchants() {
+    cat <<TOML
+# Two merchants for development, made by ./dev with random keys.
+
+[[merchant]]
+mch_id = "1900000109"
+v2_keys = ["$(random_text 32)"]
+v2_sign_types = ["MD5", "HMAC-SHA256"]
+
+[[merchant]]
+mch_id = "1900000200"
+v2_keys = ["$(random_text 32)"]
+v2_sign_types = ["HMAC-SHA256"]
+TOML
+}
