@@ -1,15 +1,13 @@
 //! What one ingest process owns: the key ring, the publisher, and the bound on callbacks in the works.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use actix_web::http::header::ContentType;
 use actix_web::{HttpResponse, web};
-use arc_swap::ArcSwap;
+use shared::merchants_file::MerchantsFile;
 use shared::messaging::envelope::CALLBACKS_EXCHANGE;
 use shared::messaging::publisher::{Publisher, PublisherOptions};
-use shared::protocol::merchants::{KeyRing, Merchant, Side};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::callbacks::{self, Metrics};
@@ -23,8 +21,7 @@ pub const V2_PAYMENT: &str = "/wechatpay/v2/payment";
 pub struct App {
     pub(crate) publisher: Publisher,
     pub(crate) metrics: Metrics,
-    ring: ArcSwap<KeyRing>,
-    merchants_file: PathBuf,
+    pub(crate) merchants: Arc<MerchantsFile>,
     slots: Semaphore,
     stopping: AtomicBool,
 }
@@ -32,9 +29,9 @@ pub struct App {
 impl App {
     /// Starts to connect to the broker, on the current tokio runtime.
     #[must_use]
-    pub fn start(config: &Config, ring: KeyRing) -> Self {
+    pub fn start(config: &Config, merchants: MerchantsFile) -> Self {
         let in_flight_max = usize::try_from(config.in_flight_max).unwrap_or(usize::MAX);
-        log_ring(&ring);
+        merchants.log();
         let publisher = Publisher::start(PublisherOptions {
             urls: config.amqp_urls.clone(),
             exchange: CALLBACKS_EXCHANGE,
@@ -45,41 +42,15 @@ impl App {
         Self {
             publisher,
             metrics: Metrics::register(),
-            ring: ArcSwap::from_pointee(ring),
-            merchants_file: config.merchants_file.clone(),
+            merchants: Arc::new(merchants),
             slots: Semaphore::new(in_flight_max),
             stopping: AtomicBool::new(false),
         }
     }
 
-    /// The keys of this moment.
-    pub(crate) fn ring(&self) -> arc_swap::Guard<Arc<KeyRing>> {
-        self.ring.load()
-    }
-
     /// A place among the callbacks in the works; `None` when all are taken.
     pub(crate) fn enter(&self) -> Option<SemaphorePermit<'_>> {
         self.slots.try_acquire().ok()
-    }
-
-    /// Re-reads the merchants file. A bad one changes nothing. Blocks on the file system.
-    pub fn reload(&self) {
-        match KeyRing::load(&self.merchants_file, Side::Edge) {
-            Ok(ring) => {
-                log_ring(&ring);
-                self.ring.store(Arc::new(ring));
-            }
-            Err(error) => {
-                let file = self.merchants_file.display();
-                tracing::error!(%file, %error, "MERCHANTS_FILE was not re-read; the old keys stay");
-            }
-        }
-    }
-
-    /// How many merchants there are.
-    #[must_use]
-    pub fn merchants(&self) -> usize {
-        self.ring.load().merchants().count()
     }
 
     /// Whether callbacks should be sent here right now.
@@ -117,12 +88,4 @@ pub fn routes(config: &mut web::ServiceConfig) {
 
 async fn not_found() -> HttpResponse {
     HttpResponse::NotFound().content_type(ContentType::plaintext()).body("not found\n")
-}
-
-/// Says which keys are in use, by their fingerprints.
-fn log_ring(ring: &KeyRing) {
-    for merchant in ring.merchants() {
-        let v2_keys: Vec<_> = Merchant::fingerprints(merchant).collect();
-        tracing::info!(mch_id = %merchant.mch_id(), v2_keys = v2_keys.join(" "), "merchant");
-    }
 }

@@ -264,7 +264,7 @@ fn authenticate_v2(
     app: &App,
     received_at: DateTime<Utc>,
 ) -> Result<Outgoing, Outcome> {
-    let envelope = match payment::authenticate(&body, &app.ring()) {
+    let envelope = match payment::authenticate(&body, &app.merchants.ring()) {
         Ok(fields) => Envelope::new(
             received_at,
             CallbackKind::V2Payment,

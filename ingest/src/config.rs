@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use shared::config::ConfigError;
+use shared::merchants_file::MerchantsFile;
 use shared::messaging::connection::AmqpUrls;
-use shared::protocol::merchants::{KeyRing, Side};
+use shared::protocol::merchants::Side;
 use shared::telemetry::LogFormat;
 
 /// Takes WeChat Pay's callbacks, proves them authentic, and stores them in the broker before it says SUCCESS.
@@ -69,11 +70,8 @@ impl Config {
     ///
     /// # Errors
     /// Names `MERCHANTS_FILE` and what is wrong with it.
-    pub fn load_merchants(&self) -> Result<KeyRing, ConfigError> {
-        KeyRing::load(&self.merchants_file, Side::Edge).map_err(|error| ConfigError {
-            variable: "MERCHANTS_FILE",
-            problem: format!("{}: {error}", self.merchants_file.display()),
-        })
+    pub fn open_merchants(&self) -> Result<MerchantsFile, ConfigError> {
+        MerchantsFile::open(self.merchants_file.clone(), Side::Edge)
     }
 
     /// Opens the public port.
@@ -100,16 +98,13 @@ impl Config {
     /// `ingest check-config`: prints what was understood.
     #[must_use]
     pub fn check(&self) -> ExitCode {
-        let ring = match self.load_merchants() {
-            Ok(ring) => ring,
+        let merchants = match self.open_merchants() {
+            Ok(merchants) => merchants,
             Err(error) => return error.report(),
         };
         println!("broker: {}", self.amqp_urls.hosts());
-        let mut merchants: Vec<_> = ring.merchants().collect();
-        merchants.sort_by_key(|merchant| merchant.mch_id().as_str());
-        for merchant in merchants {
-            let keys: Vec<_> = merchant.fingerprints().collect();
-            println!("merchant {}: v2 keys {}", merchant.mch_id(), keys.join(" "));
+        for line in merchants.describe() {
+            println!("{line}");
         }
         ExitCode::SUCCESS
     }

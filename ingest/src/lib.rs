@@ -11,7 +11,7 @@ use std::time::Duration;
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::{HttpServer, web};
 use anyhow::Context;
-use shared::protocol::merchants::KeyRing;
+use shared::merchants_file::MerchantsFile;
 use shared::{admin, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -43,17 +43,17 @@ pub async fn run(
     listener: TcpListener,
     admin_listener: TcpListener,
     config: &Config,
-    ring: KeyRing,
+    merchants: MerchantsFile,
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let metrics = telemetry::init_metrics().context("metrics cannot be recorded")?;
-    let app = web::Data::new(App::start(config, ring));
+    let app = web::Data::new(App::start(config, merchants));
     let readiness = app.clone();
     let admin = admin::serve(admin_listener, metrics, move || readiness.readiness()).context("the admin port")?;
     let (admin, _admin_task) = spawn(admin);
     let (server, mut server_task) = spawn(serve(listener, app.clone()).context("the public port")?);
-    let reloading = tokio::spawn(reload_on_hangup(app.clone()).context("SIGHUP cannot be listened for")?);
-    tracing::info!(addr = %config.ingest_addr, merchants = app.merchants(), "taking callbacks");
+    let reloading = tokio::spawn(app.merchants.clone().reload_on_hangup().context("SIGHUP cannot be listened for")?);
+    tracing::info!(addr = %config.ingest_addr, "taking callbacks");
 
     tokio::select! {
         () = shutdown => {}
@@ -93,19 +93,6 @@ fn serve(listener: TcpListener, app: web::Data<App>) -> std::io::Result<Server> 
 
 fn spawn(server: Server) -> (ServerHandle, JoinHandle<std::io::Result<()>>) {
     (server.handle(), tokio::spawn(server))
-}
-
-/// Re-reads the merchants file on every SIGHUP, without dropping a request.
-fn reload_on_hangup(app: web::Data<App>) -> std::io::Result<impl Future<Output = ()>> {
-    let mut hangups = signal(SignalKind::hangup())?;
-    Ok(async move {
-        while hangups.recv().await.is_some() {
-            let app = app.clone();
-            if let Err(error) = tokio::task::spawn_blocking(move || app.reload()).await {
-                tracing::error!(%error, "re-reading the merchants file failed; the old keys stay");
-            }
-        }
-    })
 }
 
 /// Resolves on SIGTERM or SIGINT.

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use ingest::config::{Cli, Command, Config};
 use shared::admin;
 use shared::config::parse_args;
+use shared::merchants_file::MerchantsFile;
 use shared::telemetry;
 
 fn main() -> ExitCode {
@@ -21,12 +22,12 @@ fn main() -> ExitCode {
 
 /// Everything that can be wrong with the configuration is found before the first socket opens.
 fn serve(config: &Config) -> ExitCode {
-    let ring = match config.load_merchants() {
-        Ok(ring) => ring,
+    let merchants = match config.open_merchants() {
+        Ok(merchants) => merchants,
         Err(error) => return error.report(),
     };
     telemetry::init_logs(config.log_format);
-    match run(config, ring) {
+    match run(config, merchants) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("ingest cannot go on: {error:#}");
@@ -36,8 +37,8 @@ fn serve(config: &Config) -> ExitCode {
 }
 
 #[tokio::main]
-async fn run(config: &Config, ring: shared::protocol::merchants::KeyRing) -> anyhow::Result<()> {
+async fn run(config: &Config, merchants: MerchantsFile) -> anyhow::Result<()> {
     let listener = config.listen()?;
     let admin_listener = config.listen_admin()?;
-    ingest::run(listener, admin_listener, config, ring, ingest::stop_signal()?).await
+    ingest::run(listener, admin_listener, config, merchants, ingest::stop_signal()?).await
 }

@@ -47,9 +47,9 @@ pub async fn run(
     let admin = admin::serve(admin_listener, telemetry::init_metrics()?, readiness)?;
     let admin_handle = admin.handle();
     tokio::spawn(admin);
-    let reload = tokio::spawn(reload_on_hangup(Arc::clone(&config.ring)));
+    let reload = tokio::spawn(Arc::clone(&config.merchants).reload_on_hangup()?);
 
-    config.ring.log("merchants file read");
+    config.merchants.log();
     let mut work = start(&config, &publisher, &up, &stop);
     tracing::info!(lanes = lanes(&config), "worker started");
 
@@ -84,7 +84,7 @@ fn start(config: &Config, publisher: &Publisher, up: &Arc<AtomicUsize>, stop: &C
             batch_max: config.batch_max,
             wait_limit: config.wait_limit,
             database: config.database.clone(),
-            ring: Arc::clone(&config.ring),
+            merchants: Arc::clone(&config.merchants),
             wake_relay: Arc::clone(&wake_relay),
             up: Arc::clone(up),
         };
@@ -92,7 +92,7 @@ fn start(config: &Config, publisher: &Publisher, up: &Arc<AtomicUsize>, stop: &C
     }
     let sweeper = Sweeper {
         database: config.database.clone(),
-        ring: Arc::clone(&config.ring),
+        merchants: Arc::clone(&config.merchants),
         wait_limit: config.wait_limit,
         wake_relay: Arc::clone(&wake_relay),
     };
@@ -116,17 +116,5 @@ fn readiness(
             (false, up) if up < lanes => Err(format!("{up} of {lanes} lanes are consuming")),
             (false, _) => Ok(()),
         }
-    }
-}
-
-async fn reload_on_hangup(ring: Arc<crate::ring::Ring>) {
-    use tokio::signal::unix::{SignalKind, signal};
-    match signal(SignalKind::hangup()) {
-        Ok(mut hangups) => {
-            while hangups.recv().await.is_some() {
-                ring.reload();
-            }
-        }
-        Err(error) => tracing::error!(%error, "SIGHUP cannot be received: keys are read at start only"),
     }
 }

@@ -9,12 +9,13 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use secrecy::SecretString;
 use shared::config::ConfigError;
+use shared::merchants_file::MerchantsFile;
 use shared::messaging::connection::AmqpUrls;
 use shared::messaging::envelope::CALLBACKS_QUEUE;
+use shared::protocol::merchants::Side;
 use shared::telemetry::LogFormat;
 
 use crate::quarantine;
-use crate::ring::Ring;
 use crate::store::database::Database;
 
 /// Takes WeChat Pay callbacks from RabbitMQ and applies them to orders in PostgreSQL, once.
@@ -84,7 +85,7 @@ pub struct Config {
     /// Where the database is.
     pub database: Database,
     /// The keys.
-    pub ring: Arc<Ring>,
+    pub merchants: Arc<MerchantsFile>,
     /// Lanes per queue.
     pub lanes: usize,
     /// The most messages in one transaction.
@@ -108,7 +109,7 @@ impl Settings {
         Ok(Config {
             urls: self.amqp_urls.clone(),
             database: self.database()?,
-            ring: Arc::new(self.ring()?),
+            merchants: Arc::new(self.merchants()?),
             lanes: usize::from(self.lanes),
             batch_max: self.batch_max,
             wait_limit: self.wait_limit(),
@@ -129,15 +130,13 @@ impl Settings {
         Database::parse(url).map_err(wrong)
     }
 
-    /// The merchants' keys.
+    /// The merchants' keys, retired ones included: what they signed may still be queued.
     ///
     /// # Errors
     /// When `MERCHANTS_FILE` is missing or says something that cannot be.
-    pub fn ring(&self) -> Result<Ring, ConfigError> {
+    pub fn merchants(&self) -> Result<MerchantsFile, ConfigError> {
         let path = self.merchants_file.clone().ok_or_else(|| required("MERCHANTS_FILE"))?;
-        let shown = path.display().to_string();
-        let wrong = |error| ConfigError { variable: "MERCHANTS_FILE", problem: format!("{shown}: {error}") };
-        Ring::open(path).map_err(wrong)
+        MerchantsFile::open(path, Side::Worker)
     }
 
     /// How long a message waits before a person is told.

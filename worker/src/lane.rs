@@ -9,15 +9,16 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use metrics::{counter, gauge, histogram};
+use shared::backoff::Backoff;
+use shared::merchants_file::MerchantsFile;
 use shared::messaging::connection::AmqpUrls;
 use shared::messaging::consumer::{ConsumeError, Consumer};
+use shared::telemetry::chain;
 use tokio_util::sync::CancellationToken;
 
 use crate::apply::Rules;
-use crate::backoff::Backoff;
 use crate::message::Message;
 use crate::plan::Outcome;
-use crate::ring::Ring;
 use crate::settle::Session;
 use crate::store::database::Database;
 
@@ -41,7 +42,7 @@ pub struct Lane {
     /// Where the database is.
     pub database: Database,
     /// The keys.
-    pub ring: Arc<Ring>,
+    pub merchants: Arc<MerchantsFile>,
     /// Told after every commit that wrote events.
     pub wake_relay: Arc<tokio::sync::Notify>,
     /// How many lanes are consuming.
@@ -60,21 +61,21 @@ enum Interrupted {
 /// Works until `stop`, then finishes what was delivered.
 pub async fn run(lane: Lane, stop: CancellationToken) {
     let mut session = Session::new(lane.database.clone());
-    let mut backoff = Backoff::new();
+    let mut backoff = backoff();
     while !stop.is_cancelled() {
         // A lane whose database cannot do its job would only hold messages back from those that have one that can.
-        let ring = lane.ring.load();
+        let ring = lane.merchants.ring();
         if let Err(error) = session.rehearse(Rules { ring: &ring, wait_limit: lane.wait_limit }).await {
-            tracing::error!(lane = lane.number, error = error_chain(&error), "database away");
-            backoff.pause(&stop).await;
+            tracing::error!(lane = lane.number, error = chain(&error), "database away");
+            pause(backoff.pause(), &stop).await;
             continue;
         }
         match consume(&lane, &mut session, &mut backoff, &stop).await {
             Ok(()) => return,
             Err(error) => {
                 counter!("worker_lane_interruptions_total").increment(1);
-                tracing::error!(lane = lane.number, error = error_chain(&error), "lane interrupted");
-                backoff.pause(&stop).await;
+                tracing::error!(lane = lane.number, error = chain(&error), "lane interrupted");
+                pause(backoff.pause(), &stop).await;
             }
         }
     }
@@ -129,9 +130,9 @@ async fn handle(
     stop: &CancellationToken,
 ) -> Result<(), Interrupted> {
     let started = Instant::now();
-    let mut backoff = Backoff::new();
+    let mut backoff = backoff();
     loop {
-        let ring = lane.ring.load();
+        let ring = lane.merchants.ring();
         let rules = Rules { ring: &ring, wait_limit: lane.wait_limit };
         match session.settle(messages, rules).await {
             Ok(outcomes) => {
@@ -146,13 +147,13 @@ async fn handle(
                 tracing::error!(
                     lane = lane.number,
                     kept = messages.len(),
-                    error = error_chain(&error),
+                    error = chain(&error),
                     "database away, batch kept"
                 );
                 if stop.is_cancelled() || started.elapsed() > KEEP_BATCH_FOR {
                     return Err(Interrupted::DatabaseAway);
                 }
-                backoff.pause(stop).await;
+                pause(backoff.pause(), stop).await;
             }
         }
     }
@@ -183,15 +184,18 @@ fn wall_clock() -> DateTime<Utc> {
     Utc::now()
 }
 
-/// An error with all its causes in one line, for the one place that logs it.
-pub fn error_chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
+/// The pauses between two tries of anything that a worker does.
+#[must_use]
+pub fn backoff() -> Backoff {
+    Backoff::new(Duration::from_millis(100), Duration::from_secs(3))
+}
+
+/// Waits, unless `stop` comes first.
+pub async fn pause(length: Duration, stop: &CancellationToken) {
+    tokio::select! {
+        () = tokio::time::sleep(length) => {}
+        () = stop.cancelled() => {}
     }
-    text
 }
 
 /// Counts a lane as consuming for as long as it lives.

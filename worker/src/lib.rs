@@ -4,19 +4,17 @@
 //! - [`plan`]: the pure fold of `decide` over a batch.
 //! - [`apply`]: the batch transaction. [`settle`]: what to do when one fails.
 //! - [`lane`]: the loop round it. [`sweep`]: held messages, decided again. [`relay`]: events to the merchant.
-//! - [`store`]: all SQL. [`app`], [`config`], [`ring`], [`backoff`]: what runs them.
+//! - [`store`]: all SQL. [`app`], [`config`]: what runs them.
 //! - [`quarantine`]: the operator's commands.
 
 pub mod app;
 pub mod apply;
-pub mod backoff;
 pub mod config;
 pub mod lane;
 pub mod message;
 pub mod plan;
 pub mod quarantine;
 pub mod relay;
-pub mod ring;
 pub mod settle;
 pub mod store;
 pub mod sweep;

@@ -65,8 +65,9 @@ async fn operate(settings: &Settings, command: quarantine::Command) -> anyhow::R
 
 fn check_config(settings: &Settings) -> anyhow::Result<()> {
     let config = settings.config()?;
-    for merchant in config.ring.load().merchants() {
-        println!("{} v2 keys {}", merchant.mch_id(), merchant.fingerprints().collect::<Vec<_>>().join(" "));
+    println!("broker: {}", config.urls.hosts());
+    for line in config.merchants.describe() {
+        println!("{line}");
     }
     Ok(())
 }

@@ -12,11 +12,11 @@ use diesel_async::{AsyncConnection, AsyncPgConnection};
 use futures_util::future::join_all;
 use metrics::counter;
 use shared::messaging::publisher::{Outgoing, Publisher};
+use shared::telemetry::chain;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::backoff::Backoff;
-use crate::lane::error_chain;
+use crate::lane::{backoff, pause};
 use crate::settle::{DatabaseAway, Session};
 use crate::store::database::Database;
 use crate::store::events::{self, StoredEvent};
@@ -39,10 +39,10 @@ pub struct Relay {
 /// Relays until `stop`.
 pub async fn run(relay: Relay, stop: CancellationToken) {
     let mut session = Session::new(relay.database.clone());
-    let mut backoff = Backoff::new();
+    let mut backoff = backoff();
     while !stop.is_cancelled() {
         if relay.publisher.readiness().is_err() {
-            backoff.pause(&stop).await;
+            pause(backoff.pause(), &stop).await;
             continue;
         }
         match relay.pass(&mut session).await {
@@ -54,12 +54,12 @@ pub async fn run(relay: Relay, stop: CancellationToken) {
                     () = stop.cancelled() => {}
                 }
             }
-            Ok(Passed { taken, published }) if published < taken => backoff.pause(&stop).await,
+            Ok(Passed { taken, published }) if published < taken => pause(backoff.pause(), &stop).await,
             Ok(_) => backoff.reset(),
             Err(error) => {
                 session.discard();
-                tracing::error!(error = error_chain(&error), "relay failed");
-                backoff.pause(&stop).await;
+                tracing::error!(error = chain(&error), "relay failed");
+                pause(backoff.pause(), &stop).await;
             }
         }
     }

@@ -12,10 +12,11 @@ use std::time::Duration;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 use futures_util::FutureExt;
+use shared::telemetry::chain;
 use tokio::time::timeout;
 
 use crate::apply::{self, ApplyError, Ledger, Rules};
-use crate::lane::error_chain;
+
 use crate::message::Message;
 use crate::plan::{Finding, Outcome, Undecided};
 use crate::store::database::Database;
@@ -174,7 +175,7 @@ pub async fn guard<T>(work: impl Future<Output = Result<T, ApplyError>>) -> Resu
         Err(_) => Err(Failure::Away(DatabaseAway::Hung)),
         Ok(Err(_panic)) => Err(Failure::Fault("the worker panicked".to_owned())),
         Ok(Ok(Err(ApplyError::Database(error)))) if is_away(&error) => Err(Failure::Away(error.into())),
-        Ok(Ok(Err(error))) => Err(Failure::Fault(error_chain(&error))),
+        Ok(Ok(Err(error))) => Err(Failure::Fault(chain(&error))),
         Ok(Ok(Ok(done))) => Ok(done),
     }
 }

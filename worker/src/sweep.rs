@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 use metrics::gauge;
+use shared::merchants_file::MerchantsFile;
+use shared::telemetry::chain;
 use tokio_util::sync::CancellationToken;
 
 use crate::apply::{self, ApplyError, Ledger, Rules};
-use crate::backoff::Backoff;
-use crate::lane::{count_outcomes, error_chain};
+use crate::lane::{backoff, count_outcomes, pause};
 use crate::message::Message;
 use crate::plan::{Finding, Outcome, Undecided};
-use crate::ring::Ring;
 use crate::settle::{DatabaseAway, Failure, Session, guard};
 use crate::store::database::Database;
 use crate::store::orders::Locked;
@@ -38,7 +38,7 @@ pub struct Sweeper {
     /// Where the database is.
     pub database: Database,
     /// The keys.
-    pub ring: Arc<Ring>,
+    pub merchants: Arc<MerchantsFile>,
     /// How long a message waits before a person is told.
     pub wait_limit: Duration,
     /// Told when a sweep wrote events.
@@ -48,7 +48,7 @@ pub struct Sweeper {
 /// Sweeps until `stop`.
 pub async fn run(sweeper: Sweeper, stop: CancellationToken) {
     let mut session = Session::new(sweeper.database.clone());
-    let mut backoff = Backoff::new();
+    let mut backoff = backoff();
     let (mut keys_tried, mut measured) = (None, None);
     while !stop.is_cancelled() {
         let started = Instant::now();
@@ -59,13 +59,12 @@ pub async fn run(sweeper: Sweeper, stop: CancellationToken) {
                 backoff.reset();
                 keys_tried = if try_keys { Some(started) } else { keys_tried };
                 measured = if measure { Some(started) } else { measured };
-                let pause = INTERVAL.max(started.elapsed().saturating_mul(PAUSE_PER_SWEEP));
-                tokio::select! { () = tokio::time::sleep(pause) => {} () = stop.cancelled() => {} }
+                pause(INTERVAL.max(started.elapsed().saturating_mul(PAUSE_PER_SWEEP)), &stop).await;
             }
             Err(error) => {
                 session.discard();
-                tracing::error!(error = error_chain(&error), "sweep failed");
-                backoff.pause(&stop).await;
+                tracing::error!(error = chain(&error), "sweep failed");
+                pause(backoff.pause(), &stop).await;
             }
         }
     }
@@ -154,7 +153,7 @@ impl Sweeper {
         limit: i64,
         instead: Option<Finding>,
     ) -> Result<Option<i64>, Failure> {
-        let ring = self.ring.load();
+        let ring = self.merchants.ring();
         let rules = Rules { ring: &ring, wait_limit: self.wait_limit };
         let conn = session.conn().await.map_err(Failure::Away)?;
         let (last, outcomes) = guard(async {

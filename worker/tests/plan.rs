@@ -1,5 +1,7 @@
 //! The pure fold of a batch: each step sees what the last one left, and what is written names each order once.
 
+#![expect(clippy::unwrap_used, reason = "the values of a test are what they are")]
+
 use chrono::{DateTime, Utc};
 use shared::domain::decide::{Awaited, Refusal};
 use shared::domain::ids::{MchId, OutTradeNo, TransactionId};

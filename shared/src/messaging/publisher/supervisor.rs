@@ -4,8 +4,6 @@
 //! away, and the next of the URLs is tried after a growing, jittered pause. While there is none, callers are refused at
 //! once. There is one attempt at a time, because lapin keeps a thread for each that was given up.
 
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +18,7 @@ use tokio::time::Instant;
 
 use super::lane::{Lane, LaneError, Waiting};
 use super::{Job, PublishError, PublisherOptions, State};
+use crate::backoff::Backoff;
 use crate::messaging::DEFINITIONS_FILE;
 use crate::messaging::connection::{self, ConnectError};
 use crate::telemetry::chain;
@@ -51,7 +50,8 @@ pub(super) async fn supervise(
     closing: watch::Receiver<bool>,
 ) {
     let waiting: Waiting = Arc::new(Mutex::new(waiting));
-    let mut supervisor = Supervisor { options, waiting, state, closing, backoff: BACKOFF_FIRST };
+    let backoff = Backoff::new(BACKOFF_FIRST, BACKOFF_MAX);
+    let mut supervisor = Supervisor { options, waiting, state, closing, backoff };
     let mut attempt: usize = 0;
     while supervisor.wanted() {
         supervisor.session(attempt).await;
@@ -66,7 +66,7 @@ struct Supervisor {
     waiting: Waiting,
     state: watch::Sender<State>,
     closing: watch::Receiver<bool>,
-    backoff: Duration,
+    backoff: Backoff,
 }
 
 impl Supervisor {
@@ -79,17 +79,16 @@ impl Supervisor {
                 let since = Instant::now();
                 self.publish_on(&connection, channels).await;
                 if since.elapsed() > STABLE_AFTER {
-                    self.backoff = BACKOFF_FIRST;
+                    self.backoff.reset();
                 }
                 self.refuse_what_waits_now();
                 connection::close(&connection).await;
             }
             Err(error) => {
-                tracing::warn!(error = chain(&error), retry_in = ?self.backoff, "no connection to the broker");
+                tracing::warn!(error = chain(&error), "no connection to the broker, trying again");
             }
         }
-        let pause = jittered(self.backoff);
-        self.backoff = self.backoff.saturating_mul(2).min(BACKOFF_MAX);
+        let pause = self.backoff.pause();
         self.while_refusing(tokio::time::sleep(pause)).await;
     }
 
@@ -239,13 +238,4 @@ async fn open(options: &PublisherOptions, attempt: usize) -> Result<(Connection,
     }
     connection::close(&connection).await;
     Err(ConnectError::NoConfirms { host: options.urls.hosts() })
-}
-
-/// Between half of `pause` and all of it, so that many processes do not come back in step.
-fn jittered(pause: Duration) -> Duration {
-    // The standard library's hash keys are random: enough for spreading attempts, and no dependency.
-    let random = RandomState::new().build_hasher().finish();
-    let half = pause / 2;
-    let spread_nanos = u64::try_from(half.as_nanos()).unwrap_or(u64::MAX).max(1);
-    half.saturating_add(Duration::from_nanos(random.checked_rem(spread_nanos).unwrap_or_default()))
 }
