@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use futures_util::{FutureExt, StreamExt};
 use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
 use lapin::{Connection, ConnectionProperties, Consumer};
 use secrecy::{ExposeSecret, SecretString};
@@ -96,7 +96,9 @@ impl Fulfilment {
         ensure!(urls.iter().all(|url| !url.expose_secret().is_empty()), "AMQP_URLS has an empty entry");
         let consumed = Arc::new(Mutex::new(Consumed::default()));
         let reader = Reader { urls, queue: queue.to_owned(), prefix: prefix.to_owned(), consumed: consumed.clone() };
-        let opened = reader.open(0).await?;
+        let url = reader.url(0)?;
+        let opened =
+            timeout(OPEN_TIMEOUT, open_alone(url, queue)).await.context("AMQP_URLS: the broker does not answer")??;
         Ok(Self { consumed, task: tokio::spawn(reader.run(opened)) })
     }
 
@@ -132,8 +134,12 @@ impl Reader {
     }
 
     async fn open(&self, attempt: usize) -> anyhow::Result<(Connection, Consumer)> {
-        let url = self.urls.iter().cycle().nth(attempt % self.urls.len().max(1)).context("AMQP_URLS is empty")?;
-        timeout(OPEN_TIMEOUT, open(url, &self.queue)).await.context("AMQP_URLS: the broker does not answer")?
+        timeout(OPEN_TIMEOUT, open(self.url(attempt)?, &self.queue)).await.context("AMQP_URLS: no answer")?
+    }
+
+    /// Every attempt takes the next broker.
+    fn url(&self, attempt: usize) -> anyhow::Result<&SecretString> {
+        self.urls.iter().cycle().nth(attempt % self.urls.len().max(1)).context("AMQP_URLS is empty")
     }
 
     /// Until the stream ends, for whatever reason.
@@ -171,6 +177,17 @@ impl Reader {
     }
 }
 
+/// Nobody else may consume the queue when a run begins: what another took would be missing in the audit. Counted,
+/// because quorum queues let an exclusive consumer in beside others.
+async fn open_alone(url: &SecretString, queue: &str) -> anyhow::Result<(Connection, Consumer)> {
+    let opened = open(url, queue).await?;
+    let channel = opened.0.create_channel().await?;
+    let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let consumers = channel.queue_declare(queue.into(), passive, FieldTable::default()).await?.consumer_count();
+    ensure!(consumers <= 1, "the queue {queue} is consumed by another program already: another run, or a real shop");
+    Ok(opened)
+}
+
 async fn open(url: &SecretString, queue: &str) -> anyhow::Result<(Connection, Consumer)> {
     let properties = ConnectionProperties::default().with_connection_name("simulator".into());
     // lapin's parse error would quote the URL.
@@ -181,11 +198,9 @@ async fn open(url: &SecretString, queue: &str) -> anyhow::Result<(Connection, Co
         })?;
     let channel = connection.create_channel().await?;
     channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
-    // Alone or not at all: what another consumer took would be missing in the audit.
-    let options = BasicConsumeOptions { exclusive: true, ..BasicConsumeOptions::default() };
-    let consumer =
-        channel.basic_consume(queue.into(), "".into(), options, FieldTable::default()).await.with_context(|| {
-            format!("the queue {queue} cannot be consumed alone (is another run, or a real consumer, at it?)")
-        })?;
+    let consumer = channel
+        .basic_consume(queue.into(), "".into(), BasicConsumeOptions::default(), FieldTable::default())
+        .await
+        .with_context(|| format!("the queue {queue} cannot be consumed"))?;
     Ok((connection, consumer))
 }

@@ -3,7 +3,7 @@
 //! One task (the dispatcher) owns the book and decides what is sent next; a line per keep-alive connection makes the
 //! requests. So there is no lock, and "several at the same instant" is handed out in one go to as many lines.
 //!
-//! Reading order: [`schedule`] (when), [`builder`] (bodies ahead), [`line`] (one connection), then the dispatcher here.
+//! Reading order: [`schedule`] (when), [`builder`] (bodies ahead), [`mod@line`] (one connection), then the dispatcher here.
 
 pub mod builder;
 pub mod line;
@@ -80,6 +80,8 @@ struct Dispatcher {
     lines: Vec<mpsc::Sender<Job>>,
     idle: VecDeque<usize>,
     pace: Pace,
+    /// There will be no more bodies.
+    all_built: bool,
     /// Built, not sent yet.
     fresh: VecDeque<Group>,
     /// To be sent at a time; the number keeps equal times in order.
@@ -87,7 +89,10 @@ struct Dispatcher {
     next_number: u64,
     /// Held back until the callback that is the key was told SUCCESS.
     held: HashMap<usize, Vec<Group>>,
+    /// First sendings and planned repeats, without retries ..
     planned_sent: usize,
+    /// .. and how many of them are half.
+    half_of_sends: usize,
 }
 
 /// Sends everything; returns when the last answer is there and nothing is left to be repeated.
@@ -111,10 +116,9 @@ pub async fn send_all(
     }
     drop(answer_sender);
 
-    let mut all_built = false;
     loop {
         let wake_at = dispatcher.dispatch()?;
-        if all_built && dispatcher.is_done() {
+        if dispatcher.is_done() {
             return Ok(dispatcher.close());
         }
         let wake = async {
@@ -130,9 +134,9 @@ pub async fn send_all(
                     dispatcher.note(answered);
                 }
             }
-            chunk = built.recv(), if !all_built && dispatcher.fresh.len() < FRESH_MAX => match chunk {
+            chunk = built.recv(), if !dispatcher.all_built && dispatcher.fresh.len() < FRESH_MAX => match chunk {
                 Some(chunk) => chunk.into_iter().for_each(|built| dispatcher.take_built(built)),
-                None => all_built = true,
+                None => dispatcher.all_built = true,
             },
             () = wake => {}
         }
@@ -142,6 +146,7 @@ pub async fn send_all(
 impl Dispatcher {
     fn new(plan: Arc<Plan>, settings: &Settings, hooks: Hooks) -> anyhow::Result<Self> {
         let started = Instant::now();
+        let half_of_sends = plan.sends().div_ceil(2);
         Ok(Self {
             book: Book::new(plan.callbacks.len(), started)?,
             plan,
@@ -152,17 +157,19 @@ impl Dispatcher {
             lines: Vec::with_capacity(settings.connections.get()),
             idle: VecDeque::with_capacity(settings.connections.get()),
             pace: Pace::new(settings.rate, started),
+            all_built: false,
             fresh: VecDeque::new(),
             planned: BTreeMap::new(),
             next_number: 0,
             held: HashMap::new(),
             planned_sent: 0,
+            half_of_sends,
         })
     }
 
     /// Nothing in flight, nothing to send. What is still held back waits for a callback that never got its SUCCESS.
     fn is_done(&self) -> bool {
-        self.idle.len() == self.lines.len() && self.fresh.is_empty() && self.planned.is_empty()
+        self.all_built && self.idle.len() == self.lines.len() && self.fresh.is_empty() && self.planned.is_empty()
     }
 
     fn close(mut self) -> Book {
@@ -209,7 +216,13 @@ impl Dispatcher {
                 // What is planned is a single request, but for held callbacks, which have one copy too.
                 (true, Some(at), _) => (at, 1),
                 (_, _, Some(group)) => (self.book.started_at, group.copies),
-                (_, at, None) => return Ok(at),
+                (_, at, None) => {
+                    // Bodies that come late are the simulator's fault, and no reason to slow down.
+                    if self.all_built {
+                        self.pace.rest();
+                    }
+                    return Ok(at);
+                }
             };
             let slot = self.pace.slot(ready_at, now);
             if slot > now {
@@ -224,7 +237,7 @@ impl Dispatcher {
                 continue;
             }
             self.pace.take(slot, group.copies);
-            self.send(&group, slot)?;
+            self.send(&group, slot.max(ready_at))?;
         }
     }
 
@@ -243,7 +256,7 @@ impl Dispatcher {
         }
         if group.why != Why::Retry {
             self.planned_sent = self.planned_sent.saturating_add(group.copies);
-            if self.planned_sent.saturating_mul(2) >= self.plan.sends()
+            if self.planned_sent >= self.half_of_sends
                 && let Some(half) = self.half.take()
             {
                 // Nobody listens when no command was given.

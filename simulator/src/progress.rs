@@ -18,10 +18,12 @@ use crate::evidence::{Bounds, Standing, prepare_standing, standing};
 
 const LIVE_INTERVAL: Duration = Duration::from_millis(250);
 const PLAIN_INTERVAL: Duration = Duration::from_secs(2);
-/// At most this often is the database looked at ..
-const POLL_INTERVAL: Duration = Duration::from_millis(500);
-/// .. and never for more than one part in so many of the time.
-const POLL_SHARE: u32 = 20;
+/// The database is looked at this often while a look is short ..
+const POLL_PAUSE_MIN: Duration = Duration::from_millis(500);
+/// .. and at least this often when it is long, because the end of the run is seen by it.
+const POLL_PAUSE_MAX: Duration = Duration::from_secs(2);
+/// Between the two, the pause is so many times as long as the look.
+const POLL_SHARE: u32 = 8;
 
 /// Counted where it happens.
 #[derive(Debug, Default)]
@@ -78,7 +80,7 @@ async fn poll(mut database: Database, bounds: Bounds, sender: watch::Sender<Stan
     loop {
         // A database that is away for a moment is part of what is simulated: it is asked again.
         drop(poll_until_it_fails(&mut database, &bounds, &sender).await);
-        sleep(POLL_INTERVAL).await;
+        sleep(POLL_PAUSE_MIN).await;
     }
 }
 
@@ -93,7 +95,7 @@ async fn poll_until_it_fails(
         let begun = Instant::now();
         let now = standing(client, &statement, bounds).await?;
         sender.send_if_modified(|last| std::mem::replace(last, now) != now);
-        sleep(POLL_INTERVAL.max(begun.elapsed() * POLL_SHARE)).await;
+        sleep((begun.elapsed() * POLL_SHARE).clamp(POLL_PAUSE_MIN, POLL_PAUSE_MAX)).await;
     }
 }
 

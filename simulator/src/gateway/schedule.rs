@@ -22,31 +22,43 @@ pub fn retry_gap(retry: usize, compression: NonZeroU32) -> Option<Duration> {
 }
 
 /// The schedule of an open loop: request n is due n intervals after the start, whether or not earlier ones were
-/// answered. Without a rate, every moment will do.
+/// answered. Only time in which there was nothing to send is left out. Without a rate, every moment will do.
 #[derive(Debug)]
 pub struct Pace {
     interval: Option<Duration>,
     next: Instant,
+    rests: bool,
 }
 
 impl Pace {
     /// `rate` in requests a second.
     #[must_use]
     pub fn new(rate: Option<NonZeroU32>, start: Instant) -> Self {
-        Self { interval: rate.map(|rate| Duration::from_secs(1) / rate.get()), next: start }
+        Self { interval: rate.map(|rate| Duration::from_secs(1) / rate.get()), next: start, rests: false }
     }
 
-    /// The moment at which a request that is ready since `ready_at` is due: its latency counts from there.
-    #[must_use]
-    pub fn slot(&self, ready_at: Instant, now: Instant) -> Instant {
-        if self.interval.is_some() { self.next.max(ready_at) } else { now }
+    /// The moment from which a request that is ready since `ready_at` may go out.
+    pub fn slot(&mut self, ready_at: Instant, now: Instant) -> Instant {
+        if self.interval.is_none() {
+            return now;
+        }
+        if self.rests {
+            self.next = self.next.max(ready_at);
+            self.rests = false;
+        }
+        self.next
     }
 
-    /// Uses up `slot` for so many requests at once. Time in which there was nothing to send is not made up for.
+    /// Uses up a slot for so many requests at once.
     pub fn take(&mut self, slot: Instant, requests: usize) {
         if let Some(interval) = self.interval {
             self.next = slot + interval.saturating_mul(u32::try_from(requests).unwrap_or(u32::MAX));
         }
+    }
+
+    /// There is nothing to send for now: what is ready next starts the schedule anew.
+    pub fn rest(&mut self) {
+        self.rests = true;
     }
 }
 
@@ -70,12 +82,14 @@ mod tests {
         let mut pace = Pace::new(NonZeroU32::new(100), start);
         let late = start + Duration::from_secs(1);
         for n in 0..3 {
-            let slot = pace.slot(start, late);
+            // Even a repeat that became ready a moment ago takes the slot that is free, and moves none.
+            let slot = pace.slot(late, late);
             assert_eq!(slot, start + Duration::from_millis(10) * n);
             pace.take(slot, 1);
         }
         pace.take(start, 4);
         assert_eq!(pace.slot(start, late), start + Duration::from_millis(40));
+        pace.rest();
         assert_eq!(pace.slot(late, late), late);
     }
 
