@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use chrono::{SecondsFormat, Utc};
 use diesel::result::Error;
-use diesel::sql_types::{Array, BigInt, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use shared::domain::ids::SubMchId;
 use shared::domain::order::OrderState;
@@ -70,15 +70,36 @@ pub async fn insert(conn: &AsyncPgConnection, events: &[OrderPaid]) -> Result<()
     statement.execute(&mut &*conn).await.map(drop)
 }
 
-/// Locks the oldest events that no other relay holds.
+/// Any number that no other program uses as an advisory lock in this database.
+const RELAY_LOCK: i64 = 0x636f_756e_7465_7274;
+
+/// Makes this transaction the only relay of the database; false when another one is.
 ///
 /// # Errors
 /// When the database is away.
-pub async fn take(conn: &mut AsyncPgConnection, limit: i64) -> Result<Vec<StoredEvent>, Error> {
+pub async fn claim(conn: &mut AsyncPgConnection) -> Result<bool, Error> {
+    #[derive(diesel::QueryableByName)]
+    struct Claim {
+        #[diesel(sql_type = Bool)]
+        claimed: bool,
+    }
+    let claim: Claim = diesel::sql_query("SELECT pg_try_advisory_xact_lock($1) AS claimed")
+        .bind::<BigInt, _>(RELAY_LOCK)
+        .get_result(conn)
+        .await?;
+    Ok(claim.claimed)
+}
+
+/// The oldest events after `after`. Whoever reads on from there passes by what was deleted since the last vacuum.
+///
+/// # Errors
+/// When the database is away.
+pub async fn oldest(conn: &mut AsyncPgConnection, after: Uuid, limit: i64) -> Result<Vec<StoredEvent>, Error> {
     diesel::sql_query(
         "SELECT id, type, payload::text AS payload, extract(epoch FROM created_at)::bigint AS created_at_seconds \
-         FROM order_events ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED",
+         FROM order_events WHERE id > $1 ORDER BY id LIMIT $2",
     )
+    .bind::<SqlUuid, _>(after)
     .bind::<BigInt, _>(limit)
     .load(conn)
     .await
