@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context;
 use shared::config::ConfigError;
 use shared::merchants_file::MerchantsFile;
 use shared::messaging::connection::AmqpUrls;
@@ -78,17 +77,16 @@ impl Config {
     ///
     /// # Errors
     /// Names the variable and the address.
-    pub fn listen(&self) -> anyhow::Result<TcpListener> {
-        TcpListener::bind(self.ingest_addr).with_context(|| format!("INGEST_ADDR {}", self.ingest_addr))
+    pub fn listen(&self) -> Result<TcpListener, ConfigError> {
+        bind("INGEST_ADDR", self.ingest_addr)
     }
 
     /// Opens the admin port.
     ///
     /// # Errors
     /// Names the variable and the address.
-    pub fn listen_admin(&self) -> anyhow::Result<TcpListener> {
-        TcpListener::bind(self.ingest_admin_addr)
-            .with_context(|| format!("INGEST_ADMIN_ADDR {}", self.ingest_admin_addr))
+    pub fn listen_admin(&self) -> Result<TcpListener, ConfigError> {
+        bind("INGEST_ADMIN_ADDR", self.ingest_admin_addr)
     }
 
     pub(crate) fn readiness_grace(&self) -> Duration {
@@ -108,4 +106,8 @@ impl Config {
         }
         ExitCode::SUCCESS
     }
+}
+
+fn bind(variable: &'static str, addr: SocketAddr) -> Result<TcpListener, ConfigError> {
+    TcpListener::bind(addr).map_err(|error| ConfigError { variable, problem: format!("{addr}: {error}") })
 }

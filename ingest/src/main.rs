@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use ingest::config::{Cli, Command, Config};
 use shared::admin;
-use shared::config::parse_args;
+use shared::config::{ConfigError, parse_args};
 use shared::merchants_file::MerchantsFile;
 use shared::telemetry;
 
@@ -29,10 +29,13 @@ fn serve(config: &Config) -> ExitCode {
     telemetry::init_logs(config.log_format);
     match run(config, merchants) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("ingest cannot go on: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => match error.downcast::<ConfigError>() {
+            Ok(error) => error.report(),
+            Err(error) => {
+                tracing::error!("ingest cannot go on: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
     }
 }
 

@@ -47,6 +47,7 @@ WHEN (
         OLD.transaction_id IS DISTINCT FROM NEW.transaction_id OR OLD.paid_at IS DISTINCT FROM NEW.paid_at
         OR OLD.amount_minor <> NEW.amount_minor OR OLD.currency <> NEW.currency
         OR OLD.mch_id <> NEW.mch_id OR OLD.out_trade_no <> NEW.out_trade_no
+        OR OLD.sub_mch_id IS DISTINCT FROM NEW.sub_mch_id OR OLD.app_id IS DISTINCT FROM NEW.app_id
         OR OLD.refunded_minor > NEW.refunded_minor))
 )
 EXECUTE FUNCTION orders_refuse_illegal_transition();
@@ -105,12 +106,12 @@ DECLARE
     partition text;
     made      integer := 0;
 BEGIN
-    LOCK TABLE notifications_default IN ACCESS EXCLUSIVE MODE;
     FOR ahead IN 0 .. months - 1 LOOP
         first_day := (date_trunc('month', start AT TIME ZONE 'UTC') + make_interval(months => ahead)) AT TIME ZONE 'UTC';
         next_day := (date_trunc('month', start AT TIME ZONE 'UTC') + make_interval(months => ahead + 1)) AT TIME ZONE 'UTC';
         partition := 'notifications_' || to_char(first_day AT TIME ZONE 'UTC', 'YYYY_MM');
         CONTINUE WHEN to_regclass(partition) IS NOT NULL;
+        LOCK TABLE notifications_default IN ACCESS EXCLUSIVE MODE;
         EXECUTE format('CREATE TABLE %I (LIKE notifications INCLUDING DEFAULTS INCLUDING CONSTRAINTS)', partition);
         EXECUTE format('ALTER TABLE %I ADD CONSTRAINT %I CHECK (received_at >= %L AND received_at < %L)',
                        partition, partition || '_month', first_day, next_day);

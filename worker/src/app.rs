@@ -53,7 +53,12 @@ pub async fn run(
     let mut work = start(&config, &publisher, &up, &stop);
     tracing::info!(lanes = lanes(&config), "worker started");
 
-    shutdown.await;
+    gauge!("worker_lanes_up").increment(0.0);
+    tokio::select! {
+        () = shutdown => {}
+        // They end only by a panic: better to be started again than to go on without one.
+        _ = work.join_next() => anyhow::bail!("a lane, the sweeper or the relay died"),
+    }
     tracing::info!("stopping: no new deliveries, what was delivered is finished");
     stopping.store(true, Ordering::Relaxed);
     stop.cancel();
@@ -110,7 +115,6 @@ fn readiness(
 ) -> impl Fn() -> Result<(), String> + Send + Sync + 'static {
     move || {
         let up = up.load(Ordering::Relaxed);
-        gauge!("worker_lanes_up").set(u32::try_from(up).map_or(f64::INFINITY, f64::from));
         match (stopping.load(Ordering::Relaxed), up) {
             (true, _) => Err("stopping".to_owned()),
             (false, up) if up < lanes => Err(format!("{up} of {lanes} lanes are consuming")),

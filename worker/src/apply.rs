@@ -40,16 +40,19 @@ pub struct Handled<'a> {
 pub enum Ledger {
     /// From the broker: rows are inserted.
     Insert,
-    /// Held before: rows are moved along.
-    Settle,
+    /// Held before: rows are moved along. One that goes on waiting for the same reason is left as it is.
+    Move {
+        /// The reason under which the rows waited; `None` when they must be written in any case.
+        waited: Option<&'static str>,
+    },
 }
 
 /// Why a transaction was rolled back.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
-    /// The ledger has some of the messages already: look them up and run the rest.
-    #[error("some of the messages are in the ledger already")]
-    AlreadyKnown,
+    /// The ledger has some of the new messages already, or has lost some of the held ones.
+    #[error("the ledger does not have the rows that it should have")]
+    LedgerDiffers,
     /// The database refused or went away.
     #[error("the database refused or went away")]
     Database(#[from] diesel::result::Error),
@@ -76,7 +79,7 @@ pub async fn apply(
     }
     match transact(conn, &fresh, rules, locked).await {
         // An ingest or an operator published the same message twice: rare enough to pay for it only then.
-        Err(ApplyError::AlreadyKnown) => {
+        Err(ApplyError::LedgerDiffers) => {
             let known = notifications::known(conn, fresh.iter().copied()).await?;
             fresh.retain(|message| !known.contains(&message.id));
             transact(conn, &fresh, rules, locked).await
@@ -113,13 +116,17 @@ pub async fn decide_and_write(
     let numbers = order_numbers(&findings);
     let rows = if numbers.is_empty() { Vec::new() } else { orders::lock(conn, &numbers, locked).await? };
     let Plan { orders: changed, outcomes, events: told } = plan::plan(rows, findings.iter());
-    let handled: Vec<Handled<'_>> = messages
+    let mut handled: Vec<Handled<'_>> = messages
         .iter()
         .zip(findings)
         .zip(outcomes)
         .map(|((message, finding), outcome)| Handled { message, finding, outcome })
         .collect();
 
+    if let Ledger::Move { waited: Some(reason) } = ledger {
+        let goes_on = |outcome: &Outcome| matches!(outcome, Outcome::Waiting(held) if held.reason() == reason);
+        handled.retain(|handled| !goes_on(&handled.outcome));
+    }
     write(conn, &changed, &handled, &told, rules, ledger).await?;
     Ok(handled.into_iter().map(|handled| handled.outcome).collect())
 }
@@ -155,23 +162,25 @@ async fn write(
         async {
             match ledger {
                 Ledger::Insert => notifications::insert(conn, handled).await,
-                Ledger::Settle => notifications::settle(conn, handled).await,
+                Ledger::Move { .. } => notifications::move_on(conn, handled).await,
             }
         },
         async {
             match ledger {
                 Ledger::Insert if any_held => quarantine::insert(conn, handled, rules.wait_limit).await,
                 Ledger::Insert => Ok(()),
-                Ledger::Settle => quarantine::settle(conn, handled).await,
+                Ledger::Move { .. } => quarantine::move_on(conn, handled).await,
             }
         },
         async { if told.is_empty() { Ok(()) } else { events::insert(conn, told).await } },
     );
     // First: when the ledger has a row already, quarantine refuses a second one too.
-    if noted? < handled.len() {
-        return Err(ApplyError::AlreadyKnown);
+    if matches!(noted, Ok(rows) if rows < handled.len()) {
+        return Err(ApplyError::LedgerDiffers);
     }
+    // In the order sent: after one has failed, the database only says of the others that the transaction is aborted.
     updated?;
+    noted?;
     held?;
     Ok(told?)
 }

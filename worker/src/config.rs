@@ -65,7 +65,7 @@ pub struct Settings {
     #[arg(long, env = "WORKER_LANES", global = true, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     lanes: u16,
     /// The most callbacks in one transaction; twice as many are prefetched
-    #[arg(long, env = "WORKER_BATCH_MAX", global = true, default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    #[arg(long, env = "WORKER_BATCH_MAX", global = true, default_value_t = 1024, value_parser = clap::value_parser!(u16).range(1..=4096))]
     batch_max: u16,
     /// Seconds that a callback waits for its order before a person is told
     #[arg(long, env = "WAIT_LIMIT_SECONDS", global = true, default_value_t = 900, value_parser = clap::value_parser!(u64).range(1..=604_800))]
@@ -113,7 +113,7 @@ impl Settings {
             lanes: usize::from(self.lanes),
             batch_max: self.batch_max,
             wait_limit: self.wait_limit(),
-            queues: self.queues.clone(),
+            queues: self.queues.iter().map(|queue| queue.trim().to_owned()).collect(),
         })
     }
 

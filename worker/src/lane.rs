@@ -66,10 +66,12 @@ pub async fn run(lane: Lane, stop: CancellationToken) {
         // A lane whose database cannot do its job would only hold messages back from those that have one that can.
         let ring = lane.merchants.ring();
         if let Err(error) = session.rehearse(Rules { ring: &ring, wait_limit: lane.wait_limit }).await {
+            gauge!("worker_database_up").set(0.0);
             tracing::error!(lane = lane.number, error = chain(&error), "database away");
             pause(backoff.pause(), &stop).await;
             continue;
         }
+        gauge!("worker_database_up").set(1.0);
         match consume(&lane, &mut session, &mut backoff, &stop).await {
             Ok(()) => return,
             Err(error) => {
@@ -204,6 +206,7 @@ struct Up<'a>(&'a AtomicUsize);
 impl<'a> Up<'a> {
     fn count(up: &'a AtomicUsize) -> Self {
         up.fetch_add(1, Ordering::Relaxed);
+        gauge!("worker_lanes_up").increment(1.0);
         Self(up)
     }
 }
@@ -211,5 +214,6 @@ impl<'a> Up<'a> {
 impl Drop for Up<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+        gauge!("worker_lanes_up").decrement(1.0);
     }
 }

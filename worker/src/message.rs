@@ -56,6 +56,13 @@ impl Message {
         self.headers.get("type").and_then(|name| CallbackKind::parse(name))
     }
 
+    /// The message without anything that a database could refuse: its bytes, and the kind, so that it can be replayed.
+    #[must_use]
+    pub fn bare(&self) -> Self {
+        let headers = self.kind().map(|kind| ("type".to_owned(), kind.name().to_owned())).into_iter().collect();
+        Self { headers, ..self.clone() }
+    }
+
     /// Authenticates and decodes the body.
     #[must_use]
     pub fn examine(&self, ring: &KeyRing) -> Finding {

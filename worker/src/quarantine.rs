@@ -16,6 +16,8 @@ use crate::store::operate::{self, Filter, Group, Row};
 
 /// How long a command waits for a row that a worker is deciding at this moment.
 const LOCK_TIMEOUT: &str = "SET lock_timeout = '10s'";
+/// How many payments `list` shows unless told otherwise.
+const LIST_LIMIT: i64 = 50;
 
 /// What to do with held payments.
 #[derive(Debug, Subcommand)]
@@ -48,9 +50,9 @@ pub struct Selection {
     /// Only this out_trade_no
     #[arg(long)]
     order: Option<String>,
-    /// At most this many payments
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=10_000))]
-    limit: i64,
+    /// At most this many payments, oldest first; without it `list` shows 50 and a change takes all that are meant
+    #[arg(long, value_parser = clap::value_parser!(i64).range(1..))]
+    limit: Option<i64>,
     /// JSON instead of a table
     #[arg(long)]
     json: bool,
@@ -83,7 +85,7 @@ pub async fn run(mut conn: AsyncPgConnection, command: Command, wait_limit: Dura
     conn.batch_execute(LOCK_TIMEOUT).await?;
     match command {
         Command::List(selection) => {
-            let groups = operate::groups(&mut conn, &selection.filter(Vec::new())).await?;
+            let groups = operate::groups(&mut conn, &selection.filter(Vec::new(), LIST_LIMIT)).await?;
             print_groups(&groups, selection.json)
         }
         Command::Show { id, body, json } => {
@@ -111,8 +113,8 @@ pub async fn run(mut conn: AsyncPgConnection, command: Command, wait_limit: Dura
 }
 
 impl Selection {
-    fn filter(&self, ids: Vec<i64>) -> Filter {
-        Filter { ids, reason: self.reason.clone(), order: self.order.clone(), limit: self.limit }
+    fn filter(&self, ids: Vec<i64>, limit: i64) -> Filter {
+        Filter { ids, reason: self.reason.clone(), order: self.order.clone(), limit: self.limit.unwrap_or(limit) }
     }
 }
 
@@ -123,7 +125,7 @@ impl Change {
                 bail!("{option} must not be empty");
             }
         }
-        let groups = operate::groups(conn, &self.selection.filter(self.ids.clone())).await?;
+        let groups = operate::groups(conn, &self.selection.filter(self.ids.clone(), i64::MAX)).await?;
         let found = row_ids(&groups);
         let missing: Vec<String> = self.ids.iter().filter(|id| !found.contains(id)).map(ToString::to_string).collect();
         if !missing.is_empty() {

@@ -1,11 +1,10 @@
 //! What to do when a batch fails: a message at fault costs itself only, a database at fault costs nothing.
 //!
 //! The ladder: the batch as it is; without the orders that somebody else has locked; one message at a time. A message
-//! that fails alone is at fault only if the database takes an empty batch and a bare row for it: a database that can do
-//! neither is away, and the messages stay unacknowledged. (diesel does not tell SQLSTATEs apart; see
+//! that fails alone is at fault only if it fails right after the database has run every statement on nothing, and if the
+//! database takes a bare row for it: otherwise the database is away, and the messages stay unacknowledged. (diesel does not tell SQLSTATEs apart; see
 //! `docs/decisions/0003-bad-data-or-bad-database.md`.)
 
-use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
@@ -24,8 +23,8 @@ use crate::store::orders::Locked;
 
 /// How long one attempt may take. Longer than the server's own `statement_timeout`, so that it ends only what hangs.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(40);
-/// How often a message is tried alone before it is held to be at fault.
-const TRIES_ALONE: usize = 3;
+/// A message is tried alone this often, with these pauses, before the database is asked to prove itself.
+const PAUSES_ALONE: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(200), Duration::from_millis(500)];
 
 /// The database cannot do its job now. Nothing is known to be written; the messages must be kept.
 #[derive(Debug, thiserror::Error)]
@@ -117,25 +116,28 @@ impl Session {
 
     /// One message in a transaction of its own; at fault, it becomes a quarantine row without its decoded fields.
     async fn settle_alone(&mut self, message: &Message, rules: Rules<'_>) -> Result<Vec<Outcome>, DatabaseAway> {
-        let mut problem = String::new();
-        for _ in 0..TRIES_ALONE {
-            match self.attempt(std::slice::from_ref(message), rules, Locked::Skip).await {
+        let alone = std::slice::from_ref(message);
+        for pause in PAUSES_ALONE {
+            match self.attempt(alone, rules, Locked::Skip).await {
                 Ok(outcomes) => return Ok(outcomes),
                 Err(Failure::Away(away)) => return Err(away),
-                Err(Failure::Fault(why)) => problem = why,
+                Err(Failure::Fault(_)) => tokio::time::sleep(pause).await,
             }
         }
+        // The proof: a database that can do everything else at this moment, and not this.
+        self.rehearse(rules).await?;
+        let problem = match self.attempt(alone, rules, Locked::Skip).await {
+            Ok(outcomes) => return Ok(outcomes),
+            Err(Failure::Away(away)) => return Err(away),
+            Err(Failure::Fault(problem)) => problem,
+        };
         tracing::error!(id = %message.id, problem, "message refused by the database, quarantined");
-        let bare = Message { headers: BTreeMap::new(), ..message.clone() };
+        let bare = message.bare();
         let finding = Finding::Undecided(Undecided::RejectedByDatabase(problem));
         let conn = self.conn().await?;
-        let written = guard(async {
-            apply::rehearse(conn, rules).await?;
-            conn.transaction(async |conn| {
-                apply::decide_and_write(conn, &[&bare], vec![finding], rules, Locked::Skip, Ledger::Insert).await
-            })
-            .await
-        });
+        let written = guard(conn.transaction(async |conn| {
+            apply::decide_and_write(conn, &[&bare], vec![finding], rules, Locked::Skip, Ledger::Insert).await
+        }));
         match written.await {
             Ok(outcomes) => Ok(outcomes),
             Err(failure) => Err(self.broken(failure)),
@@ -164,6 +166,17 @@ impl Session {
             Failure::Fault(problem) => DatabaseAway::Unfit(problem),
         }
     }
+}
+
+/// Bounds what is not a batch: no answer within [`ATTEMPT_TIMEOUT`] is a database that is away.
+///
+/// # Errors
+/// The caller throws the connection away.
+pub async fn bounded<T, E>(work: impl Future<Output = Result<T, E>>) -> Result<T, DatabaseAway>
+where
+    DatabaseAway: From<E>,
+{
+    Ok(timeout(ATTEMPT_TIMEOUT, work).await.map_err(|_| DatabaseAway::Hung)??)
 }
 
 /// Runs one transaction; a hang, a panic and a database that says it is away come back as failures like any other.

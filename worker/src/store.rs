@@ -1,8 +1,8 @@
 //! The database: the only home of diesel, under domain names.
 //!
 //! Reading order: [`database`] (connections), [`statement`] (how a set statement is written), then a file per table.
-//! Functions take a connection and return domain types; rows never leave their file. Every multi-row write is sorted
-//! by key with one row per key, so that two batches never wait for each other in a circle.
+//! Functions take a connection and return domain types; rows never leave their file. Orders are
+//! locked in the order of their ids and inserts are sorted by key, so that two batches never wait in a circle.
 
 pub mod database;
 pub mod events;

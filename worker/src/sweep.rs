@@ -15,7 +15,7 @@ use crate::apply::{self, ApplyError, Ledger, Rules};
 use crate::lane::{backoff, count_outcomes, pause};
 use crate::message::Message;
 use crate::plan::{Finding, Outcome, Undecided};
-use crate::settle::{DatabaseAway, Failure, Session, guard};
+use crate::settle::{DatabaseAway, Failure, Session, bounded, guard};
 use crate::store::database::Database;
 use crate::store::orders::Locked;
 use crate::store::sweep::{self as store, Cause};
@@ -49,15 +49,22 @@ pub struct Sweeper {
 pub async fn run(sweeper: Sweeper, stop: CancellationToken) {
     let mut session = Session::new(sweeper.database.clone());
     let mut backoff = backoff();
-    let (mut keys_tried, mut measured) = (None, None);
+    let (mut tried, mut keys_tried, mut measured) = (None, None, None);
     while !stop.is_cancelled() {
         let started = Instant::now();
         let is_due = |last: Option<Instant>, every| last.is_none_or(|last| last.elapsed() >= every);
-        let (try_keys, measure) = (is_due(keys_tried, KEYS_EVERY), is_due(measured, MEASURE_EVERY));
-        match sweep(&sweeper, &mut session, Extras { try_keys, measure }, &stop).await {
+        let ring = Arc::clone(&sweeper.merchants.ring());
+        let keys = if tried.as_ref().is_some_and(|tried| Arc::ptr_eq(tried, &ring)) {
+            is_due(keys_tried, KEYS_EVERY).then_some(Cause::KeyMayHaveCome)
+        } else {
+            Some(Cause::NewKeys)
+        };
+        let measure = is_due(measured, MEASURE_EVERY);
+        match sweep(&sweeper, &mut session, Extras { keys, measure }, &stop).await {
             Ok(()) => {
                 backoff.reset();
-                keys_tried = if try_keys { Some(started) } else { keys_tried };
+                tried = Some(ring);
+                keys_tried = if keys.is_some() { Some(started) } else { keys_tried };
                 measured = if measure { Some(started) } else { measured };
                 pause(INTERVAL.max(started.elapsed().saturating_mul(PAUSE_PER_SWEEP)), &stop).await;
             }
@@ -80,8 +87,9 @@ async fn sweep(
     extras: Extras,
     stop: &CancellationToken,
 ) -> Result<(), DatabaseAway> {
-    let causes = [Cause::Replay, Cause::OrderAppeared, Cause::KeyMayHaveCome];
-    for cause in causes.into_iter().filter(|cause| extras.try_keys || *cause != Cause::KeyMayHaveCome) {
+    let mut causes = vec![Cause::Replay, Cause::OrderAppeared];
+    causes.extend(extras.keys);
+    for cause in causes {
         let mut after = 0;
         while !stop.is_cancelled()
             && let Some(last) = sweeper.decide_batch(session, cause, after).await?
@@ -90,18 +98,18 @@ async fn sweep(
         }
     }
     while !stop.is_cancelled()
-        && let Some(id) = store::claim_suspect(session.conn().await?, SUSPECT_ATTEMPTS_MAX).await?
+        && let Some(id) = bounded(store::claim_suspect(session.conn().await?, SUSPECT_ATTEMPTS_MAX)).await?
     {
         // A due row comes after `after`: ids are whole numbers.
         sweeper.decide_alone(session, Cause::Suspect, id.saturating_sub(1)).await?;
     }
     let conn = session.conn().await?;
-    let opened = store::expire(conn, SUSPECT_ATTEMPTS_MAX, BATCH).await?;
+    let opened = bounded(store::expire(conn, SUSPECT_ATTEMPTS_MAX, BATCH)).await?;
     if opened > 0 {
         tracing::warn!(opened, "messages waited in vain and are open now: worker quarantine list");
     }
     if extras.measure {
-        measure(conn).await?;
+        bounded(measure(conn)).await?;
     }
     Ok(())
 }
@@ -109,7 +117,7 @@ async fn sweep(
 /// What not every sweep does.
 #[derive(Clone, Copy)]
 struct Extras {
-    try_keys: bool,
+    keys: Option<Cause>,
     measure: bool,
 }
 
@@ -119,20 +127,35 @@ impl Sweeper {
         match self.decide(session, cause, after, BATCH, None).await {
             Ok(last) => Ok(last),
             Err(Failure::Away(away)) => Err(session.broken(Failure::Away(away))),
-            // One of them is at fault: the next ones go alone until it is behind.
+            // One of them is at fault: this batch goes one by one.
             Err(Failure::Fault(problem)) => {
                 tracing::warn!(?cause, problem, "sweeping one message at a time");
                 session.discard();
-                self.decide_alone(session, cause, after).await
+                let mut last = None;
+                for _ in 0..BATCH {
+                    match self.decide_alone(session, cause, last.unwrap_or(after)).await? {
+                        Some(decided) => last = Some(decided),
+                        None => break,
+                    }
+                }
+                Ok(last)
             }
         }
     }
 
     /// The same for one message; one that the database refuses becomes a quarantine row that says so.
     async fn decide_alone(&self, session: &mut Session, cause: Cause, after: i64) -> Result<Option<i64>, DatabaseAway> {
+        match self.decide(session, cause, after, 1, None).await {
+            Ok(last) => return Ok(last),
+            Err(failure @ Failure::Away(_)) => return Err(session.broken(failure)),
+            Err(Failure::Fault(_)) => session.discard(),
+        }
+        // The proof, as for a message from the broker: a database that can do everything else, and not this.
+        let ring = self.merchants.ring();
+        session.rehearse(Rules { ring: &ring, wait_limit: self.wait_limit }).await?;
         let problem = match self.decide(session, cause, after, 1, None).await {
             Ok(last) => return Ok(last),
-            Err(Failure::Away(away)) => return Err(session.broken(Failure::Away(away))),
+            Err(failure @ Failure::Away(_)) => return Err(session.broken(failure)),
             Err(Failure::Fault(problem)) => problem,
         };
         tracing::error!(?cause, problem, "held message refused by the database");
@@ -156,20 +179,23 @@ impl Sweeper {
         let ring = self.merchants.ring();
         let rules = Rules { ring: &ring, wait_limit: self.wait_limit };
         let conn = session.conn().await.map_err(Failure::Away)?;
+        let waited = match cause {
+            Cause::OrderAppeared => Some("for_order"),
+            Cause::KeyMayHaveCome | Cause::NewKeys => Some("for_key"),
+            Cause::Replay | Cause::Suspect => None,
+        };
         let (last, outcomes) = guard(async {
-            if instead.is_some() {
-                apply::rehearse(conn, rules).await?;
-            }
             conn.transaction(async |conn| {
                 let due = store::due(conn, cause, after, limit).await?;
-                let messages: Vec<&Message> = due.iter().map(|due| &due.message).collect();
+                let messages: Vec<&Message> = due.messages.iter().collect();
                 let findings = match instead {
                     Some(finding) => messages.iter().map(|_| finding.clone()).collect(),
                     None => messages.iter().map(|message| message.examine(rules.ring)).collect(),
                 };
                 let outcomes =
-                    apply::decide_and_write(conn, &messages, findings, rules, Locked::Skip, Ledger::Settle).await?;
-                Ok::<_, ApplyError>((due.last().map(|due| due.id), outcomes))
+                    apply::decide_and_write(conn, &messages, findings, rules, Locked::Skip, Ledger::Move { waited })
+                        .await?;
+                Ok::<_, ApplyError>((due.last, outcomes))
             })
             .await
         })

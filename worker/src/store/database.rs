@@ -1,7 +1,8 @@
 //! Connections to PostgreSQL. Each loop owns one for life and makes a new one when it breaks; there is no pool.
 //!
-//! Time is bounded on the server (`statement_timeout`, `lock_timeout`) and on the wire (`tcp_user_timeout`): a dropped
-//! future does not end a transaction, so nothing on the hot path is cancelled from outside.
+//! Time is bounded on the server (`statement_timeout`, `lock_timeout`) and on the wire (`tcp_user_timeout`). What hangs
+//! all the same is given up together with its connection: a dropped future does not end a transaction, a closed
+//! connection does.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -24,6 +25,7 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 /// An asynchronous commit may be lost after it was acknowledged, so a session that has it by default is made durable.
 const SESSION: &str = "SET lock_timeout = '1s'; SET statement_timeout = '30s'; \
      SET idle_in_transaction_session_timeout = '60s'; SET TIME ZONE 'UTC'; \
+     SET default_transaction_isolation = 'read committed'; \
      SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') IN ('off', 'local')";
 
 /// Where the database is and how to reach it.
@@ -75,6 +77,14 @@ impl Database {
     /// # Errors
     /// When the server cannot be reached or refuses.
     pub async fn connect(&self) -> ConnectionResult<AsyncPgConnection> {
+        // A server that is stopped or full accepts the connection and then says nothing.
+        match tokio::time::timeout(CONNECT_TIMEOUT, self.open()).await {
+            Ok(opened) => opened,
+            Err(_) => Err(ConnectionError::BadConnection("no answer in time".to_owned())),
+        }
+    }
+
+    async fn open(&self) -> ConnectionResult<AsyncPgConnection> {
         let bad = |error: tokio_postgres::Error| ConnectionError::BadConnection(chain(&error));
         let mut conn = if let Some(tls) = &self.tls {
             let (client, connection) = self.config.connect(tls.clone()).await.map_err(bad)?;

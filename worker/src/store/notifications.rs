@@ -134,7 +134,7 @@ pub async fn insert(conn: &AsyncPgConnection, handled: &[Handled<'_>]) -> Result
 ///
 /// # Errors
 /// When the database is away or refuses a value.
-pub async fn settle(conn: &AsyncPgConnection, handled: &[Handled<'_>]) -> Result<usize, Error> {
+pub async fn move_on(conn: &AsyncPgConnection, handled: &[Handled<'_>]) -> Result<usize, Error> {
     let Columns { ids, received_ats, kinds, mch_ids, numbers, transaction_ids, outcomes, reasons } =
         Columns::of(handled);
     let life = PhantomData;

@@ -34,7 +34,7 @@ pub struct Group {
     /// All its rows.
     #[diesel(sql_type = Array<BigInt>)]
     pub ids: Vec<i64>,
-    /// `waiting` or `open`.
+    /// `open` when any of them is, else `waiting`.
     #[diesel(sql_type = Text)]
     pub state: String,
     /// The reason.
@@ -133,13 +133,13 @@ pub struct Row {
 pub async fn groups(conn: &mut AsyncPgConnection, filter: &Filter) -> Result<Vec<Group>, Error> {
     // A message that names no order has no repeats that could be told: it is a group of its own.
     diesel::sql_query(
-        "SELECT min(q.id) AS id, array_agg(q.id ORDER BY q.id) AS ids, q.state, q.reason, q.mch_id, q.out_trade_no, \
+        "SELECT min(q.id) AS id, array_agg(q.id ORDER BY q.id) AS ids, min(q.state) AS state, q.reason, q.mch_id, q.out_trade_no, \
          n.transaction_id, q.detail, min(q.notification_received_at) AS first_received_at, \
          max(q.notification_received_at) AS last_received_at \
          FROM quarantine q LEFT JOIN notifications n \
              ON n.id = q.notification_id AND n.received_at = q.notification_received_at \
          WHERE q.state <> 'resolved' AND ($1 IS NULL OR q.reason = $1) AND ($2 IS NULL OR q.out_trade_no = $2) \
-         GROUP BY q.state, q.reason, q.mch_id, q.out_trade_no, n.transaction_id, q.detail, \
+         GROUP BY q.reason, q.mch_id, q.out_trade_no, n.transaction_id, q.detail, \
              CASE WHEN q.out_trade_no IS NULL THEN q.id END \
          HAVING cardinality($3) = 0 OR array_agg(q.id) && $3 ORDER BY min(q.id) LIMIT $4",
     )
@@ -185,19 +185,19 @@ pub async fn replay(
 ) -> Result<usize, Error> {
     let seconds = i64::try_from(wait_limit.as_secs()).unwrap_or(i64::MAX);
     conn.transaction(async |conn| {
-        let moved = diesel::sql_query(
+        let ids = lock(conn, ids).await?;
+        diesel::sql_query(
             "UPDATE quarantine SET state = 'waiting', waits_until = now() + make_interval(secs => $2), attempts = 0, \
-             replay_requested_at = now(), replay_requested_by = $3, replay_why = $4 \
-             WHERE id = ANY($1) AND state <> 'resolved'",
+             replay_requested_at = now(), replay_requested_by = $3, replay_why = $4 WHERE id = ANY($1)",
         )
-        .bind::<Array<BigInt>, _>(ids)
+        .bind::<Array<BigInt>, _>(&ids)
         .bind::<BigInt, _>(seconds)
         .bind::<Text, _>(by)
         .bind::<Text, _>(why)
         .execute(conn)
         .await?;
-        note(conn, ids, "waiting").await?;
-        Ok(moved)
+        note(conn, &ids, "waiting").await?;
+        Ok(ids.len())
     })
     .await
 }
@@ -208,26 +208,41 @@ pub async fn replay(
 /// When the database is away.
 pub async fn resolve(conn: &mut AsyncPgConnection, ids: &[i64], by: &str, why: &str) -> Result<usize, Error> {
     conn.transaction(async |conn| {
-        note(conn, ids, "quarantined").await?;
+        let ids = lock(conn, ids).await?;
         diesel::sql_query(
             "UPDATE quarantine SET state = 'resolved', resolved_at = now(), resolved_by = $2, resolution = $3, \
-             replay_requested_at = NULL WHERE id = ANY($1) AND state <> 'resolved'",
+             replay_requested_at = NULL WHERE id = ANY($1)",
         )
-        .bind::<Array<BigInt>, _>(ids)
+        .bind::<Array<BigInt>, _>(&ids)
         .bind::<Text, _>(by)
         .bind::<Text, _>(why)
         .execute(conn)
-        .await
+        .await?;
+        note(conn, &ids, "quarantined").await?;
+        Ok(ids.len())
     })
     .await
 }
 
-/// Keeps the ledger's outcome in step with rows that are not resolved.
+/// Locks those of the rows that are still unresolved: first the quarantine, then the ledger, as the sweeper does.
+async fn lock(conn: &mut AsyncPgConnection, ids: &[i64]) -> Result<Vec<i64>, Error> {
+    let sql = "SELECT id FROM quarantine WHERE id = ANY($1) AND state <> 'resolved' ORDER BY id FOR UPDATE";
+    let rows: Vec<Locked> = diesel::sql_query(sql).bind::<Array<BigInt>, _>(ids).load(conn).await?;
+    Ok(rows.into_iter().map(|row| row.id).collect())
+}
+
+#[derive(diesel::QueryableByName)]
+struct Locked {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+}
+
+/// Keeps the ledger's outcome in step with locked rows.
 async fn note(conn: &mut AsyncPgConnection, ids: &[i64], outcome: &str) -> Result<(), Error> {
     diesel::sql_query(
         "UPDATE notifications n SET outcome = $2, handled_at = now() FROM quarantine q \
-         WHERE q.id = ANY($1) AND q.state <> 'resolved' AND n.id = q.notification_id \
-         AND n.received_at = q.notification_received_at AND n.outcome <> $2",
+         WHERE q.id = ANY($1) AND n.id = q.notification_id AND n.received_at = q.notification_received_at \
+         AND n.outcome <> $2",
     )
     .bind::<Array<BigInt>, _>(ids)
     .bind::<Text, _>(outcome)

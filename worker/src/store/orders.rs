@@ -44,7 +44,7 @@ set_statement! {
 }
 
 set_statement! {
-    /// Moves locked orders on; a version that is not the next one would mean that the lock did not hold.
+    /// Moves locked orders on; a version that is not older would mean that the lock did not hold.
     Update<'a>(
         ids: Array<BigInt> = Vec<i64>,
         states: Array<Text> = Vec<&'a str>,

@@ -54,7 +54,7 @@ set_statement! {
          state = new.state, \
          opened_at = CASE WHEN new.state = 'open' THEN coalesce(old.opened_at, now()) ELSE old.opened_at END, \
          resolved_at = CASE WHEN new.state = 'resolved' THEN now() END, \
-         resolved_by = CASE WHEN new.state = 'resolved' THEN coalesce(old.replay_requested_by, 'sweeper') END, \
+         resolved_by = CASE WHEN new.state = 'resolved' THEN CASE WHEN old.replay_requested_at IS NULL THEN 'sweeper' ELSE old.replay_requested_by END END, \
          resolution = new.resolution, replay_requested_at = NULL, attempts = old.attempts + 1 FROM"
         "AS new (id, mch_id, out_trade_no, reason, detail, state, resolution) WHERE old.notification_id = new.id"
     }
@@ -85,7 +85,7 @@ pub async fn insert(conn: &AsyncPgConnection, handled: &[Handled<'_>], wait_limi
 ///
 /// # Errors
 /// When the database is away or refuses a value.
-pub async fn settle(conn: &AsyncPgConnection, handled: &[Handled<'_>]) -> Result<(), Error> {
+pub async fn move_on(conn: &AsyncPgConnection, handled: &[Handled<'_>]) -> Result<(), Error> {
     let held = |handled: &Handled<'_>| handled.outcome.held().map(|held| held.detail().to_string());
     let statement = Move {
         ids: handled.iter().map(|handled| handled.message.id).collect(),

@@ -18,19 +18,21 @@ pub enum Cause {
     Replay,
     /// The order it waited for is there.
     OrderAppeared,
-    /// The key it waits for may have come.
+    /// The key it waits for may have come, by another worker's word.
     KeyMayHaveCome,
+    /// This worker has new keys: also for what a person was told of already.
+    NewKeys,
     /// It may be what kills workers, and its attempt has been counted.
     Suspect,
 }
 
-/// A held message, its row in `quarantine` locked.
-#[derive(Debug)]
+/// Held messages, their rows in `quarantine` locked.
+#[derive(Debug, Default)]
 pub struct Due {
-    /// The row's id.
-    pub id: i64,
-    /// The stored message.
-    pub message: Message,
+    /// The last row locked; `None` when nothing was due.
+    pub last: Option<i64>,
+    /// The stored messages, in the order of the rows.
+    pub messages: Vec<Message>,
 }
 
 #[derive(diesel::QueryableByName)]
@@ -59,7 +61,7 @@ macro_rules! due {
 ///
 /// # Errors
 /// When the database is away.
-pub async fn due(conn: &mut AsyncPgConnection, cause: Cause, after: i64, limit: i64) -> Result<Vec<Due>, Error> {
+pub async fn due(conn: &mut AsyncPgConnection, cause: Cause, after: i64, limit: i64) -> Result<Due, Error> {
     let sql = match cause {
         // What may kill workers goes alone, even when an operator asks for it.
         Cause::Replay => due!("q.replay_requested_at IS NOT NULL AND q.reason <> 'decide_alone'"),
@@ -68,17 +70,18 @@ pub async fn due(conn: &mut AsyncPgConnection, cause: Cause, after: i64, limit: 
              (SELECT FROM orders o WHERE o.mch_id = q.mch_id AND o.out_trade_no = q.out_trade_no)"
         ),
         Cause::KeyMayHaveCome => due!("q.reason = 'for_key' AND q.state = 'waiting'"),
-        Cause::Suspect => due!("q.reason = 'decide_alone'"),
+        Cause::NewKeys => due!("q.reason = 'for_key'"),
+        // This one and no other: its attempt was counted.
+        Cause::Suspect => due!("q.reason = 'decide_alone' AND q.state = 'waiting' AND q.id = $1 + 1"),
     };
     let rows: Vec<DueRow> = diesel::sql_query(sql).bind::<BigInt, _>(after).bind::<BigInt, _>(limit).load(conn).await?;
     // The ledger is looked at only when there is something to do: planning over all its months is not free.
-    if rows.is_empty() {
-        return Ok(Vec::new());
-    }
+    let Some(last) = rows.last().map(|row| row.id) else { return Ok(Due::default()) };
     let keys = rows.iter().map(|row| (row.notification_id, row.notification_received_at));
     let mut messages = notifications::load(conn, keys).await?;
-    let due = |row: DueRow| Some(Due { id: row.id, message: messages.remove(&row.notification_id)? });
-    Ok(rows.into_iter().filter_map(due).collect())
+    // A row whose month was dropped with it still unresolved has nothing left to decide.
+    let messages = rows.iter().filter_map(|row| messages.remove(&row.notification_id)).collect();
+    Ok(Due { last: Some(last), messages })
 }
 
 /// Counts one more attempt at a message that may kill workers, and commits that before anybody touches the message.

@@ -7,7 +7,7 @@
 use chrono::{DateTime, FixedOffset, NaiveDateTime, TimeZone, Utc};
 
 use super::xml::{self, Fields};
-use crate::domain::ids::{AppId, MchId, OutTradeNo, SubMchId, TransactionId};
+use crate::domain::ids::{AppId, ID_BYTES_MAX, MchId, OutTradeNo, SubMchId, TransactionId};
 use crate::domain::money::{Currency, Money};
 use crate::domain::notification::{Notification, Payment, PaymentResult, PaymentSuccess};
 use crate::protocol::AuthenticateError;
@@ -36,7 +36,7 @@ pub fn authenticate<'body>(body: &'body [u8], ring: &KeyRing) -> Result<Fields<'
     let unverified = xml::read(body)?;
     let mch_id = unverified.claimed("mch_id").ok_or(AuthenticateError::NoMerchant)?;
     let Some(merchant) = ring.merchant(mch_id) else {
-        return Err(AuthenticateError::UnknownMerchant(mch_id.to_owned()));
+        return Err(AuthenticateError::UnknownMerchant(mch_id.chars().take(ID_BYTES_MAX).collect()));
     };
     Ok(unverified.verify(merchant)?)
 }
