@@ -6,7 +6,7 @@
 //! - [`proxy`]: a TCP proxy that cuts, holds or swallows what passes between a program and a server.
 //! - [`callback`]: WeChat Pay's side: signed bodies, posted one by one or all at the same instant.
 //! - [`stage`]: the usual set of these, made in one line.
-//! - [`until`], [`outcome`]: waiting without sleeping, and failing at the line that failed.
+//! - [`mod@until`], [`outcome`]: waiting without sleeping, and failing at the line that failed.
 //!
 //! Nothing here stands in for a part of the pipeline: a test that passes has passed on the real thing.
 #![expect(clippy::panic, reason = "a kit for tests: a broken promise ends the test, with its reason")]

@@ -38,7 +38,7 @@ pub enum DatabaseAway {
     /// It cannot even do what no message can be at fault for.
     #[error("the database refuses what no message can be at fault for: {0}")]
     Unfit(String),
-    /// No answer within [`ATTEMPT_TIMEOUT`].
+    /// No answer within `ATTEMPT_TIMEOUT`.
     #[error("the database did not answer in time")]
     Hung,
 }
@@ -168,7 +168,7 @@ impl Session {
     }
 }
 
-/// Bounds what is not a batch: no answer within [`ATTEMPT_TIMEOUT`] is a database that is away.
+/// Bounds what is not a batch: no answer within `ATTEMPT_TIMEOUT` is a database that is away.
 ///
 /// # Errors
 /// The caller throws the connection away.

@@ -3,7 +3,7 @@
 use anyhow::ensure;
 use e2e::broker::Message;
 use e2e::callback::{Callback, post};
-use e2e::program::Launch;
+use e2e::program::{Launch, Program};
 use e2e::proxy::Proxy;
 use e2e::stage::Stage;
 use e2e::{TestResult, until};
@@ -23,6 +23,8 @@ async fn a_worker_that_dies_between_commit_and_ack_has_paid_once() -> TestResult
     stage.broker.publish_callbacks(messages).await?;
     stage.until_paid("order-1").await?;
     first.kill().await?;
+    // What it said last never arrives.
+    proxy.cut();
     proxy.pass();
     until_depth(&stage, 1).await?;
 
@@ -64,26 +66,11 @@ async fn a_worker_that_dies_inside_its_transaction_leaves_nothing_half_done() ->
     Ok(())
 }
 
-/// The connection breaks while COMMIT is on its way: the worker cannot know, tries again, and meets its own rows.
 #[tokio::test]
-async fn a_commit_whose_answer_was_lost_is_not_made_twice() -> TestResult {
+async fn a_payment_whose_commit_was_never_answered_is_not_made_twice() -> TestResult {
     let stage = Stage::set().await?;
     stage.insert_order("order-1").await?;
-    let at_commit = "CONSTRAINT TRIGGER stand_still AFTER UPDATE ON orders DEFERRABLE INITIALLY DEFERRED";
-    stand_still(&stage, at_commit).await?;
-    let proxy = Proxy::in_front_of(&stage.database.worker_url()).await?;
-    let database = proxy.rewrite(&stage.database.worker_url())?;
-    let amqp = stage.broker.worker_url();
-    let mut worker = Launch::worker(amqp.as_str(), database.as_str(), stage.merchants.path())?.start().await?;
-
-    let messages = vec![Message::callback(Callback::payment("order-1").body())];
-    stage.broker.publish_callbacks(messages).await?;
-    stage.until_value(STANDING_STILL, "1").await?;
-    proxy.hold_to_client();
-    go_on(&stage).await?;
-    stage.until_paid("order-1").await?;
-    proxy.cut();
-    proxy.pass();
+    let (_proxy, mut worker) = lose_the_answer_to_a_commit(&stage, "orders", Callback::payment("order-1")).await?;
 
     assert_eq!(stage.until_events(1).await?.len(), 1);
     assert_eq!(worker.stop().await?, Some(0));
@@ -91,6 +78,47 @@ async fn a_commit_whose_answer_was_lost_is_not_made_twice() -> TestResult {
     assert_eq!(stage.outcomes().await?, [("applied".to_owned(), 1)].into());
     assert_eq!(stage.order("order-1").await?.version, 1);
     Ok(())
+}
+
+#[tokio::test]
+async fn a_refusal_whose_commit_was_never_answered_is_not_made_twice() -> TestResult {
+    let stage = Stage::set().await?;
+    stage.insert_order("order-1").await?;
+    let wrong = Callback::payment("order-1").amount(1);
+    let (_proxy, mut worker) = lose_the_answer_to_a_commit(&stage, "quarantine", wrong).await?;
+
+    worker.until_ready().await?;
+    until_depth(&stage, 0).await?;
+    assert_eq!(worker.stop().await?, Some(0));
+    assert_eq!(stage.broker.depth(CALLBACKS_QUEUE).await?, 0, "the message was not acknowledged");
+    assert_eq!(stage.outcomes().await?, [("quarantined amount_mismatch".to_owned(), 1)].into());
+    assert_eq!(stage.value("SELECT count(*) FROM quarantine").await?, "1");
+    Ok(())
+}
+
+/// Has a worker handle `callback`, which writes to `table`, and breaks its connection while COMMIT is on its way: the
+/// rows are there, the worker cannot know, tries again, and meets them.
+async fn lose_the_answer_to_a_commit(
+    stage: &Stage,
+    table: &str,
+    callback: Callback,
+) -> anyhow::Result<(Proxy, Program)> {
+    let at_commit =
+        format!("CONSTRAINT TRIGGER stand_still AFTER INSERT OR UPDATE ON {table} DEFERRABLE INITIALLY DEFERRED");
+    stand_still(stage, &at_commit).await?;
+    let proxy = Proxy::in_front_of(&stage.database.worker_url()).await?;
+    let database = proxy.rewrite(&stage.database.worker_url())?;
+    let amqp = stage.broker.worker_url();
+    let worker = Launch::worker(amqp.as_str(), database.as_str(), stage.merchants.path())?.start().await?;
+
+    stage.broker.publish_callbacks(vec![Message::callback(callback.body())]).await?;
+    stage.until_value(STANDING_STILL, "1").await?;
+    proxy.hold_to_client();
+    go_on(stage).await?;
+    stage.until_ledger_has(1).await?;
+    proxy.cut();
+    proxy.pass();
+    Ok((proxy, worker))
 }
 
 #[tokio::test]

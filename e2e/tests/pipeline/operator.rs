@@ -77,6 +77,32 @@ async fn a_replay_pays_the_order_once_it_was_put_right() -> TestResult {
 }
 
 #[tokio::test]
+async fn what_the_database_refused_is_told_in_its_words_and_paid_by_a_replay_once_mended() -> TestResult {
+    let stage = Stage::set().await?;
+    stage.insert_order("order-1").await?;
+    let refuse = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+                      $$BEGIN RAISE EXCEPTION 'not this one' USING ERRCODE = 'check_violation'; END$$;
+                  CREATE TRIGGER refuse BEFORE UPDATE ON orders FOR EACH ROW EXECUTE FUNCTION refuse()";
+    stage.database.batch_execute(refuse).await?;
+    let body = Callback::payment("order-1").body();
+    stage.broker.publish_callbacks(vec![Message::callback(body)]).await?;
+    let _worker = stage.start_worker().await?;
+
+    stage.until_value("SELECT reason FROM quarantine WHERE state = 'open'", "rejected_by_database").await?;
+    let problem = stage.value("SELECT detail ->> 'problem' FROM quarantine").await?;
+    assert!(problem.contains("not this one"), "{problem}");
+
+    stage.database.batch_execute("DROP TRIGGER refuse ON orders").await?;
+    let arguments = ["replay", "--reason", "rejected_by_database", "--by", "ops", "--why", "trigger dropped"];
+    let replayed = quarantine(&stage, &arguments).await?;
+    assert_eq!(replayed.code, Some(0), "{replayed:?}");
+    stage.until_paid("order-1").await?;
+    stage.until_value("SELECT state || ' ' || resolved_by FROM quarantine", "resolved ops").await?;
+    assert_eq!(stage.outcomes().await?, [("applied".to_owned(), 1)].into());
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_replay_in_vain_is_open_again_with_the_reason_of_now() -> TestResult {
     let (stage, _worker) = held().await?;
     stage.database.execute("UPDATE orders SET currency = 'USD' WHERE out_trade_no = 'order-1'", &[]).await?;
