@@ -63,7 +63,8 @@ management.tcp.ip = 127.0.0.1
 management.tcp.port = ${PORTS[RABBITMQ_MANAGEMENT_PORT]}
 default_user = countersign
 default_pass = $RABBITMQ_PASSWORD
-vm_memory_high_watermark.absolute = 1GB
+vm_memory_high_watermark.absolute = 2GB
+raft.wal_max_size_bytes = 67108864
 disk_free_limit.absolute = 500MB
 queue_leader_locator = balanced
 CONF
