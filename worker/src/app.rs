@@ -21,7 +21,7 @@ use crate::sweep::{self, Sweeper};
 /// How long stopping may take. What is not committed by then goes back to the broker unacknowledged.
 const STOP_DEADLINE: Duration = Duration::from_secs(25);
 /// Events on their way to the broker at once: one batch of the relay.
-const EVENTS_WAITING_MAX: usize = 256;
+const EVENTS_WAITING_MAX: usize = 1024;
 
 /// Works until `shutdown`, then finishes what was delivered.
 ///

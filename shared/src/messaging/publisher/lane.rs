@@ -18,9 +18,9 @@ use tokio::time::{Instant, timeout};
 
 use super::{CONFIRM_TIMEOUT, Encoded, Job, LANE_WAIT_MAX, PublishError, State};
 
-/// The most messages published together. RabbitMQ throttles a channel at 32 unapplied writes per quorum queue, and a
-/// larger batch only makes its first caller wait for its last.
-pub(super) const PUBLISH_BATCH_MAX: usize = 64;
+/// The most messages published together: under load they share the flushes of the broker's disk, and the first caller waits
+/// a few milliseconds for the last.
+pub(super) const PUBLISH_BATCH_MAX: usize = 256;
 
 /// The queue of callers, shared by the lanes: an idle lane holds the lock while it waits.
 pub(super) type Waiting = Arc<Mutex<mpsc::Receiver<Job>>>;
@@ -79,7 +79,7 @@ impl Lane {
         if batch.is_empty() {
             return Ok(());
         }
-        #[expect(clippy::cast_precision_loss, clippy::as_conversions, reason = "a batch has at most 64 messages")]
+        #[expect(clippy::cast_precision_loss, clippy::as_conversions, reason = "a batch has at most 256 messages")]
         self.batch_size.record(batch.len() as f64);
         let ids: Vec<_> = batch.iter().map(|job| job.message.message_id.clone()).collect();
         let (messages, callers): (Vec<_>, Vec<_>) = batch.into_iter().map(|job| (job.message, job.caller)).unzip();
