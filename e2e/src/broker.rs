@@ -3,14 +3,11 @@
 //! Queues are looked at over AMQP, whose counts are exact at once; the management API's lag by seconds.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
-use std::{fs, str};
 
 use anyhow::{Context, Result, ensure};
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
-use http_body_util::Full;
-use hyper::{Method, Request};
+use hyper::Method;
 use lapin::options::{
     BasicGetOptions, BasicPublishOptions, BasicRejectOptions, ConfirmSelectOptions, QueueBindOptions,
     QueueDeclareOptions, QueuePurgeOptions,
@@ -18,11 +15,12 @@ use lapin::options::{
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use serde_json::{Value, json};
-use shared::messaging::envelope::{CALLBACKS_EXCHANGE, CALLBACKS_ROUTING_KEY, CallbackKind};
+use shared::messaging::envelope::{CALLBACKS_EXCHANGE, CALLBACKS_ROUTING_KEY, MCH_ID};
 use url::Url;
 use uuid::Uuid;
 
-use crate::http::{self, Response};
+use crate::management::call;
+use crate::post::Post;
 use crate::servers::{Servers, with_path};
 use crate::teardown;
 use crate::until::{in_time, until};
@@ -258,10 +256,21 @@ impl Drop for Broker {
 }
 
 impl Message {
-    /// A callback as ingest publishes it.
+    /// A v2 payment callback as ingest publishes it.
     #[must_use]
     pub fn callback(body: impl Into<Vec<u8>>) -> Self {
-        Self::new(CallbackKind::V2Payment.name(), body).header("envelope-version", "1")
+        Self::posted(body.into())
+    }
+
+    /// A callback of any kind as ingest publishes it.
+    #[must_use]
+    pub fn posted(callback: impl Into<Post>) -> Self {
+        let Post { kind, path, body, .. } = callback.into();
+        let message = Self::new(kind.name(), body).header("envelope-version", "1");
+        match path.strip_prefix("/wechatpay/v3/") {
+            Some(mch_id) => message.header(MCH_ID, mch_id),
+            None => message,
+        }
     }
 
     /// A persistent message with a fresh UUID v7 as its id.
@@ -374,22 +383,4 @@ async fn delete_abandoned(api: &Url) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// One call of the management API.
-async fn call(api: &Url, method: Method, path: &str, body: Value) -> Result<Response> {
-    let address = *api.socket_addrs(|| None)?.first().context("RABBITMQ_MANAGEMENT_URL names no host")?;
-    let login = BASE64_STANDARD.encode(format!("{}:{}", api.username(), api.password().unwrap_or_default()));
-    let body = if body.is_null() { String::new() } else { body.to_string() };
-    let request = Request::builder()
-        .method(&method)
-        .uri(format!("/api/{path}"))
-        .header("host", address.to_string())
-        .header("authorization", format!("Basic {login}"))
-        .header("content-type", "application/json")
-        .body(Full::from(body))?;
-    let response = http::Connection::open(address).await?.send(request).await?;
-    let text = || str::from_utf8(&response.body).unwrap_or_default();
-    ensure!(response.status.is_success(), "{method} /api/{path}: {} {}", response.status, text());
-    Ok(response)
 }

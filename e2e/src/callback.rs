@@ -1,34 +1,15 @@
-//! WeChat Pay's side: payment callbacks, signed with the merchants' keys, posted to ingest.
+//! WeChat Pay's side of API v2: payment and refund callbacks, made with the merchants' keys.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::{env, fs};
 
-use anyhow::{Context, Result};
-use http_body_util::Full;
-use hyper::Request;
-use hyper::body::Bytes;
 use secrecy::SecretString;
+use shared::messaging::envelope::CallbackKind;
 use shared::protocol::v2::signature::{SignType, sign_fields};
-use tokio::sync::Barrier;
-use tokio::task::JoinSet;
+use simulator::seal::encrypt_req_info;
 use uuid::Uuid;
 
-use crate::http::Connection;
-use crate::until::in_time;
-
-/// A direct merchant that accepts both digests.
-pub const MERCHANT: &str = "1900000109";
-/// Its key.
-pub const KEY: &str = "key-of-the-first-merchant-000001";
-/// An institution with shops (sub-merchants) behind it, that accepts HMAC-SHA256 only.
-pub const INSTITUTION: &str = "1900000200";
-/// Its key.
-pub const INSTITUTION_KEY: &str = "key-of-the-institution-000000002";
-
-const PAYMENT_PATH: &str = "/wechatpay/v2/payment";
+use crate::merchants::{INSTITUTION, INSTITUTION_KEY, KEY, MERCHANT};
+use crate::post::Post;
 
 /// A payment callback before it is signed.
 #[derive(Debug, Clone)]
@@ -144,98 +125,95 @@ impl Callback {
     }
 }
 
-/// A merchants file with [`MERCHANT`] and [`INSTITUTION`]; it is deleted with the value.
-pub struct MerchantsFile(PathBuf);
+/// A refund callback before it is sealed.
+#[derive(Debug, Clone)]
+pub struct Refund {
+    outer: BTreeMap<String, String>,
+    sealed: BTreeMap<String, String>,
+    key: String,
+}
 
-impl MerchantsFile {
-    /// Writes it.
-    ///
-    /// # Errors
-    /// There is no place for it.
-    pub fn write() -> Result<Self> {
-        let text = format!(
-            "[[merchant]]\nmch_id = \"{MERCHANT}\"\nv2_keys = [\"{KEY}\"]\n\n\
-             [[merchant]]\nmch_id = \"{INSTITUTION}\"\nv2_keys = [\"{INSTITUTION_KEY}\"]\n\
-             v2_sign_types = [\"HMAC-SHA256\"]\n"
-        );
-        let file = Self(env::temp_dir().join(format!("merchants-{}.toml", Uuid::now_v7())));
-        file.replace(&text)?;
-        Ok(file)
-    }
-
-    /// Another text in its place, whole at any instant.
-    ///
-    /// # Errors
-    /// There is no place for it.
-    pub fn replace(&self, text: &str) -> Result<()> {
-        let new = self.0.with_extension("new");
-        fs::write(&new, text)?;
-        fs::rename(&new, &self.0).context("replacing the merchants file")
-    }
-
-    /// Where it is.
+impl Refund {
+    /// A successful refund of all 1999 fen that `transaction_id` paid for `out_trade_no` of [`MERCHANT`].
     #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.0
+    pub fn of(out_trade_no: &str, transaction_id: &str, out_refund_no: &str) -> Self {
+        let nonce = Uuid::now_v7().simple().to_string();
+        let outer =
+            [("return_code", "SUCCESS"), ("appid", "wxd678efh567hg6787"), ("mch_id", MERCHANT), ("nonce_str", &nonce)];
+        let sealed = [
+            ("transaction_id", transaction_id),
+            ("out_trade_no", out_trade_no),
+            ("refund_id", &refund_id(out_refund_no)),
+            ("out_refund_no", out_refund_no),
+            ("total_fee", "1999"),
+            ("settlement_total_fee", "1999"),
+            ("refund_fee", "1999"),
+            ("settlement_refund_fee", "1999"),
+            ("refund_status", "SUCCESS"),
+            ("success_time", "2026-11-24 09:08:07"),
+            ("refund_recv_accout", "招商银行信用卡0403"),
+            ("refund_account", "REFUND_SOURCE_RECHARGE_FUNDS"),
+            ("refund_request_source", "API"),
+        ];
+        let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        Self { outer: outer.map(owned).into(), sealed: sealed.map(owned).into(), key: KEY.to_owned() }
     }
-}
 
-impl Drop for MerchantsFile {
-    fn drop(&mut self) {
-        // A file left in the temporary folder harms nobody.
-        let _ = fs::remove_file(&self.0);
-    }
-}
-
-/// What ingest answered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reply {
-    /// The HTTP status.
-    pub status: u16,
-    /// The XML.
-    pub body: String,
-}
-
-impl Reply {
-    /// Whether WeChat Pay would take it for SUCCESS and never send the callback again.
+    /// Of so much.
     #[must_use]
-    pub fn is_success(&self) -> bool {
-        self.status == 200 && self.body == shared::protocol::reply::V2_SUCCESS
+    pub fn amount(self, minor: i64) -> Self {
+        self.field("refund_fee", &minor.to_string())
+    }
+
+    /// That ended as `CHANGE` or `REFUNDCLOSE`.
+    #[must_use]
+    pub fn status(mut self, status: &str) -> Self {
+        self.sealed.remove("success_time");
+        self.field("refund_status", status)
+    }
+
+    /// With this sealed field set.
+    #[must_use]
+    pub fn field(mut self, name: &str, value: &str) -> Self {
+        self.sealed.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// With this field set that is not sealed.
+    #[must_use]
+    pub fn open_field(mut self, name: &str, value: &str) -> Self {
+        self.outer.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Sealed under another key.
+    #[must_use]
+    pub fn key(mut self, key: &str) -> Self {
+        key.clone_into(&mut self.key);
+        self
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn body(&self) -> Vec<u8> {
+        let elements = |fields: &BTreeMap<String, String>| -> String {
+            let element = |(name, value): (&String, &String)| format!("<{name}><![CDATA[{value}]]></{name}>\n");
+            fields.iter().map(element).collect::<Vec<_>>().concat()
+        };
+        let req_info = encrypt_req_info(&self.key, format!("<root>\n{}</root>", elements(&self.sealed)).as_bytes());
+        format!("<xml>{}<req_info><![CDATA[{req_info}]]></req_info></xml>", elements(&self.outer)).into_bytes()
     }
 }
 
-/// Posts one body to ingest.
-///
-/// # Errors
-/// There was no reply.
-pub async fn post(ingest: SocketAddr, body: Vec<u8>) -> Result<Reply> {
-    send(Connection::open(ingest).await?, ingest, body).await
-}
-
-/// Posts all bodies at the same instant, each over its own connection; one result for each, in their order.
-pub async fn post_at_once(ingest: SocketAddr, bodies: Vec<Vec<u8>>) -> Vec<Result<Reply>> {
-    let all_connected = Arc::new(Barrier::new(bodies.len()));
-    let mut posts = JoinSet::new();
-    for (place, body) in bodies.into_iter().enumerate() {
-        let all_connected = Arc::clone(&all_connected);
-        posts.spawn(async move {
-            let connection = Connection::open(ingest).await;
-            all_connected.wait().await;
-            let reply = async { send(connection?, ingest, body).await };
-            (place, reply.await)
-        });
+impl From<&Refund> for Post {
+    fn from(refund: &Refund) -> Self {
+        Self::new(CallbackKind::V2Refund, "/wechatpay/v2/refund", "text/xml", refund.body())
     }
-    let mut replies = posts.join_all().await;
-    replies.sort_by_key(|(place, _)| *place);
-    replies.into_iter().map(|(_, reply)| reply).collect()
 }
 
-async fn send(connection: Connection, ingest: SocketAddr, body: Vec<u8>) -> Result<Reply> {
-    let request = Request::post(PAYMENT_PATH)
-        .header("host", ingest.to_string())
-        .header("content-type", "text/xml")
-        .header("user-agent", "Mozilla/4.0")
-        .body(Full::new(Bytes::from(body)))?;
-    let response = in_time("ingest has answered", connection.send(request)).await?;
-    Ok(Reply { status: response.status.as_u16(), body: String::from_utf8(response.body.to_vec())? })
+/// WeChat Pay's number for a refund, always the same for the merchant's: 29 digits.
+#[must_use]
+pub fn refund_id(out_refund_no: &str) -> String {
+    let digits: String = out_refund_no.bytes().map(|byte| char::from(b'0' + byte % 10)).collect();
+    format!("5030{digits:0>25}")
 }

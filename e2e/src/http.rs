@@ -13,7 +13,9 @@ use tokio::net::TcpStream;
 /// What came back.
 #[derive(Debug, Clone)]
 pub struct Response {
+    /// The status.
     pub status: StatusCode,
+    /// All of the body.
     pub body: Bytes,
 }
 
@@ -21,6 +23,10 @@ pub struct Response {
 pub struct Connection(SendRequest<Full<Bytes>>);
 
 impl Connection {
+    /// Connects.
+    ///
+    /// # Errors
+    /// Nobody is there.
     pub async fn open(address: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(address).await.with_context(|| format!("connecting to {address}"))?;
         stream.set_nodelay(true)?;
@@ -29,6 +35,10 @@ impl Connection {
         Ok(Self(sender))
     }
 
+    /// Sends the request and reads the whole reply.
+    ///
+    /// # Errors
+    /// There is none, or only a part of one.
     pub async fn send(mut self, request: Request<Full<Bytes>>) -> Result<Response> {
         let response = self.0.send_request(request).await.context("no reply")?;
         let status = response.status();
@@ -37,6 +47,10 @@ impl Connection {
     }
 }
 
+/// A GET over a connection of its own.
+///
+/// # Errors
+/// There is no whole reply.
 pub async fn get(address: SocketAddr, path: &str) -> Result<Response> {
     let request = Request::get(path).header("host", address.to_string()).body(Full::default())?;
     Connection::open(address).await?.send(request).await

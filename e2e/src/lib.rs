@@ -1,10 +1,12 @@
 //! The test kit: real servers, real programs, and faults between them on demand. Reading order:
 //!
 //! - [`servers`]: where PostgreSQL and RabbitMQ are; `./dev test` says so through the environment.
+//! - [`http`], [`management`]: requests to the programs' admin ports, and to RabbitMQ's management API.
 //! - [`database`], [`broker`]: a migrated database and a virtual host with the definitions, one of each per test.
 //! - [`program`]: the shipped binaries as child processes, with their signals, exit codes and logs.
-//! - [`proxy`]: a TCP proxy that cuts, holds or swallows what passes between a program and a server.
-//! - [`callback`]: WeChat Pay's side: signed bodies, posted one by one or all at the same instant.
+//! - [`proxy`]: a TCP proxy that cuts, holds, swallows or strands what passes between a program and a server.
+//! - [`merchants`]: two merchants with their keys. [`callback`], [`v3`]: WeChat Pay's side: callbacks of API v2 and v3.
+//!   [`mod@post`]: requests to ingest, one by one or all at the same instant.
 //! - [`stage`]: the usual set of these, made in one line.
 //! - [`mod@until`], [`outcome`]: waiting without sleeping, and failing at the line that failed.
 //!
@@ -14,14 +16,19 @@
 pub mod broker;
 pub mod callback;
 pub mod database;
-mod http;
+pub mod http;
+pub mod management;
+pub mod merchants;
 pub mod outcome;
+mod ports;
+pub mod post;
 pub mod program;
 pub mod proxy;
 pub mod servers;
 pub mod stage;
 mod teardown;
 pub mod until;
+pub mod v3;
 
 pub use outcome::TestResult;
 pub use until::until;

@@ -4,20 +4,16 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::{env, thread};
 
 use anyhow::{Context, Result, bail, ensure};
 use uuid::Uuid;
 
+use crate::ports::free_address;
 use crate::{http, until};
-
-/// Ports for programs come from below the range out of which the system serves outgoing connections, so that no
-/// connection takes one between our look and the program's bind.
-const PORTS: std::ops::Range<u16> = 10_000..20_000;
 
 /// A program before it is started.
 #[derive(Debug, Clone)]
@@ -25,6 +21,7 @@ pub struct Launch {
     program: &'static str,
     arguments: Vec<String>,
     environment: BTreeMap<String, String>,
+    log: Option<PathBuf>,
     public: Option<SocketAddr>,
     admin: Option<SocketAddr>,
 }
@@ -34,6 +31,7 @@ pub struct Program {
     name: &'static str,
     child: Child,
     log: PathBuf,
+    keeps_log: bool,
     public: Option<SocketAddr>,
     admin: Option<SocketAddr>,
 }
@@ -73,6 +71,7 @@ impl Launch {
             program,
             arguments: Vec::new(),
             environment: environment.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+            log: None,
             public: None,
             admin: None,
         }
@@ -137,6 +136,25 @@ impl Launch {
         self
     }
 
+    /// With its log at the end of this file, which is kept.
+    #[must_use]
+    pub fn log_to(mut self, file: PathBuf) -> Self {
+        self.log = Some(file);
+        self
+    }
+
+    /// Where `/readyz` and `/metrics` will be.
+    #[must_use]
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// Where callbacks will be taken.
+    #[must_use]
+    pub fn public(&self) -> Option<SocketAddr> {
+        self.public
+    }
+
     /// Starts it, and waits until it says that it can do its job.
     ///
     /// # Errors
@@ -152,11 +170,15 @@ impl Launch {
     /// # Errors
     /// There is no such binary.
     pub fn spawn(self) -> Result<Program> {
-        let log = log_folder()?.join(format!("{}-{}.log", self.program, Uuid::now_v7()));
-        let output = File::create(&log)?;
         let mut command = self.command()?;
+        let keeps_log = self.log.is_some();
+        let log = match self.log {
+            Some(log) => log,
+            None => log_folder()?.join(format!("{}-{}.log", self.program, Uuid::now_v7())),
+        };
+        let output = File::options().create(true).append(true).open(&log)?;
         let child = command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).spawn()?;
-        Ok(Program { name: self.program, child, log, public: self.public, admin: self.admin })
+        Ok(Program { name: self.program, child, log, keeps_log, public: self.public, admin: self.admin })
     }
 
     /// Runs it to its end.
@@ -190,6 +212,12 @@ impl Program {
     #[must_use]
     pub fn public(&self) -> SocketAddr {
         self.public.unwrap_or_else(|| panic!("{} has no public port", self.name))
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Waits until `/readyz` says yes.
@@ -241,13 +269,7 @@ impl Program {
     /// # Errors
     /// `/metrics` does not answer.
     pub async fn metric(&self, name: &str, labels: &[&str]) -> Result<u64> {
-        let page = self.admin_page("/metrics").await?;
-        let is_meant = |line: &&str| {
-            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
-                && labels.iter().all(|label| line.contains(label))
-        };
-        let value = |line: &str| line.rsplit_once(' ')?.1.parse::<u64>().ok();
-        Ok(page.lines().filter(is_meant).filter_map(value).sum())
+        Ok(sum_of_metric(&self.admin_page("/metrics").await?, name, labels))
     }
 
     /// Sends a signal.
@@ -296,7 +318,15 @@ impl Program {
     /// # Errors
     /// The system does not say.
     pub fn is_running(&mut self) -> Result<bool> {
-        Ok(self.child.try_wait()?.is_none())
+        Ok(self.ended()?.is_none())
+    }
+
+    /// How it ended; `None` while it has not.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
     }
 
     /// What it has logged.
@@ -320,7 +350,7 @@ impl Drop for Program {
         if thread::panicking() {
             let log = self.log().unwrap_or_default();
             eprintln!("--- log of {} (pid {}) ---\n{log}--- end ---", self.name, self.child.id());
-        } else {
+        } else if !self.keeps_log {
             let _ = fs::remove_file(&self.log);
         }
     }
@@ -338,28 +368,22 @@ impl Signal {
     }
 }
 
-/// A loopback address that nothing listens on.
-///
-/// # Errors
-/// All ports are taken.
-pub fn free_address() -> Result<SocketAddr> {
-    static OFFSET: AtomicU16 = AtomicU16::new(0);
-    // Test binaries that run at the same time start at different places.
-    let start = u16::try_from(std::process::id() % 100)?.saturating_mul(100);
-    for _ in PORTS {
-        let offset = start.wrapping_add(OFFSET.fetch_add(1, Ordering::Relaxed)) % (PORTS.end - PORTS.start);
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, PORTS.start + offset));
-        if TcpListener::bind(address).is_ok() {
-            return Ok(address);
-        }
-    }
-    bail!("no port of {PORTS:?} is free")
+/// The sum of a metric on a page of `/metrics`, over all of its label sets that contain each of `labels`.
+#[must_use]
+pub fn sum_of_metric(page: &str, name: &str, labels: &[&str]) -> u64 {
+    let is_meant = |line: &&str| {
+        line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
+            && labels.iter().all(|label| line.contains(label))
+    };
+    let value = |line: &str| line.rsplit_once(' ')?.1.parse::<u64>().ok();
+    page.lines().filter(is_meant).filter_map(value).sum()
 }
 
-/// Where cargo puts the binaries beside this test: `target/release/deps/..` → `target/release`.
+/// Where cargo puts the binaries: beside this one, or above it when this is a test, in `target/release/deps`.
 fn build_folder() -> Result<PathBuf> {
-    let test = env::current_exe()?;
-    let folder = test.parent().and_then(Path::parent).context("a test binary outside of target/")?;
+    let this = env::current_exe()?;
+    let folder = this.parent().context("a binary outside of target/")?;
+    let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
     Ok(folder.to_path_buf())
 }
 

@@ -1,4 +1,5 @@
-//! A TCP proxy between a program and a server, with a switch: pass, cut, hold one direction, or swallow everything.
+//! A TCP proxy between a program and a server, with a switch: pass, cut, hold one direction or both, swallow everything,
+//! or strand the connections that there are.
 //!
 //! The switch is a barrier: once a method returns, no byte is read and passed on under the old rule (at most the
 //! chunk that was being written then). Held bytes belong to their connection: they are passed on when the switch goes
@@ -38,6 +39,8 @@ struct Switch {
     mode: Mode,
     /// How many cuts there have been: a connection from before one ends, however soon bytes may pass again.
     cuts: usize,
+    /// How often connections have been stranded: those from before pass nothing any more.
+    strandings: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +49,7 @@ enum Mode {
     Cut,
     HoldToServer,
     HoldToClient,
+    Hold,
     Swallow,
 }
 
@@ -81,7 +85,7 @@ impl Proxy {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
         let shared = Shared {
-            switch: watch::Sender::new(Switch { mode: Mode::Pass, cuts: 0 }),
+            switch: watch::Sender::new(Switch { mode: Mode::Pass, cuts: 0, strandings: 0 }),
             held: Arc::default(),
             accepted: Arc::default(),
         };
@@ -126,9 +130,21 @@ impl Proxy {
         self.switch(Mode::HoldToClient);
     }
 
+    /// What either side sends, its end too, is kept: a network that is down, over which the systems send again until it
+    /// is back, whatever has become of the programs.
+    pub fn hold(&self) {
+        self.switch(Mode::Hold);
+    }
+
     /// Both sides talk into the void, and nobody is told.
     pub fn swallow(&self) {
         self.switch(Mode::Swallow);
+    }
+
+    /// The connections that there are swallow everything for the rest of their lives, and no new one does: what is left
+    /// on either side when something between them has forgotten a connection.
+    pub fn strand(&self) {
+        self.shared.switch.send_modify(|switch| switch.strandings += 1);
     }
 
     fn switch(&self, mode: Mode) {
@@ -191,8 +207,8 @@ async fn connect(mut client: TcpStream, server: SocketAddr, shared: Shared) -> i
     let was_cut = {
         let (mut from_client, mut to_client) = client.split();
         let (mut from_server, mut to_server) = server.split();
-        let there = Pump::new(Direction::ToServer, &shared).run(&mut from_client, &mut to_server);
-        let back = Pump::new(Direction::ToClient, &shared).run(&mut from_server, &mut to_client);
+        let there = Pump::new(Direction::ToServer, &shared, at_first).run(&mut from_client, &mut to_server);
+        let back = Pump::new(Direction::ToClient, &shared, at_first).run(&mut from_server, &mut to_client);
         tokio::select! {
             biased;
             _ = switch.wait_for(|switch| switch.cuts > at_first.cuts) => true,
@@ -211,13 +227,15 @@ async fn connect(mut client: TcpStream, server: SocketAddr, shared: Shared) -> i
 struct Pump {
     direction: Direction,
     switch: watch::Receiver<Switch>,
+    at_first: Switch,
     kept: Vec<u8>,
     held: Arc<AtomicUsize>,
 }
 
 impl Pump {
-    fn new(direction: Direction, shared: &Shared) -> Self {
-        Self { direction, switch: shared.switch.subscribe(), kept: Vec::new(), held: Arc::clone(&shared.held) }
+    fn new(direction: Direction, shared: &Shared, at_first: Switch) -> Self {
+        let (switch, held) = (shared.switch.subscribe(), Arc::clone(&shared.held));
+        Self { direction, switch, at_first, kept: Vec::new(), held }
     }
 
     /// Until the sender has ended. An error ends the whole connection, both ways.
@@ -235,11 +253,16 @@ impl Pump {
                     changed.map_err(io::Error::other)?;
                     continue;
                 }
-                read = from.read(&mut chunk) => read?,
+                read = from.read(&mut chunk) => read,
             };
-            let bytes = chunk.get(..read).unwrap_or_default();
+            if self.is_stranded() && !matches!(read, Ok(1..)) {
+                // One side has given up: that, too, the other is not told.
+                return Ok(());
+            }
+            let bytes = chunk.get(..read?).unwrap_or_default();
             match self.fate() {
                 Fate::Passed if bytes.is_empty() => return to.shutdown().await,
+                _ if bytes.is_empty() && self.is_mode(Mode::Hold) => self.until_not_held().await?,
                 _ if bytes.is_empty() => return Err(io::ErrorKind::ConnectionAborted.into()),
                 Fate::Passed if self.kept.is_empty() => to.write_all(bytes).await?,
                 // Behind what is kept, if the switch went back to pass while this was being read.
@@ -254,9 +277,26 @@ impl Pump {
         self.held.fetch_add(bytes.len(), Ordering::SeqCst);
     }
 
+    /// The sender's end waits behind what it sent.
+    async fn until_not_held(&mut self) -> io::Result<()> {
+        self.switch.wait_for(|switch| switch.mode != Mode::Hold).await.map(drop).map_err(io::Error::other)
+    }
+
+    fn is_mode(&self, mode: Mode) -> bool {
+        self.switch.borrow().mode == mode
+    }
+
+    fn is_stranded(&self) -> bool {
+        self.switch.borrow().strandings > self.at_first.strandings
+    }
+
     fn fate(&self) -> Fate {
-        match (self.switch.borrow().mode, self.direction) {
-            (Mode::HoldToServer, Direction::ToServer) | (Mode::HoldToClient, Direction::ToClient) => Fate::Kept,
+        let mode = self.switch.borrow().mode;
+        match (mode, self.direction) {
+            _ if self.is_stranded() => Fate::Lost,
+            (Mode::Hold, _) | (Mode::HoldToServer, Direction::ToServer) | (Mode::HoldToClient, Direction::ToClient) => {
+                Fate::Kept
+            }
             (Mode::Swallow | Mode::Cut, _) => Fate::Lost,
             (Mode::Pass | Mode::HoldToServer | Mode::HoldToClient, _) => Fate::Passed,
         }

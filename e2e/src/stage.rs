@@ -8,8 +8,8 @@ use shared::messaging::envelope::EVENTS_QUEUE;
 use uuid::Uuid;
 
 use crate::broker::{Broker, Message};
-use crate::callback::{MERCHANT, MerchantsFile};
 use crate::database::Database;
+use crate::merchants::{MERCHANT, MerchantsFile};
 use crate::program::{Launch, Program};
 use crate::servers::Servers;
 use crate::until;

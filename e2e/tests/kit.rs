@@ -77,7 +77,7 @@ async fn waiting_in_vain_names_what_was_waited_for_and_the_last_obstacle() {
 #[test]
 fn a_callback_is_authentic_until_it_is_touched() -> TestResult {
     let ring = shared::protocol::merchants::KeyRing::load(
-        e2e::callback::MerchantsFile::write()?.path(),
+        e2e::merchants::MerchantsFile::write()?.path(),
         shared::protocol::merchants::Side::Edge,
     )?;
     let authenticate = |body: &[u8]| shared::protocol::v2::payment::authenticate(body, &ring).is_ok();
@@ -189,6 +189,34 @@ async fn what_is_swallowed_never_arrives() -> TestResult {
     client.write_all(b"two").await?;
     let mut bytes = [0; 8];
     let heard = until_within(Duration::from_millis(100), "an echo comes", async || Ok(client.read(&mut bytes).await?));
+    assert!(heard.await.is_err());
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_held_both_ways_arrives_when_it_passes_again_even_from_the_dead() -> TestResult {
+    let (proxy, mut client) = echo_through_proxy().await?;
+    proxy.hold();
+    client.write_all(b"one").await?;
+    proxy.until_held(3).await?;
+    client.shutdown().await?;
+    proxy.pass();
+    assert_eq!(hear(&mut client, 3).await?, "one");
+    assert_eq!(client.read(&mut [0; 8]).await?, 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stranded_connection_passes_nothing_ever_and_a_new_one_everything() -> TestResult {
+    let (proxy, mut client) = echo_through_proxy().await?;
+    assert_eq!(say_and_hear(&mut client, "one").await?, "one");
+    proxy.strand();
+    client.write_all(b"two").await?;
+    client.shutdown().await?;
+    let mut again = TcpStream::connect(proxy.address()).await?;
+    assert_eq!(say_and_hear(&mut again, "three").await?, "three");
+    let mut bytes = [0; 8];
+    let heard = until_within(Duration::from_millis(100), "an end comes", async || Ok(client.read(&mut bytes).await?));
     assert!(heard.await.is_err());
     Ok(())
 }

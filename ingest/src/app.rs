@@ -10,11 +10,17 @@ use shared::messaging::envelope::CALLBACKS_EXCHANGE;
 use shared::messaging::publisher::{Publisher, PublisherOptions};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::callbacks::{self, Metrics};
+use crate::authenticate::Diagnoses;
+use crate::callbacks;
 use crate::config::Config;
+use crate::outcome::Metrics;
 
 /// The v2 payment route.
 pub const V2_PAYMENT: &str = "/wechatpay/v2/payment";
+/// The v2 refund route.
+pub const V2_REFUND: &str = "/wechatpay/v2/refund";
+/// The v3 route, one for every event.
+pub const V3: &str = "/wechatpay/v3/{mch_id}";
 
 /// The state behind the routes; one per process, shared by every thread.
 #[derive(Debug)]
@@ -22,6 +28,7 @@ pub struct App {
     pub(crate) publisher: Publisher,
     pub(crate) metrics: Metrics,
     pub(crate) merchants: Arc<MerchantsFile>,
+    pub(crate) diagnoses: Diagnoses,
     slots: Semaphore,
     stopping: AtomicBool,
 }
@@ -43,6 +50,7 @@ impl App {
             publisher,
             metrics: Metrics::register(),
             merchants: Arc::new(merchants),
+            diagnoses: Diagnoses::default(),
             slots: Semaphore::new(in_flight_max),
             stopping: AtomicBool::new(false),
         }
@@ -83,6 +91,8 @@ impl App {
 pub fn routes(config: &mut web::ServiceConfig) {
     config
         .service(web::resource(V2_PAYMENT).route(web::post().to(callbacks::v2_payment)))
+        .service(web::resource(V2_REFUND).route(web::post().to(callbacks::v2_refund)))
+        .service(web::resource(V3).route(web::post().to(callbacks::v3)))
         .default_service(web::to(not_found));
 }
 

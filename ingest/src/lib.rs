@@ -1,7 +1,8 @@
 //! Takes WeChat Pay's callbacks: prove authentic → publish → reply. SUCCESS is said only once the broker has confirmed
 //! and routed that very callback; anything else is a failure reply within 4 s, and WeChat Pay sends it again.
 //!
-//! Reading order: [`config`], [`app`] (what a process owns, and the routes), [`callbacks`] (what happens to one).
+//! Reading order: [`config`], [`app`] (what a process owns, and the routes), [`callbacks`] (what happens to one),
+//! `authenticate` (whether it is WeChat Pay's), [`outcome`] (how it can end).
 //! Left out on purpose: a database, and any memory of earlier callbacks. Every process is like every other.
 
 use std::future::Future;
@@ -13,15 +14,16 @@ use actix_web::{HttpServer, web};
 use anyhow::Context;
 use shared::merchants_file::MerchantsFile;
 use shared::{admin, telemetry};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
 use crate::app::{App, routes};
 use crate::config::Config;
 
 pub mod app;
+mod authenticate;
 pub mod callbacks;
 pub mod config;
+pub mod outcome;
 
 /// How long a client may take over a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(4);
@@ -48,11 +50,11 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let metrics = telemetry::init_metrics().context("metrics cannot be recorded")?;
     let app = web::Data::new(App::start(config, merchants));
+    let reloading = tokio::spawn(app.merchants.clone().reload_on_hangup().context("SIGHUP cannot be listened for")?);
     let readiness = app.clone();
     let admin = admin::serve(admin_listener, metrics, move || readiness.readiness()).context("the admin port")?;
     let (admin, _admin_task) = spawn(admin);
     let (server, mut server_task) = spawn(serve(listener, app.clone()).context("the public port")?);
-    let reloading = tokio::spawn(app.merchants.clone().reload_on_hangup().context("SIGHUP cannot be listened for")?);
     tracing::info!(addr = %config.ingest_addr, "taking callbacks");
 
     tokio::select! {
@@ -93,19 +95,4 @@ fn serve(listener: TcpListener, app: web::Data<App>) -> std::io::Result<Server> 
 
 fn spawn(server: Server) -> (ServerHandle, JoinHandle<std::io::Result<()>>) {
     (server.handle(), tokio::spawn(server))
-}
-
-/// Resolves on SIGTERM or SIGINT.
-///
-/// # Errors
-/// The signals cannot be listened for.
-pub fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
 }

@@ -6,6 +6,7 @@ use ingest::config::{Cli, Command, Config};
 use shared::admin;
 use shared::config::{ConfigError, parse_args};
 use shared::merchants_file::MerchantsFile;
+use shared::stop::stop_signal;
 use shared::telemetry;
 
 fn main() -> ExitCode {
@@ -43,5 +44,5 @@ fn serve(config: &Config) -> ExitCode {
 async fn run(config: &Config, merchants: MerchantsFile) -> anyhow::Result<()> {
     let listener = config.listen()?;
     let admin_listener = config.listen_admin()?;
-    ingest::run(listener, admin_listener, config, merchants, ingest::stop_signal()?).await
+    ingest::run(listener, admin_listener, config, merchants, stop_signal()?).await
 }

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 
 use e2e::TestResult;
-use e2e::callback::{MERCHANT, MerchantsFile};
+use e2e::merchants::{MERCHANT, MerchantsFile};
 use e2e::program::Launch;
 
 #[tokio::test]

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use e2e::broker::Broker;
-use e2e::callback::{Callback, MerchantsFile, post};
+use e2e::callback::Callback;
+use e2e::merchants::MerchantsFile;
+use e2e::post::post;
 use e2e::program::{Launch, Signal};
 use e2e::proxy::Proxy;
 use e2e::servers::Servers;

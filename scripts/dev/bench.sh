@@ -7,7 +7,8 @@ BENCH_CLIENTS=(4 16 32)
 # The simulator's scenarios besides the plain payment: all off.
 BENCH_SHARES=(
     repeats concurrent-repeats forgeries wrong-amount wrong-currency wrong-sub-mch-id unknown-order late-order
-    second-transaction closed-order not-successful
+    second-transaction closed-order not-successful full-refund partial-refunds part-only refund-first abnormal-then-end
+    refund-closed forged-refund wrong-refund-amount refund-too-much surplus-refunded no-order v3
 )
 
 bench() {

@@ -25,7 +25,7 @@ start_servers() {
 
 stop_servers() {
     local name
-    for name in rabbitmq epmd postgres; do stop_process "$name"; done
+    for name in $(recorded rabbitmq) epmd postgres; do stop_process "$name"; done
 }
 
 start_pipeline() {
@@ -45,7 +45,7 @@ start_pipeline() {
 
 stop_pipeline() {
     local name
-    for name in $(recorded_workers) ingest; do stop_process "$name"; done
+    for name in $(recorded worker) ingest; do stop_process "$name"; done
 }
 
 migrate() {
@@ -72,7 +72,7 @@ administrators_psql() {
 start_program() { # NAME
     local name=$1 admin_port
     if is_running "$name"; then return 0; fi
-    admin_port=$(admin_port_name "$name")
+    admin_port=$(port_name "$name" ADMIN_PORT)
     claim_port "$admin_port"
     local admin_address=127.0.0.1:${PORTS[$admin_port]}
     local -x LOG_FORMAT=json MERCHANTS_FILE=$MERCHANTS_FILE
@@ -88,19 +88,13 @@ start_program() { # NAME
     with_progress "starting $name" await "$name" 30 is_http_ok "${PORTS[$admin_port]}" /readyz
 }
 
-# ingest → INGEST_ADMIN_PORT, worker-1 → WORKER_1_ADMIN_PORT
-admin_port_name() { # NAME
-    local upper=${1^^}
-    echo "${upper//-/_}_ADMIN_PORT"
-}
-
 # A running program is ended when, started now, it would be another: another build, server, address or merchants file.
 stop_what_is_outdated() {
     local name
     if [[ $PORTS_MOVED == yes || $SETTINGS_CHANGED == yes ]]; then
         stop_pipeline
     fi
-    for name in ingest $(recorded_workers); do
+    for name in ingest $(recorded worker); do
         if is_outdated "$name"; then stop_process "$name"; fi
     done
 }
@@ -110,13 +104,6 @@ is_outdated() { # NAME
     pid=$(running_pid "$1") || return 1
     [[ $1 == worker-* ]] && ((${1#worker-} > WORKERS)) && return 0
     [[ $(readlink "/proc/$pid/exe") == *' (deleted)' ]]
-}
-
-recorded_workers() { # running or not
-    local file
-    for file in "$STATE"/run/worker-*.pid; do
-        [[ ! -e $file ]] || basename "$file" .pid
-    done
 }
 
 # The environment wins over what the last `up` was told, which wins over the defaults.
@@ -186,9 +173,10 @@ uses_own_servers() {
 }
 
 pick_ports() {
-    local n name names=(INGEST_PORT INGEST_ADMIN_PORT)
+    local NODE n name names=(INGEST_PORT INGEST_ADMIN_PORT)
     if uses_own_servers; then
-        names+=(POSTGRES_PORT RABBITMQ_PORT RABBITMQ_MANAGEMENT_PORT RABBITMQ_DIST_PORT EPMD_PORT)
+        names+=(POSTGRES_PORT EPMD_PORT)
+        for NODE in $(rabbitmq_nodes); do names+=($(rabbitmq_ports)); done
     fi
     for ((n = 1; n <= WORKERS; n++)); do names+=("WORKER_${n}_ADMIN_PORT"); done
     load_ports
@@ -218,14 +206,21 @@ define_urls() {
 }
 
 define_private_server_urls() {
-    local postgres=127.0.0.1:${PORTS[POSTGRES_PORT]}/countersign rabbitmq=127.0.0.1:${PORTS[RABBITMQ_PORT]}/%2f
+    local NODE name postgres=127.0.0.1:${PORTS[POSTGRES_PORT]}/countersign rabbitmq
     DATABASE_URL=postgres://countersign:$POSTGRES_PASSWORD@$postgres
     WORKER_DATABASE_URL=postgres://countersign_worker:$WORKER_DATABASE_PASSWORD@$postgres
-    AMQP_URLS=amqp://countersign:$RABBITMQ_PASSWORD@$rabbitmq
-    INGEST_AMQP_URLS=amqp://ingest:ingest@$rabbitmq
-    WORKER_AMQP_URLS=amqp://worker:worker@$rabbitmq
-    RABBITMQ_MANAGEMENT_URL=http://countersign:$RABBITMQ_PASSWORD@127.0.0.1:${PORTS[RABBITMQ_MANAGEMENT_PORT]}
-    RABBITMQCTL=$RABBITMQ_CONTROL
+    AMQP_URLS='' INGEST_AMQP_URLS='' WORKER_AMQP_URLS='' RABBITMQ_MANAGEMENT_URL=''
+    for NODE in $(rabbitmq_nodes); do
+        rabbitmq=127.0.0.1:${PORTS[$(port_name "$NODE" PORT)]}/%2f
+        AMQP_URLS+=,amqp://countersign:$RABBITMQ_PASSWORD@$rabbitmq
+        INGEST_AMQP_URLS+=,amqp://ingest:ingest@$rabbitmq
+        WORKER_AMQP_URLS+=,amqp://worker:worker@$rabbitmq
+        RABBITMQ_MANAGEMENT_URL+=,http://countersign:$RABBITMQ_PASSWORD@127.0.0.1:${PORTS[$(port_name "$NODE" MANAGEMENT_PORT)]}
+    done
+    for name in AMQP_URLS INGEST_AMQP_URLS WORKER_AMQP_URLS RABBITMQ_MANAGEMENT_URL; do
+        printf -v "$name" %s "${!name#,}"
+    done
+    RABBITMQCTL=$STATE/rabbitmq/bin/rabbitmqctl
 }
 
 with_user() { # USER PASSWORD URL,URL..
@@ -251,7 +246,7 @@ print_summary() {
     cat <<TEXT
 
 The pipeline is running:
-  callbacks       $INGEST_URL/wechatpay/v2/payment
+  callbacks       $INGEST_URL/wechatpay/v2/payment, /v2/refund, /v3/MCH_ID
   ingest, admin   $INGEST_ADMIN_URL/readyz and /metrics
 TEXT
     for url in ${WORKER_ADMIN_URLS//,/ }; do echo "  worker-$((n += 1)), admin $url/readyz and /metrics"; done
@@ -267,24 +262,11 @@ TEXT
 }
 
 require_merchants_file() {
-    if [[ $MERCHANTS_FILE == "$STATE/merchants.toml" && ! -f $MERCHANTS_FILE ]]; then
-        (umask 077 && development_merchants >"$MERCHANTS_FILE")
+    if [[ $MERCHANTS_FILE == "$STATE/merchants.toml" ]] && ! grep -qs v3_platform_keys "$MERCHANTS_FILE"; then
+        rm -rf "${MERCHANTS_FILE:?}" "${STATE:?}/platform-keys"
+        with_progress "making two merchants with random keys" "$BIN/simulator" new-merchants "$MERCHANTS_FILE"
+        # Programs that run know the old keys.
+        SETTINGS_CHANGED=yes
     fi
     [[ -r $MERCHANTS_FILE ]] || die 64 "MERCHANTS_FILE: $MERCHANTS_FILE cannot be read"
-}
-
-development_merchants() {
-    cat <<TOML
-# Two merchants for development, made by ./dev with random keys.
-
-[[merchant]]
-mch_id = "1900000109"
-v2_keys = ["$(random_text 32)"]
-v2_sign_types = ["MD5", "HMAC-SHA256"]
-
-[[merchant]]
-mch_id = "1900000200"
-v2_keys = ["$(random_text 32)"]
-v2_sign_types = ["HMAC-SHA256"]
-TOML
 }

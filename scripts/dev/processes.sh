@@ -39,7 +39,7 @@ unlock_state() {
 start_process() { # NAME COMMAND..
     local name=$1 pid
     shift
-    local -x COUNTERSIGN_PROCESS=$ROOT:$name
+    local -x COUNTERSIGN_PROCESS=$STATE:$name
     # A session of its own: neither Ctrl-C nor the end of the terminal reaches it.
     (cd / && exec setsid "$@") </dev/null >>"$(log_file "$name")" 2>&1 9>&- &
     pid=$!
@@ -57,6 +57,8 @@ stop_process() { # NAME
     [[ $name != postgres ]] || signal=INT
     if pid=$(running_pid "$name"); then
         kill -s "$signal" "$pid" 2>/dev/null || true
+        # What the drill has frozen could not even hear of it.
+        thaw_process "$name"
         if ! with_progress "stopping $name" await_end "$name" "$pid" "$seconds"; then
             end_progress
             say "$name (pid $pid) did not stop within $seconds s: killing it"
@@ -72,6 +74,22 @@ kill_process() { # NAME
     pid=$(running_pid "$1") || return 0
     kill -s KILL "$pid" 2>/dev/null || true
     await_end "$1" "$pid" 5
+}
+
+# Stands still with everything that it has started, as if its machine did.
+freeze_process() { # NAME
+    signal_family STOP "$1"
+}
+
+thaw_process() { # NAME
+    signal_family CONT "$1"
+}
+
+signal_family() { # SIGNAL NAME
+    local pid
+    pid=$(running_pid "$2") || return 0
+    # shellcheck disable=SC2046 # one word per child
+    kill -s "$1" "$pid" $(cat "/proc/$pid/task/$pid/children" 2>/dev/null) 2>/dev/null || true
 }
 
 await_end() { # NAME PID SECONDS
@@ -112,11 +130,19 @@ is_process() { # NAME PID
         # Either it is over or it is just replacing itself by another program, as start scripts do.
         sleep 0.05
     done
-    [[ $'\n'$environment$'\n' == *$'\n'"COUNTERSIGN_PROCESS=$ROOT:$1"$'\n'* ]]
+    [[ $'\n'$environment$'\n' == *$'\n'"COUNTERSIGN_PROCESS=$STATE:$1"$'\n'* ]]
 }
 
 is_running() { # NAME
     running_pid "$1" >/dev/null
+}
+
+# The names of a kind's processes that have a pid file, running or not: worker → worker-1, worker-2.
+recorded() { # KIND
+    local file
+    for file in "$STATE/run/$1".pid "$STATE/run/$1"-*.pid; do
+        [[ ! -e $file ]] || basename "$file" .pid
+    done
 }
 
 pid_file() {
@@ -163,6 +189,12 @@ claim_port() { # NAME
     fi
     PORTS[$1]=$(free_port)
     save_ports
+}
+
+# rabbitmq-2 PORT → RABBITMQ_2_PORT
+port_name() { # PROCESS PORT
+    local upper=${1^^}
+    echo "${upper//-/_}_$2"
 }
 
 save_ports() {

@@ -1,28 +1,64 @@
 # shellcheck shell=bash
-# The private RabbitMQ node: own ports, own cookie, own epmd, management on loopback.
+# The private RabbitMQ: one node, or BROKERS of them in a cluster. Own ports, own cookie, own epmd, management on loopback.
 #
 # Debian's /usr/sbin/rabbitmq-server insists on the system's user and directories, so the scripts underneath it are
-# called, as root or as an ordinary user alike. Their environment is kept in .dev/rabbitmq/node.env and is only ever
-# loaded in a subshell: it moves HOME.
+# called, as root or as an ordinary user alike. A node's environment is kept in its node.env and is only ever loaded in
+# a subshell: it moves HOME.
 
-RABBITMQ_DIR=$STATE/rabbitmq
-RABBITMQ_CONTROL=$STATE/bin/rabbitmqctl
+# The node that the functions below are about: the name of its process, of its folder, and what its ports' names begin
+# with. The first one is `rabbitmq`, the others `rabbitmq-2` and so on.
+NODE=rabbitmq
+BROKERS=${BROKERS:-1}
+
+rabbitmq_nodes() {
+    local n
+    echo rabbitmq
+    for ((n = 2; n <= BROKERS; n++)); do echo "rabbitmq-$n"; done
+}
 
 start_rabbitmq() {
-    if ! is_running rabbitmq; then
-        claim_rabbitmq_ports
-        write_rabbitmq_files
-        start_epmd
-        start_process rabbitmq "$STATE/bin/rabbitmq-server" -noinput
-        with_progress "starting RabbitMQ" await rabbitmq 120 is_rabbitmq_up
-    fi
+    local NODE
+    for NODE in $(rabbitmq_nodes); do launch_node; done
+    for NODE in $(rabbitmq_nodes); do await_node; done
+    for NODE in $(rabbitmq_nodes | tail -n +2); do with_progress "joining $NODE to the cluster" join_cluster; done
+    NODE=rabbitmq
     with_progress "importing deploy/rabbitmq/definitions.json" import_definitions
 }
 
-claim_rabbitmq_ports() {
+# Nodes of a cluster wait for each other when they start, so none is waited for before all are launched.
+launch_node() {
+    if is_running "$NODE"; then return 0; fi
     local name
-    for name in RABBITMQ_PORT RABBITMQ_MANAGEMENT_PORT RABBITMQ_DIST_PORT; do claim_port "$name"; done
+    for name in $(rabbitmq_ports); do claim_port "$name"; done
     is_running epmd || claim_port EPMD_PORT
+    write_rabbitmq_files
+    start_epmd
+    start_process "$NODE" "$STATE/$NODE/bin/rabbitmq-server" -noinput
+}
+
+await_node() {
+    with_progress "starting $NODE" await "$NODE" 120 is_rabbitmq_up
+}
+
+# Once: a node remembers its cluster.
+join_cluster() {
+    local joined=$STATE/$NODE/joined
+    [[ ! -e $joined ]] || return 0
+    rabbitmqctl await_startup --timeout 60
+    rabbitmqctl stop_app
+    rabbitmqctl join_cluster "$(erlang_name rabbitmq)"
+    rabbitmqctl start_app
+    : >"$joined"
+}
+
+rabbitmq_ports() { # the names of the node's ports
+    local port
+    for port in PORT MANAGEMENT_PORT DIST_PORT; do port_name "$NODE" "$port"; done
+}
+
+# Unique to the checkout.
+erlang_name() { # NODE
+    echo "countersign-$(cksum <<<"$STATE" | cut -d' ' -f1)${1#rabbitmq}@localhost"
 }
 
 # Erlang would start one by itself, which nobody would ever stop.
@@ -41,26 +77,28 @@ rabbitmq_programs() {
 }
 
 write_rabbitmq_files() {
-    local cookie=$RABBITMQ_DIR/home/.erlang.cookie
-    mkdir -p "$RABBITMQ_DIR/home" "$STATE/bin"
-    chmod 700 "$RABBITMQ_DIR"
+    local directory=$STATE/$NODE
+    # All nodes have the first one's: it makes them one cluster.
+    local cookie=$STATE/rabbitmq/home/.erlang.cookie
+    mkdir -p "$directory/bin" "$STATE/rabbitmq/home"
+    chmod 700 "$directory"
     if [[ ! -s $cookie ]]; then
         (umask 077 && random_text 40 >"$cookie")
         chmod 400 "$cookie"
     fi
-    echo '[rabbitmq_management].' >"$RABBITMQ_DIR/enabled_plugins"
-    : >"$RABBITMQ_DIR/rabbitmq-env.conf"
-    echo '[].' >"$RABBITMQ_DIR/advanced.config"
-    rabbitmq_configuration >"$RABBITMQ_DIR/rabbitmq.conf"
-    rabbitmq_environment >"$RABBITMQ_DIR/node.env"
-    write_rabbitmq_wrappers
+    echo '[rabbitmq_management].' >"$directory/enabled_plugins"
+    : >"$directory/rabbitmq-env.conf"
+    echo '[].' >"$directory/advanced.config"
+    rabbitmq_configuration >"$directory/rabbitmq.conf"
+    rabbitmq_environment "$directory" >"$directory/node.env"
+    write_rabbitmq_wrappers "$directory"
 }
 
 rabbitmq_configuration() {
     cat <<CONF
-listeners.tcp.1 = 127.0.0.1:${PORTS[RABBITMQ_PORT]}
+listeners.tcp.1 = 127.0.0.1:${PORTS[$(port_name "$NODE" PORT)]}
 management.tcp.ip = 127.0.0.1
-management.tcp.port = ${PORTS[RABBITMQ_MANAGEMENT_PORT]}
+management.tcp.port = ${PORTS[$(port_name "$NODE" MANAGEMENT_PORT)]}
 default_user = countersign
 default_pass = $RABBITMQ_PASSWORD
 vm_memory_high_watermark.absolute = 2GB
@@ -68,55 +106,57 @@ raft.wal_max_size_bytes = 67108864
 disk_free_limit.absolute = 500MB
 queue_leader_locator = balanced
 CONF
+    ((BROKERS == 1)) || echo 'cluster_partition_handling = pause_minority'
 }
 
-rabbitmq_environment() {
-    local loopback='-kernel inet_dist_use_interface {127,0,0,1}'
-    export_line HOME "$RABBITMQ_DIR/home"
-    # The node's name is unique to the checkout.
-    export_line RABBITMQ_NODENAME "countersign-$(cksum <<<"$ROOT" | cut -d' ' -f1)@localhost"
+rabbitmq_environment() { # DIRECTORY
+    local erlang='-kernel inet_dist_use_interface {127,0,0,1}'
+    # Several nodes on one small machine: a thread each will do.
+    ((BROKERS == 1)) || erlang+=' +S 1:1'
+    export_line HOME "$STATE/rabbitmq/home"
+    export_line RABBITMQ_NODENAME "$(erlang_name "$NODE")"
     export_line RABBITMQ_NODE_IP_ADDRESS 127.0.0.1
-    export_line RABBITMQ_NODE_PORT "${PORTS[RABBITMQ_PORT]}"
-    export_line RABBITMQ_DIST_PORT "${PORTS[RABBITMQ_DIST_PORT]}"
+    export_line RABBITMQ_NODE_PORT "${PORTS[$(port_name "$NODE" PORT)]}"
+    export_line RABBITMQ_DIST_PORT "${PORTS[$(port_name "$NODE" DIST_PORT)]}"
     export_line ERL_EPMD_PORT "${PORTS[EPMD_PORT]}"
     export_line ERL_EPMD_ADDRESS 127.0.0.1
-    export_line RABBITMQ_MNESIA_BASE "$RABBITMQ_DIR/data"
-    export_line RABBITMQ_LOG_BASE "$RABBITMQ_DIR/log"
-    export_line RABBITMQ_LOGS "$RABBITMQ_DIR/log/node.log"
-    export_line RABBITMQ_PID_FILE "$RABBITMQ_DIR/node.pid"
-    export_line RABBITMQ_ENABLED_PLUGINS_FILE "$RABBITMQ_DIR/enabled_plugins"
-    export_line RABBITMQ_CONFIG_FILE "$RABBITMQ_DIR/rabbitmq.conf"
-    export_line RABBITMQ_ADVANCED_CONFIG_FILE "$RABBITMQ_DIR/advanced.config"
+    export_line RABBITMQ_MNESIA_BASE "$1/data"
+    export_line RABBITMQ_LOG_BASE "$1/log"
+    export_line RABBITMQ_LOGS "$1/log/node.log"
+    export_line RABBITMQ_PID_FILE "$1/node.pid"
+    export_line RABBITMQ_ENABLED_PLUGINS_FILE "$1/enabled_plugins"
+    export_line RABBITMQ_CONFIG_FILE "$1/rabbitmq.conf"
+    export_line RABBITMQ_ADVANCED_CONFIG_FILE "$1/advanced.config"
     # Empty: keeps /etc/rabbitmq out.
-    export_line RABBITMQ_CONF_ENV_FILE "$RABBITMQ_DIR/rabbitmq-env.conf"
-    export_line RABBITMQ_GENERATED_CONFIG_DIR "$RABBITMQ_DIR/config"
-    export_line RABBITMQ_FEATURE_FLAGS_FILE "$RABBITMQ_DIR/feature_flags"
+    export_line RABBITMQ_CONF_ENV_FILE "$1/rabbitmq-env.conf"
+    export_line RABBITMQ_GENERATED_CONFIG_DIR "$1/config"
+    export_line RABBITMQ_FEATURE_FLAGS_FILE "$1/feature_flags"
     # Makes the script become the node instead of watching over it, so that there is one process and its pid is known;
     # input stays off by -noinput.
     export_line RABBITMQ_ALLOW_INPUT 1
     # Idle schedulers sleep at once instead of spinning: the machine is shared with everything else that ./dev runs.
-    export_line RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS "$loopback +sbwt none +sbwtdcpu none +sbwtdio none"
-    export_line RABBITMQ_CTL_ERL_ARGS "$loopback"
+    export_line RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS "$erlang +sbwt none +sbwtdcpu none +sbwtdio none"
+    export_line RABBITMQ_CTL_ERL_ARGS "$erlang"
 }
 
 export_line() { # NAME VALUE
     printf 'export %s=%s\n' "$1" "$(quoted "$2")"
 }
 
-write_rabbitmq_wrappers() {
+write_rabbitmq_wrappers() { # DIRECTORY
     local program
     for program in rabbitmq-server rabbitmqctl rabbitmq-queues rabbitmq-diagnostics; do
-        cat >"$STATE/bin/$program" <<SCRIPT
+        cat >"$1/bin/$program" <<SCRIPT
 #!/bin/sh
-. $(quoted "$RABBITMQ_DIR/node.env")
+. $(quoted "$1/node.env")
 exec $(quoted "$(rabbitmq_programs)/$program") "\$@"
 SCRIPT
-        chmod 700 "$STATE/bin/$program"
+        chmod 700 "$1/bin/$program"
     done
 }
 
 is_rabbitmq_up() {
-    is_port_open "${PORTS[RABBITMQ_PORT]}" && is_port_open "${PORTS[RABBITMQ_MANAGEMENT_PORT]}"
+    is_port_open "${PORTS[$(port_name "$NODE" PORT)]}" && is_port_open "${PORTS[$(port_name "$NODE" MANAGEMENT_PORT)]}"
 }
 
 import_definitions() {
@@ -125,6 +165,6 @@ import_definitions() {
 }
 
 rabbitmqctl() {
-    "$RABBITMQ_CONTROL" --quiet "$@" >>"$(log_file rabbitmq)" 2>&1 </dev/null ||
+    "$STATE/$NODE/bin/rabbitmqctl" --quiet "$@" >>"$(log_file rabbitmq)" 2>&1 </dev/null ||
         die 1 "rabbitmqctl $1 failed; $(last_lines rabbitmq)"
 }

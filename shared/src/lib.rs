@@ -3,7 +3,7 @@
 //! - [`domain`]: pure. Orders, notifications, and `decide`, which says what one does to the other.
 //! - [`protocol`]: pure. Bytes from WeChat Pay to authentic notifications, and the replies.
 //! - [`messaging`]: RabbitMQ. The only home of lapin.
-//! - [`config`], [`merchants_file`], [`telemetry`], [`admin`], [`backoff`]: what every program needs round its work.
+//! - [`config`], [`merchants_file`], [`telemetry`], [`admin`], [`backoff`], [`stop`]: what every program needs round its work.
 //!
 //! Arrows go one way: `domain ← protocol ← messaging`.
 
@@ -14,4 +14,5 @@ pub mod domain;
 pub mod merchants_file;
 pub mod messaging;
 pub mod protocol;
+pub mod stop;
 pub mod telemetry;

@@ -1,15 +1,16 @@
-//! The decision table, walked in the order in which `decide` documents it.
+//! The decision table of payments, walked in the order in which `decide` documents it.
 //!
 //! Each row alone with its full verdict; each row against every later one, because the earlier must win; each
 //! notification again on the order that it made; and every combination of facts, for what must never happen.
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail like tests")]
 
 use chrono::{DateTime, Utc};
-use shared::domain::decide::{Awaited, Change, Ignored, Refusal, Verdict, decide};
+use shared::domain::decide::decide;
 use shared::domain::ids::{AppId, MchId, OutTradeNo, SubMchId, TransactionId};
 use shared::domain::money::{Currency, Money};
 use shared::domain::notification::{Notification, Payment, PaymentResult, PaymentSuccess};
-use shared::domain::order::{Order, OrderState};
+use shared::domain::order::{Order, OrderState, Surplus};
+use shared::domain::verdict::{Awaited, Change, Ignored, Refusal, Verdict};
 
 /// An order and the payment callback that meets it.
 #[derive(Debug, Clone)]
@@ -25,13 +26,23 @@ struct Row {
     verdict: fn() -> Verdict,
 }
 
-const ROWS: [Row; 15] = [
+const ROWS: [Row; 16] = [
     Row {
         name: "1 the callback does not report success",
         arrange: |scene| scene.payment.result = PaymentResult::NotSuccessful,
         verdict: || Verdict::Ignore(Ignored::NotSuccessful),
     },
     Row { name: "2 no such order", arrange: |scene| scene.order = None, verdict: || Verdict::Wait(Awaited::Order) },
+    Row {
+        name: "2 a payment that has gone back",
+        arrange: |scene| {
+            let PaymentResult::Success(success) = &scene.payment.result else { panic!("a failed payment") };
+            let transaction_id = success.transaction_id.clone();
+            let surplus = Surplus { transaction_id, total_minor: 1999, is_settled: true, is_returned: true };
+            change(scene, |order| order.surplus = vec![surplus.clone()]);
+        },
+        verdict: || Verdict::Ignore(Ignored::Returned),
+    },
     Row {
         name: "3 another sub-merchant",
         arrange: |scene| scene.payment.sub_mch_id = Some(sub_mch("shop-2")),
@@ -219,7 +230,7 @@ fn a_refusal_shows_both_sides_as_a_person_reads_them() {
 
 impl Scene {
     fn verdict(&self) -> Verdict {
-        decide(self.order.as_ref(), &Notification::Payment(self.payment.clone()))
+        decide(self.order.as_ref(), None, &Notification::Payment(self.payment.clone()))
     }
 }
 
@@ -233,6 +244,8 @@ fn matching() -> Scene {
         out_trade_no: OutTradeNo::parse("order-1").unwrap(),
         amount: total(),
         state: OrderState::Pending,
+        refunded_minor: 0,
+        surplus: Vec::new(),
         version: 3,
     };
     let payment = Payment {
@@ -301,6 +314,7 @@ fn number(row: &Row) -> char {
 fn kind(verdict: &Verdict) -> &'static str {
     match verdict {
         Verdict::Apply(Change::Pay { .. }) => "apply",
+        Verdict::Apply(other) => panic!("a payment never makes this change: {other:?}"),
         Verdict::Duplicate => "duplicate",
         Verdict::Ignore(ignored) => ignored.name(),
         Verdict::Wait(awaited) => awaited.name(),
@@ -350,4 +364,17 @@ fn transaction(id: &str) -> TransactionId {
 
 fn currency(code: &str) -> Currency {
     Currency::parse(code).unwrap()
+}
+
+#[test]
+fn a_surplus_that_a_person_has_settled_or_of_another_payment_changes_nothing() {
+    for (name, is_settled, is_returned) in [("another", true, true), ("tx-1", false, false), ("tx-1", true, false)] {
+        let mut scene = matching();
+        let transaction_id = TransactionId::parse(name).unwrap();
+        change(&mut scene, |order| {
+            order.surplus =
+                vec![Surplus { transaction_id: transaction_id.clone(), total_minor: 1999, is_settled, is_returned }];
+        });
+        assert_eq!(scene.verdict(), matching().verdict(), "{name} {is_settled} {is_returned}");
+    }
 }

@@ -4,6 +4,7 @@
 use std::fs;
 
 use secrecy::ExposeSecret;
+use shared::protocol::merchants::key::Purpose;
 use shared::protocol::merchants::{KeyRing, Merchant, Side};
 use shared::protocol::v2::signature::SignType;
 
@@ -61,9 +62,12 @@ fn a_file_that_is_wrong_is_refused_with_the_place() {
     let cases = [
         ("", "has no [[merchant]]"),
         ("[[merchant]]\nv2_keys = [\"k\"]", "mch_id"),
-        ("[[merchant]]\nmch_id = \"m\"", "v2_keys"),
-        ("[[merchant]]\nmch_id = \"m\"\nv2_keys = []", "merchant m: v2_keys is empty"),
-        ("[[merchant]]\nmch_id = \"m\"\nv2_keys = []\nv2_keys_retired = [\"k\"]", "merchant m: v2_keys is empty"),
+        ("[[merchant]]\nmch_id = \"m\"", "merchant m: has neither v2_keys nor v3_keys"),
+        ("[[merchant]]\nmch_id = \"m\"\nv2_keys = []", "merchant m: has neither v2_keys nor v3_keys"),
+        (
+            "[[merchant]]\nmch_id = \"m\"\nv2_keys = []\nv2_keys_retired = [\"k\"]",
+            "merchant m: has neither v2_keys nor v3_keys",
+        ),
         ("[[merchant]]\nmch_id = \"\"\nv2_keys = [\"k\"]", "merchant 0: mch_id is malformed"),
         ("[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"k\"]\nv2_key = \"x\"", "unknown field `v2_key`"),
         ("[[merchants]]\nmch_id = \"m\"\nv2_keys = [\"k\"]", "unknown field `merchants`"),
@@ -144,13 +148,14 @@ fn a_ring_that_is_logged_shows_no_key() {
     let text = format!("[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"{SECRET}\"]\nv2_keys_retired = [\"{SECRET}\"]");
     let ring = KeyRing::parse(&text, Side::Worker).unwrap();
     assert!(!format!("{ring:?}").contains("SECRET"));
-    let fingerprints: Vec<String> = ring.merchant("m").unwrap().fingerprints().collect();
-    assert_eq!(fingerprints.len(), 2);
-    assert!(fingerprints.iter().all(|print| print.len() == 8 && !SECRET.contains(print.as_str())), "{fingerprints:?}");
+    let ids: Vec<_> = ring.merchant("m").unwrap().key_ids().collect();
+    assert_eq!(ids.iter().map(|(_, is_retired)| *is_retired).collect::<Vec<_>>(), [false, true]);
+    assert!(ids.iter().all(|(id, _)| id.name.len() == 8 && !SECRET.contains(id.name.as_str())), "{ids:?}");
+    assert_eq!(ids[0].0.purpose, Purpose::V2);
 }
 
 fn keys(merchant: &Merchant) -> Vec<String> {
-    merchant.v2_keys().map(|key| key.expose_secret().to_owned()).collect()
+    merchant.v2_keys().map(|key| key.secret().expose_secret().to_owned()).collect()
 }
 
 fn refusal(text: &str) -> String {

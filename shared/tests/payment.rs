@@ -1,12 +1,13 @@
 //! From the bytes of a v2 payment callback to a notification: who may sign it, and what each field must look like.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail like tests")]
 
-use e2e::callback::{Callback, INSTITUTION, KEY, MERCHANT};
+use e2e::callback::Callback;
+use e2e::merchants::{INSTITUTION, KEY, MERCHANT, MerchantsFile};
 use shared::domain::money::{Currency, Money};
 use shared::domain::notification::{Notification, Payment, PaymentResult};
-use shared::protocol::AuthenticateError;
 use shared::protocol::merchants::{KeyRing, Side};
-use shared::protocol::v2::payment::{DecodeError, authenticate, decode};
+use shared::protocol::v2::payment::{authenticate, decode};
+use shared::protocol::{AuthenticateError, DecodeError};
 
 #[test]
 fn a_payment_says_who_paid_what_for_which_order_and_when() {
@@ -192,29 +193,31 @@ fn what_is_not_wechat_pays_is_told_apart() {
     let stranger = Callback::payment("o").field("mch_id", "1900009999").body();
     assert!(matches!(failure(&stranger), AuthenticateError::UnknownMerchant(id) if id == "1900009999"));
     let forged = Callback::payment("o").key("not the key").body();
-    assert!(matches!(failure(&forged), AuthenticateError::NotAuthentic(_)));
+    assert!(matches!(failure(&forged), AuthenticateError::NotSigned(_)));
 }
 
 #[test]
 fn one_merchants_key_does_not_sign_for_another() {
     let body = Callback::payment_of_shop("1900000300", "o").key(KEY).body();
-    assert!(matches!(authenticate(&body, &ring()), Err(AuthenticateError::NotAuthentic(_))));
+    assert!(matches!(authenticate(&body, &ring()), Err(AuthenticateError::NotSigned(_))));
 }
 
 fn ring() -> KeyRing {
-    let file = e2e::callback::MerchantsFile::write().unwrap();
+    let file = MerchantsFile::write().unwrap();
     KeyRing::load(file.path(), Side::Edge).unwrap()
 }
 
 fn decoded(callback: &Callback) -> Payment {
     let (body, ring) = (callback.body(), ring());
-    let Notification::Payment(payment) = decode(&authenticate(&body, &ring).unwrap()).unwrap();
-    payment
+    match decode(&authenticate(&body, &ring).unwrap().content).unwrap() {
+        Notification::Payment(payment) => payment,
+        other => panic!("not a payment: {other:?}"),
+    }
 }
 
 fn refusal(callback: &Callback) -> DecodeError {
     let (body, ring) = (callback.body(), ring());
-    decode(&authenticate(&body, &ring).unwrap()).unwrap_err()
+    decode(&authenticate(&body, &ring).unwrap().content).unwrap_err()
 }
 
 fn total(payment: &Payment) -> Money {

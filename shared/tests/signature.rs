@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use e2e::callback::{Callback, INSTITUTION, INSTITUTION_KEY, KEY, MERCHANT};
+use e2e::callback::Callback;
+use e2e::merchants::{INSTITUTION, INSTITUTION_KEY, KEY, MERCHANT};
 use secrecy::SecretString;
 use shared::protocol::merchants::{KeyRing, Side};
 use shared::protocol::v2::signature::{SignType, VerifyError, sign_fields};

@@ -27,7 +27,8 @@ fn the_protocol_knows_no_messaging_and_does_no_io_but_reading_keys() {
         assert_absent(&protocol, &[], name);
     }
     for name in ["std::fs", "std::env", "std::net"] {
-        assert_absent(&protocol, &["shared/src/protocol/merchants.rs"], name);
+        let homes = ["shared/src/protocol/merchants.rs", "shared/src/protocol/merchants/key.rs"];
+        assert_absent(&protocol, &homes, name);
     }
 }
 

@@ -3,13 +3,14 @@
 //! Pure, so that each rule is tested by breaking it. A rule is a sentence that must hold; what breaks it is counted, and
 //! the first few are kept as examples.
 //!
-//! Reading order: the [`Rule`]s, [`index`] (who belongs to whom), then the rules themselves in [`ledger`], [`orders`]
-//! and [`events`].
+//! Reading order: the [`Rule`]s, [`index`] (who belongs to whom), then the rules themselves in [`ledger`], [`orders`],
+//! [`refunds`] and [`events`].
 
 pub mod events;
 pub mod index;
 pub mod ledger;
 pub mod orders;
+pub mod refunds;
 
 use std::collections::BTreeMap;
 
@@ -39,10 +40,14 @@ pub enum Rule {
     Outcome,
     /// Orders are what the model says.
     OrderState,
+    /// Refunds too, and they add up.
+    RefundState,
     /// Refusals are where an operator looks for them.
     Quarantine,
     /// The merchant hears of each payment.
     OnePaidEvent,
+    /// And of each change of a refund.
+    OneRefundEvent,
     /// And hears the truth.
     EventContent,
     /// And nothing else.
@@ -53,7 +58,7 @@ pub enum Rule {
 
 impl Rule {
     /// All of them, in the order of the report.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::ForgeryAccepted,
         Self::ForgeryStored,
         Self::GenuineRejected,
@@ -61,8 +66,10 @@ impl Rule {
         Self::UnknownBody,
         Self::Outcome,
         Self::OrderState,
+        Self::RefundState,
         Self::Quarantine,
         Self::OnePaidEvent,
+        Self::OneRefundEvent,
         Self::EventContent,
         Self::StrayEvent,
         Self::Outbox,
@@ -79,9 +86,11 @@ impl Rule {
             Self::UnknownBody => "the ledger holds no body that was not sent",
             Self::Outcome => "every outcome is the one that its order calls for",
             Self::OrderState => "every order is as one delivery of each genuine callback leaves it",
+            Self::RefundState => "every refund is as its callbacks leave it, and what succeeded adds up in its order",
             Self::Quarantine => "ledger and quarantine agree",
             Self::OnePaidEvent => "every paid order has exactly one order.paid event, by event id",
-            Self::EventContent => "every order.paid event says what its order says",
+            Self::OneRefundEvent => "every change of a refund has exactly one event, by event id",
+            Self::EventContent => "every event says what its order says",
             Self::StrayEvent => "there is no event about anything else",
             Self::Outbox => "the outbox is empty",
         }
@@ -94,8 +103,10 @@ impl Rule {
             Self::OneRowEach
             | Self::Outcome
             | Self::OrderState
+            | Self::RefundState
             | Self::Quarantine
             | Self::OnePaidEvent
+            | Self::OneRefundEvent
             | Self::Outbox => true,
             Self::ForgeryAccepted
             | Self::ForgeryStored
@@ -170,6 +181,7 @@ pub fn audit(plan: &Plan, book: &Book, found: &Found, consumed: &Consumed) -> Fi
     ledger::check_outcomes(&index, &mut findings);
     ledger::check_quarantine(&index, &mut findings);
     orders::check_orders(&index, &mut findings);
+    refunds::check_refunds(&index, &mut findings);
     events::check_events(&index, &mut findings);
     findings
 }

@@ -99,6 +99,17 @@ pub struct Record {
     pub given_up: bool,
 }
 
+/// One request on the timeline of a run; times count from its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Request {
+    /// When it was due.
+    pub due: Duration,
+    /// When its answer was there.
+    pub answered: Duration,
+    /// What came back.
+    pub answer: Answer,
+}
+
 /// Everything that was sent and answered.
 #[derive(Debug, Clone)]
 pub struct Book {
@@ -110,6 +121,8 @@ pub struct Book {
     pub success_us: Histogram<u64>,
     /// Microseconds to any other answer.
     pub other_us: Histogram<u64>,
+    /// Every request in the order of the answers.
+    pub timeline: Vec<Request>,
     /// When sending began.
     pub started_at: Instant,
     /// From there to the last answer.
@@ -127,6 +140,7 @@ impl Book {
             answers: BTreeMap::new(),
             success_us: latencies()?,
             other_us: latencies()?,
+            timeline: Vec::new(),
             started_at,
             sending: Duration::ZERO,
         })
@@ -138,6 +152,8 @@ impl Book {
         *count = count.saturating_add(1);
         let histogram = if answer == Answer::Success { &mut self.success_us } else { &mut self.other_us };
         record(histogram, latency);
+        let answered = at.saturating_duration_since(self.started_at);
+        self.timeline.push(Request { due: answered.saturating_sub(latency), answered, answer });
         let Some(record) = self.records.get_mut(callback) else { return };
         let count = match answer.meaning() {
             Meaning::Accepted => {

@@ -1,4 +1,5 @@
-//! The merchant's checkout: writes orders, in bulk before the run and, for the late ones, while it runs.
+//! The merchant's checkout: writes orders, in bulk before the run and, for the late ones, while it runs; and the refunds
+//! that it will ask WeChat Pay for.
 //!
 //! This is the contract of a real shop with Countersign: a row in `orders`, committed before the payer can pay. The
 //! late ones break it on purpose.
@@ -28,6 +29,13 @@ const INSERT: &str = "
     SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[])
     ON CONFLICT ON CONSTRAINT orders_out_trade_no_unique DO NOTHING";
 
+const INSERT_REFUNDS: &str = "
+    INSERT INTO refunds (order_id, out_refund_no, amount_minor)
+    SELECT orders.id, asked.out_refund_no, asked.amount_minor
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) AS asked (mch_id, out_trade_no, out_refund_no, amount_minor)
+    JOIN orders USING (mch_id, out_trade_no)
+    ON CONFLICT DO NOTHING";
+
 /// The first id that an order of this run can have. Ids grow, so it bounds every later look at the table.
 ///
 /// # Errors
@@ -51,6 +59,7 @@ pub async fn open_shop(database: &mut Database, plan: &Plan) -> anyhow::Result<(
         plan.orders.iter().filter(|order| matches!(order.checkout, Checkout::Pending | Checkout::Closed)).collect();
     for chunk in early.chunks(BULK) {
         insert(database, chunk).await?;
+        request_refunds(database, chunk).await?;
     }
     // The planner learns what it would have known in a shop that did not grow by thousands of orders in one second.
     database.client().await?.batch_execute("ANALYZE orders").await.context("the orders could not be analysed")
@@ -112,6 +121,21 @@ async fn insert(database: &mut Database, orders: &[&Order]) -> anyhow::Result<()
         .execute(INSERT, &[&mch_ids, &sub_mch_ids, &app_ids, &out_trade_nos, &amounts, &currencies, &states])
         .await
         .context("orders could not be written")?;
+    Ok(())
+}
+
+async fn request_refunds(database: &mut Database, orders: &[&Order]) -> anyhow::Result<()> {
+    let asked = || orders.iter().flat_map(|order| order.requested.iter().map(move |asked| (order, asked)));
+    let mch_ids: Vec<&str> = asked().map(|(order, _)| order.mch_id.as_str()).collect();
+    let out_trade_nos: Vec<&str> = asked().map(|(order, _)| order.out_trade_no.as_str()).collect();
+    let out_refund_nos: Vec<&str> = asked().map(|(_, asked)| asked.out_refund_no.as_str()).collect();
+    let amounts: Vec<i64> = asked().map(|(_, asked)| asked.amount_minor).collect();
+    database
+        .client()
+        .await?
+        .execute(INSERT_REFUNDS, &[&mch_ids, &out_trade_nos, &out_refund_nos, &amounts])
+        .await
+        .context("refunds could not be written")?;
     Ok(())
 }
 

@@ -4,11 +4,12 @@
 
 use std::convert::Infallible;
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 use secrecy::SecretString;
 
+use crate::merchants::PLATFORM_KEYS;
 use crate::scenarios::Mix;
 
 /// Plays WeChat Pay and the merchant's shop against Countersign, then audits what the pipeline made of it.
@@ -25,6 +26,11 @@ pub struct Cli {
 pub enum Command {
     /// Create orders, send their callbacks, wait until all is settled, audit, report; exit 0 only if the books balance
     Run(Box<Options>),
+    /// Write a merchants file with random keys, and the platform keys that this program signs with beside it
+    NewMerchants {
+        /// Must not be there yet
+        file: PathBuf,
+    },
 }
 
 /// One run.
@@ -54,6 +60,9 @@ pub struct Options {
     /// Write the report as JSON too
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Write a line for each request: when it was due and when it was answered, in milliseconds since 1970, and the answer
+    #[arg(long, value_name = "FILE")]
+    pub timeline: Option<PathBuf>,
     /// Shares of the scenarios.
     #[command(flatten)]
     pub mix: Mix,
@@ -78,9 +87,22 @@ pub struct Pipeline {
     /// The merchants to play, with their keys
     #[arg(long, env, value_name = "FILE")]
     pub merchants_file: PathBuf,
+    /// The private platform keys, one SERIAL.pem each: without them only API v2 can be played [default: platform-keys
+    /// beside the merchants file]
+    #[arg(long, env, value_name = "FOLDER")]
+    pub platform_keys_dir: Option<PathBuf>,
     /// The queue of the merchant's fulfilment; the run consumes it, events of other runs included
     #[arg(long, env, default_value = "order.events.v1", value_name = "QUEUE")]
     pub order_events_queue: String,
+}
+
+impl Pipeline {
+    /// Where the private platform keys are.
+    #[must_use]
+    pub fn platform_keys(&self) -> PathBuf {
+        let beside = || self.merchants_file.parent().unwrap_or(Path::new(".")).join(PLATFORM_KEYS);
+        self.platform_keys_dir.clone().unwrap_or_else(beside)
+    }
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "clap wants a parser that may fail")]
@@ -112,7 +134,7 @@ mod tests {
             "--merchants-file",
             "m.toml",
         ];
-        let Command::Run(options) = Cli::try_parse_from(arguments).unwrap().command;
+        let Command::Run(options) = Cli::try_parse_from(arguments).unwrap().command else { panic!("another command") };
         assert_eq!(options.pipeline.ingest_url, ["http://a", "http://b"]);
         let shown = format!("{options:?}");
         assert!(!shown.contains("pass1") && !shown.contains("pass2"), "{shown}");

@@ -50,6 +50,23 @@ pub struct FoundOrder {
     pub version: i32,
 }
 
+/// A row of `refunds`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundRefund {
+    /// The order's key.
+    pub order_id: i64,
+    /// The merchant's number.
+    pub out_refund_no: String,
+    /// WeChat Pay's number.
+    pub refund_id: Option<String>,
+    /// In the order's currency.
+    pub amount_minor: i64,
+    /// As in `succeeded`.
+    pub state: String,
+    /// When the money arrived.
+    pub succeeded_at: Option<DateTime<Utc>>,
+}
+
 /// A row of `notifications`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundNotification {
@@ -57,12 +74,16 @@ pub struct FoundNotification {
     pub id: Uuid,
     /// Of the stored bytes, computed by the database.
     pub body_sha256: [u8; 32],
+    /// As in `payment`.
+    pub kind: String,
     /// As decoded by the worker.
     pub mch_id: Option<String>,
     /// As decoded by the worker.
     pub out_trade_no: Option<String>,
     /// As decoded by the worker.
     pub transaction_id: Option<String>,
+    /// As decoded by the worker.
+    pub out_refund_no: Option<String>,
     /// As in `applied`.
     pub outcome: String,
     /// As in `for_order`.
@@ -87,6 +108,8 @@ pub struct FoundQuarantine {
 pub struct Found {
     /// Of this run only.
     pub orders: Vec<FoundOrder>,
+    /// Of this run's orders.
+    pub refunds: Vec<FoundRefund>,
     /// Since the run began, other traffic included.
     pub notifications: Vec<FoundNotification>,
     /// Since the run began, other traffic included.
@@ -98,11 +121,11 @@ pub struct Found {
 /// How far the pipeline has come with a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Standing {
-    /// Ledger rows.
+    /// Ledger rows, those about no order included.
     pub handled: u64,
     /// Ledger rows that changed an order.
     pub applied: u64,
-    /// Waiting although the order is there: the sweeper's work.
+    /// Waiting although what they wait for is there: the sweeper's work.
     pub healable: u64,
 }
 
@@ -139,10 +162,12 @@ pub async fn prepare_standing(client: &Client) -> anyhow::Result<Statement> {
         .prepare(
             "SELECT ledger.handled, ledger.applied,
                     (SELECT count(*) FROM quarantine JOIN orders USING (mch_id, out_trade_no)
-                     WHERE notification_id >= $1 AND quarantine.state = 'waiting' AND starts_with(out_trade_no, $3))
+                     WHERE notification_id >= $1 AND quarantine.state = 'waiting' AND starts_with(out_trade_no, $3)
+                     AND (reason <> 'for_payment' OR orders.state <> 'pending'))
              FROM (SELECT count(*) AS handled, count(*) FILTER (WHERE outcome = 'applied') AS applied
                    FROM notifications
-                   WHERE id >= $1 AND received_at >= $2 AND starts_with(out_trade_no, $3)) AS ledger",
+                   WHERE id >= $1 AND received_at >= $2
+                   AND (starts_with(out_trade_no, $3) OR kind = 'other')) AS ledger",
         )
         .await?;
     Ok(statement)
@@ -167,6 +192,7 @@ pub async fn collect(client: &mut Client, bounds: &Bounds) -> anyhow::Result<Fou
         client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start().await?;
     let found = Found {
         orders: orders(&snapshot, bounds).await?,
+        refunds: refunds(&snapshot, bounds).await?,
         notifications: notifications(&snapshot, bounds).await?,
         quarantine: quarantine(&snapshot, bounds).await?,
         outbox: outbox(&snapshot, bounds).await?,
@@ -204,10 +230,33 @@ async fn orders(snapshot: &Transaction<'_>, bounds: &Bounds) -> anyhow::Result<V
         .collect()
 }
 
+async fn refunds(snapshot: &Transaction<'_>, bounds: &Bounds) -> anyhow::Result<Vec<FoundRefund>> {
+    let rows = snapshot
+        .query(
+            "SELECT order_id, out_refund_no, refund_id, refunds.amount_minor, refunds.state, succeeded_at
+             FROM refunds JOIN orders ON orders.id = order_id
+             WHERE order_id >= $1 AND starts_with(out_trade_no, $2)",
+            &[&bounds.first_order_id, &bounds.prefix],
+        )
+        .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(FoundRefund {
+                order_id: row.try_get(0)?,
+                out_refund_no: row.try_get(1)?,
+                refund_id: row.try_get(2)?,
+                amount_minor: row.try_get(3)?,
+                state: row.try_get(4)?,
+                succeeded_at: row.try_get(5)?,
+            })
+        })
+        .collect()
+}
+
 async fn notifications(snapshot: &Transaction<'_>, bounds: &Bounds) -> anyhow::Result<Vec<FoundNotification>> {
     let rows = snapshot
         .query(
-            "SELECT id, sha256(body), mch_id, out_trade_no, transaction_id, outcome, reason
+            "SELECT id, sha256(body), kind, mch_id, out_trade_no, transaction_id, out_refund_no, outcome, reason
              FROM notifications WHERE id >= $1 AND received_at >= $2",
             &[&bounds.first_notification_id, &bounds.received_at],
         )
@@ -218,11 +267,13 @@ async fn notifications(snapshot: &Transaction<'_>, bounds: &Bounds) -> anyhow::R
             Ok(FoundNotification {
                 id: row.try_get(0)?,
                 body_sha256: digest.try_into()?,
-                mch_id: row.try_get(2)?,
-                out_trade_no: row.try_get(3)?,
-                transaction_id: row.try_get(4)?,
-                outcome: row.try_get(5)?,
-                reason: row.try_get(6)?,
+                kind: row.try_get(2)?,
+                mch_id: row.try_get(3)?,
+                out_trade_no: row.try_get(4)?,
+                transaction_id: row.try_get(5)?,
+                out_refund_no: row.try_get(6)?,
+                outcome: row.try_get(7)?,
+                reason: row.try_get(8)?,
             })
         })
         .collect()

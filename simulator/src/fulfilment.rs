@@ -56,6 +56,14 @@ pub struct Payload {
     pub amount_minor: Option<i64>,
     /// ISO 4217.
     pub currency: Option<String>,
+    /// All that went back so far; of refunds.
+    pub refunded_minor: Option<i64>,
+    /// The merchant's number; of refunds.
+    pub out_refund_no: Option<String>,
+    /// WeChat Pay's number; of refunds.
+    pub refund_id: Option<String>,
+    /// What goes back; of refunds.
+    pub refund_amount_minor: Option<i64>,
 }
 
 /// Everything of this run that reached the merchant.

@@ -16,13 +16,13 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use anyhow::Context;
-use hyper::body::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep_until;
 
 use self::builder::Built;
 use self::line::{Answered, Job, Target};
 use self::schedule::{Pace, retry_gap};
+use crate::body::Letter;
 use crate::book::{Answer, Book};
 use crate::plan::{Callback, Checkout, Plan};
 use crate::progress::Counters;
@@ -65,7 +65,7 @@ enum Why {
 #[derive(Debug)]
 struct Group {
     callback: usize,
-    body: Bytes,
+    letter: Letter,
     copies: usize,
     why: Why,
 }
@@ -78,6 +78,10 @@ struct Dispatcher {
     counters: Arc<Counters>,
     retry_compression: NonZeroU32,
     lines: Vec<mpsc::Sender<Job>>,
+    /// Lines are dealt to so many ingests in turn ..
+    targets: usize,
+    /// .. and so are requests: the turn of the next one.
+    turn: usize,
     idle: VecDeque<usize>,
     pace: Pace,
     /// There will be no more bodies.
@@ -155,6 +159,8 @@ impl Dispatcher {
             counters: hooks.counters,
             retry_compression: settings.retry_compression,
             lines: Vec::with_capacity(settings.connections.get()),
+            targets: settings.targets.len().max(1),
+            turn: 0,
             idle: VecDeque::with_capacity(settings.connections.get()),
             pace: Pace::new(settings.rate, started),
             all_built: false,
@@ -182,14 +188,14 @@ impl Dispatcher {
     }
 
     fn take_built(&mut self, built: Built) {
-        let Built { callback: index, body, sha256 } = built;
+        let Built { callback: index, letter, sha256 } = built;
         if let Some(record) = self.book.records.get_mut(index) {
             record.body_sha256 = Some(sha256);
         }
         let Some(callback) = self.plan.callbacks.get(index) else { return };
         // More copies than lines would wait for ever.
         let copies = callback.copies.min(self.lines.len());
-        let group = Group { callback: index, body, copies, why: Why::First };
+        let group = Group { callback: index, letter, copies, why: Why::First };
         match callback.after {
             None => self.fresh.push_back(group),
             Some(first) if self.is_accepted(first) => self.plan_at(Instant::now(), group),
@@ -213,8 +219,7 @@ impl Dispatcher {
             let next_planned = self.planned.first_key_value().map(|((at, _), _)| *at);
             let is_planned_due = next_planned.is_some_and(|at| at <= now);
             let (ready_at, copies) = match (is_planned_due, next_planned, self.fresh.front()) {
-                // What is planned is a single request, but for held callbacks, which have one copy too.
-                (true, Some(at), _) => (at, 1),
+                (true, Some(at), _) => (at, self.planned.first_key_value().map_or(1, |(_, group)| group.copies)),
                 (_, _, Some(group)) => (self.book.started_at, group.copies),
                 (_, at, None) => {
                     // Bodies that come late are the simulator's fault, and no reason to slow down.
@@ -248,9 +253,9 @@ impl Dispatcher {
             record.sent = record.sent.saturating_add(u64::try_from(group.copies)?);
         }
         for _ in 0..group.copies {
-            let line = self.idle.pop_front().context("a line was free a moment ago")?;
+            let line = self.take_line().context("a line was free a moment ago")?;
             let jobs = self.lines.get(line).context("a line that does not exist was free")?;
-            let job = Job { callback: group.callback, body: group.body.clone(), due };
+            let job = Job { callback: group.callback, letter: group.letter.clone(), due };
             jobs.try_send(job).context("a connection's task has ended")?;
             self.counters.sent.fetch_add(1, Ordering::Relaxed);
         }
@@ -264,6 +269,15 @@ impl Dispatcher {
             }
         }
         Ok(())
+    }
+
+    /// The line to the ingest whose turn it is that has been idle for longest; any other when it has none: so all get their
+    /// share at every moment, also when one answers faster.
+    fn take_line(&mut self) -> Option<usize> {
+        let turn = self.turn;
+        self.turn = turn.wrapping_add(1) % self.targets;
+        let place = self.idle.iter().position(|line| line % self.targets == turn).unwrap_or(0);
+        self.idle.remove(place)
     }
 
     /// The first sending of a callback whose order the shop has not written yet starts the shop's delay.
@@ -307,7 +321,7 @@ impl Dispatcher {
         };
         record.retries = record.retries.saturating_add(1);
         record.retry_planned = true;
-        self.plan_at(at + gap, Group { callback: job.callback, body: job.body, copies: 1, why: Why::Retry });
+        self.plan_at(at + gap, Group { callback: job.callback, letter: job.letter, copies: 1, why: Why::Retry });
     }
 
     /// After SUCCESS: the needless repeats, at the times of the retry schedule, and the callbacks that waited for this.
@@ -316,7 +330,7 @@ impl Dispatcher {
         let mut due = at;
         for repeat in 0..repeats {
             due += retry_gap(repeat, self.retry_compression).unwrap_or_default();
-            let group = Group { callback: job.callback, body: job.body.clone(), copies: 1, why: Why::Repeat };
+            let group = Group { callback: job.callback, letter: job.letter.clone(), copies: 1, why: Why::Repeat };
             self.plan_at(due, group);
         }
         for group in self.held.remove(&job.callback).unwrap_or_default() {

@@ -8,7 +8,7 @@
 //! - [`gateway`]: WeChat Pay sends, repeats and notes the answers in the [`book`].
 //! - [`fulfilment`]: the merchant's consumer of order events.
 //! - [`model`], [`audit`]: pure. What must hold afterwards, from what was sent, against what [`evidence`] found.
-//! - [`progress`], [`report`]: what a person sees meanwhile and at the end.
+//! - [`progress`], [`report`], [`timeline`]: what a person sees meanwhile and at the end, and what a program may draw.
 //! - [`at_half`]: the command that disturbs the run half-way.
 //! - [`run`]: one run from the first order to the verdict.
 //!
@@ -31,3 +31,5 @@ pub mod progress;
 pub mod report;
 pub mod run;
 pub mod scenarios;
+pub mod seal;
+pub mod timeline;

@@ -1,4 +1,5 @@
 //! `simulator run`: one run against a pipeline that is up, and its books. Exit 0 only when the audit balances.
+//! `simulator new-merchants`: the keys that it takes.
 
 use std::process::ExitCode;
 
@@ -10,7 +11,7 @@ const EXIT_CONFIG: u8 = 64;
 
 #[tokio::main(worker_threads = 2)]
 async fn main() -> ExitCode {
-    let Command::Run(options) = match Cli::try_parse() {
+    let command = match Cli::try_parse() {
         Ok(cli) => cli.command,
         Err(error) => {
             // Nothing is left to be done when stderr itself is gone.
@@ -18,7 +19,11 @@ async fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(EXIT_CONFIG) } else { ExitCode::SUCCESS };
         }
     };
-    match simulator::run::run(&options).await {
+    let done = match &command {
+        Command::Run(options) => simulator::run::run(options).await,
+        Command::NewMerchants { file } => simulator::merchants::new::write(file).map(|()| true),
+    };
+    match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

@@ -5,9 +5,9 @@
 //! two payments either may win, and what was perhaps stored may or may not count.
 
 use crate::book::Record;
-use crate::plan::{Callback, Checkout, Order, PayResult, Says};
+use crate::plan::{Callback, Checkout, Order, PayResult, PaymentSays, RefundResult, RefundSays};
 
-/// What a genuine callback is to its order, whatever else was sent.
+/// What a genuine payment callback is to its order, whatever else was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Alone {
     /// It says that nobody paid.
@@ -22,7 +22,7 @@ pub enum Alone {
 
 /// What `says` is to `order`.
 #[must_use]
-pub fn alone(order: &Order, says: &Says) -> Alone {
+pub fn alone(order: &Order, says: &PaymentSays) -> Alone {
     if says.result != PayResult::Success {
         Alone::Ignored
     } else if order.checkout == Checkout::Never {
@@ -63,6 +63,83 @@ pub fn stored(record: &Record) -> Stored {
     }
 }
 
+/// Outcome and reason, as the ledger has them.
+pub type Outcome = (&'static str, Option<&'static str>);
+
+/// What a genuine refund callback may come to, once the order has been paid by `paid_by`, or by nobody. `others` is all
+/// that was reported about the same refund.
+#[must_use]
+pub fn refund_outcomes(
+    order: &Order,
+    says: &RefundSays,
+    paid_by: Option<&str>,
+    others: &[RefundResult],
+) -> Vec<Outcome> {
+    if paid_by.is_none() {
+        return vec![("waiting", Some("for_payment")), ("quarantined", Some("for_payment"))];
+    }
+    if paid_by != Some(says.transaction_id.as_str()) {
+        // Of a second payment: settled with it, or here before it.
+        return vec![("applied", None), ("duplicate", None), ("quarantined", Some("transaction_id_mismatch"))];
+    }
+    if let Some(reason) = refund_refused(order, says) {
+        return vec![("quarantined", Some(reason))];
+    }
+    let mut outcomes = vec![("applied", None), ("duplicate", None)];
+    if others.iter().any(|other| *other > says.result) {
+        outcomes.push(("ignored", Some("stale")));
+    }
+    outcomes
+}
+
+/// Why a refund of the payment that counts changes nothing.
+fn refund_refused(order: &Order, says: &RefundSays) -> Option<&'static str> {
+    let asked = order.requested.iter().find(|asked| asked.out_refund_no == says.out_refund_no);
+    if asked.is_some_and(|asked| asked.amount_minor != says.amount_minor) {
+        Some("refund_amount_mismatch")
+    } else if says.amount_minor > order.amount_minor {
+        Some("refund_exceeds_payment")
+    } else {
+        None
+    }
+}
+
+/// The states that a refund of `order` may end in, given what was reported about it; `None` is no row at all.
+#[must_use]
+pub fn refund_ends(
+    order: &Order,
+    out_refund_no: &str,
+    reported: &[(&RefundSays, Stored)],
+    paid_by: Option<&str>,
+) -> Vec<Option<&'static str>> {
+    let counts = |result: RefundResult| {
+        reported
+            .iter()
+            .filter(|(says, _)| says.out_refund_no == out_refund_no && says.result == result)
+            .filter(|(says, _)| paid_by == Some(says.transaction_id.as_str()) && refund_refused(order, says).is_none())
+            .map(|(_, stored)| *stored)
+            .max()
+            .unwrap_or(Stored::No)
+    };
+    let is_requested = order.requested.iter().any(|asked| asked.out_refund_no == out_refund_no);
+    let mut ends = Vec::new();
+    // From the last state back: what is certain hides what came before it.
+    for (result, name) in
+        [(RefundResult::Succeeded, "succeeded"), (RefundResult::Closed, "closed"), (RefundResult::Abnormal, "abnormal")]
+    {
+        match counts(result) {
+            Stored::No => {}
+            Stored::Perhaps => ends.push(Some(name)),
+            Stored::Yes => {
+                ends.push(Some(name));
+                return ends;
+            }
+        }
+    }
+    ends.push(is_requested.then_some("requested"));
+    ends
+}
+
 /// The end of an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End<'plan> {
@@ -71,9 +148,9 @@ pub enum End<'plan> {
     /// As the shop left it.
     Untouched,
     /// Paid by one of these.
-    Paid(Vec<&'plan Says>),
+    Paid(Vec<&'plan PaymentSays>),
     /// Paid by one of these, or untouched.
-    PerhapsPaid(Vec<&'plan Says>),
+    PerhapsPaid(Vec<&'plan PaymentSays>),
 }
 
 /// How `order` ends, given every callback that claimed to be about it and what was answered.
@@ -82,14 +159,14 @@ pub fn end<'plan>(order: &Order, callbacks: &[(&'plan Callback, &Record)]) -> En
     if order.checkout == Checkout::Never {
         return End::NoRow;
     }
-    let payments: Vec<(&Says, Stored)> = callbacks
+    let payments: Vec<(&PaymentSays, Stored)> = callbacks
         .iter()
-        .filter(|(callback, _)| callback.forgery.is_none() && alone(order, &callback.says) == Alone::Pays)
-        .map(|(callback, record)| (&callback.says, stored(record)))
-        .filter(|(_, stored)| *stored != Stored::No)
+        .filter(|(callback, _)| callback.forgery.is_none())
+        .filter_map(|(callback, record)| Some((callback.says.payment()?, stored(record))))
+        .filter(|(says, stored)| *stored != Stored::No && alone(order, says) == Alone::Pays)
         .collect();
     let certain = payments.iter().any(|(_, stored)| *stored == Stored::Yes);
-    let winners: Vec<&Says> = payments.into_iter().map(|(says, _)| says).collect();
+    let winners: Vec<&PaymentSays> = payments.into_iter().map(|(says, _)| says).collect();
     match (winners.is_empty(), certain) {
         (true, _) => End::Untouched,
         (false, true) => End::Paid(winners),
@@ -102,7 +179,7 @@ mod tests {
     use chrono::DateTime;
 
     use super::*;
-    use crate::plan::Forgery;
+    use crate::plan::{Api, Forgery, Requested, Says};
     use crate::scenarios::Scenario;
 
     fn order() -> Order {
@@ -116,11 +193,13 @@ mod tests {
             amount_minor: 100,
             currency: "CNY",
             checkout: Checkout::Pending,
+            api: Api::V2,
+            requested: Vec::new(),
         }
     }
 
-    fn says() -> Says {
-        Says {
+    fn says() -> PaymentSays {
+        PaymentSays {
             result: PayResult::Success,
             transaction_id: "T1".to_owned(),
             sub_mch_id: Some("1900000301"),
@@ -131,29 +210,41 @@ mod tests {
         }
     }
 
-    fn callback(says: Says) -> Callback {
-        Callback { order: 0, says, forgery: None, copies: 1, repeats: 0, after: None }
+    fn callback(says: PaymentSays) -> Callback {
+        Callback { order: 0, says: Says::Payment(says), forgery: None, copies: 1, repeats: 0, after: None }
     }
 
     #[test]
     fn the_first_rule_that_is_broken_counts() {
         let good = says();
-        let rows: [(Order, Says, Alone); 10] = [
+        let rows: [(Order, PaymentSays, Alone); 10] = [
             (order(), good.clone(), Alone::Pays),
-            (order(), Says { result: PayResult::ResultFail, amount_minor: 1, ..good.clone() }, Alone::Ignored),
-            (order(), Says { result: PayResult::TradeStateFail, ..good.clone() }, Alone::Ignored),
-            (Order { checkout: Checkout::Never, ..order() }, Says { amount_minor: 1, ..good.clone() }, Alone::Waits),
+            (order(), PaymentSays { result: PayResult::ResultFail, amount_minor: 1, ..good.clone() }, Alone::Ignored),
+            (order(), PaymentSays { result: PayResult::TradeStateFail, ..good.clone() }, Alone::Ignored),
+            (
+                Order { checkout: Checkout::Never, ..order() },
+                PaymentSays { amount_minor: 1, ..good.clone() },
+                Alone::Waits,
+            ),
             (
                 order(),
-                Says { sub_mch_id: None, currency: "USD", ..good.clone() },
+                PaymentSays { sub_mch_id: None, currency: "USD", ..good.clone() },
                 Alone::Refused("sub_mch_id_mismatch"),
             ),
-            (order(), Says { app_id: "wx2", currency: "USD", ..good.clone() }, Alone::Refused("app_id_mismatch")),
-            (Order { app_id: None, ..order() }, Says { app_id: "wx2", ..good.clone() }, Alone::Pays),
-            (order(), Says { currency: "USD", amount_minor: 1, ..good.clone() }, Alone::Refused("currency_mismatch")),
+            (
+                order(),
+                PaymentSays { app_id: "wx2", currency: "USD", ..good.clone() },
+                Alone::Refused("app_id_mismatch"),
+            ),
+            (Order { app_id: None, ..order() }, PaymentSays { app_id: "wx2", ..good.clone() }, Alone::Pays),
+            (
+                order(),
+                PaymentSays { currency: "USD", amount_minor: 1, ..good.clone() },
+                Alone::Refused("currency_mismatch"),
+            ),
             (
                 Order { checkout: Checkout::Closed, ..order() },
-                Says { amount_minor: 1, ..good.clone() },
+                PaymentSays { amount_minor: 1, ..good.clone() },
                 Alone::Refused("amount_mismatch"),
             ),
             (Order { checkout: Checkout::Closed, ..order() }, good, Alone::Refused("paid_after_close")),
@@ -171,17 +262,72 @@ mod tests {
             Record { rejected: 1, ..Record::default() },
         );
         let one = callback(says());
-        let other = callback(Says { transaction_id: "T2".to_owned(), ..says() });
+        let other = callback(PaymentSays { transaction_id: "T2".to_owned(), ..says() });
         let forged = Callback { forgery: Some(Forgery::WrongKey), ..one.clone() };
-        let wrong = callback(Says { amount_minor: 1, ..says() });
+        let wrong = callback(PaymentSays { amount_minor: 1, ..says() });
 
-        assert_eq!(end(&order(), &[(&one, &told)]), End::Paid(vec![&one.says]));
-        assert_eq!(end(&order(), &[(&one, &told), (&other, &unsure)]), End::Paid(vec![&one.says, &other.says]));
-        assert_eq!(end(&order(), &[(&one, &unsure)]), End::PerhapsPaid(vec![&one.says]));
+        assert_eq!(end(&order(), &[(&one, &told)]), End::Paid(vec![paid(&one)]));
+        assert_eq!(end(&order(), &[(&one, &told), (&other, &unsure)]), End::Paid(vec![paid(&one), paid(&other)]));
+        assert_eq!(end(&order(), &[(&one, &unsure)]), End::PerhapsPaid(vec![paid(&one)]));
         assert_eq!(end(&order(), &[(&one, &unsent)]), End::Untouched);
         assert_eq!(end(&order(), &[(&forged, &told), (&wrong, &told)]), End::Untouched);
         assert_eq!(end(&Order { checkout: Checkout::Never, ..order() }, &[(&one, &told)]), End::NoRow);
-        assert_eq!(end(&Order { checkout: Checkout::Late, ..order() }, &[(&one, &told)]), End::Paid(vec![&one.says]));
+        assert_eq!(end(&Order { checkout: Checkout::Late, ..order() }, &[(&one, &told)]), End::Paid(vec![paid(&one)]));
         assert_eq!(end(&Order { checkout: Checkout::Closed, ..order() }, &[(&one, &told)]), End::Untouched);
+    }
+
+    fn paid(callback: &Callback) -> &PaymentSays {
+        callback.says.payment().unwrap()
+    }
+
+    fn refund(result: RefundResult, amount_minor: i64) -> RefundSays {
+        RefundSays {
+            result,
+            transaction_id: "T1".to_owned(),
+            out_refund_no: "R".to_owned(),
+            refund_id: "50".to_owned(),
+            amount_minor,
+            succeeded_at: DateTime::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn a_refund_comes_to_what_its_payment_allows() {
+        let says = refund(RefundResult::Succeeded, 100);
+        let outcomes = |order: &Order, says: &RefundSays, paid_by| refund_outcomes(order, says, paid_by, &[]);
+        let reasons =
+            |outcomes: Vec<Outcome>| outcomes.into_iter().filter_map(|(_, reason)| reason).collect::<Vec<_>>();
+        assert_eq!(reasons(outcomes(&order(), &says, None)), ["for_payment", "for_payment"]);
+        assert_eq!(reasons(outcomes(&order(), &says, Some("T2"))), ["transaction_id_mismatch"]);
+        assert_eq!(outcomes(&order(), &says, Some("T1")), [("applied", None), ("duplicate", None)]);
+        let too_much = refund(RefundResult::Succeeded, 101);
+        assert_eq!(reasons(outcomes(&order(), &too_much, Some("T1"))), ["refund_exceeds_payment"]);
+        let asked = Requested { out_refund_no: "R".to_owned(), amount_minor: 99 };
+        let order = Order { requested: vec![asked], ..order() };
+        assert_eq!(reasons(outcomes(&order, &says, Some("T1"))), ["refund_amount_mismatch"]);
+        let abnormal = refund(RefundResult::Abnormal, 99);
+        let late = refund_outcomes(&order, &abnormal, Some("T1"), &[RefundResult::Abnormal, RefundResult::Closed]);
+        assert_eq!(reasons(late), ["stale"]);
+    }
+
+    #[test]
+    fn a_refund_ends_in_the_last_state_that_was_stored() {
+        let (abnormal, succeeded) = (refund(RefundResult::Abnormal, 100), refund(RefundResult::Succeeded, 100));
+        let ends = |reported: &[(&RefundSays, Stored)]| refund_ends(&order(), "R", reported, Some("T1"));
+        assert_eq!(ends(&[]), [None]);
+        assert_eq!(ends(&[(&abnormal, Stored::Yes)]), [Some("abnormal")]);
+        assert_eq!(ends(&[(&abnormal, Stored::Yes), (&succeeded, Stored::Yes)]), [Some("succeeded")]);
+        assert_eq!(
+            ends(&[(&abnormal, Stored::Perhaps), (&succeeded, Stored::Perhaps)]),
+            [Some("succeeded"), Some("abnormal"), None]
+        );
+        assert_eq!(ends(&[(&succeeded, Stored::No)]), [None]);
+        assert_eq!(refund_ends(&order(), "R", &[(&succeeded, Stored::Yes)], Some("T2")), [None]);
+        let asked = Requested { out_refund_no: "R".to_owned(), amount_minor: 100 };
+        let order = Order { requested: vec![asked], ..order() };
+        assert_eq!(
+            refund_ends(&order, "R", &[(&abnormal, Stored::Perhaps)], Some("T1")),
+            [Some("abnormal"), Some("requested")]
+        );
     }
 }

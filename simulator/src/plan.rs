@@ -1,24 +1,15 @@
 //! Every order and every callback of a run, drawn from a seed before anything is sent.
 //!
 //! Pure and complete: what is sent later, how often and after what, stands here, so that the model can say what must
-//! come of it. Bodies are made later, shortly before they are sent.
+//! come of it. Bodies are made later, shortly before they are sent. [`draw()`] fills what is defined here.
 
-use chrono::{DateTime, TimeDelta, Utc};
-use rand::Rng;
-use rand::rngs::StdRng;
-use rand::seq::IndexedRandom;
+use chrono::{DateTime, Utc};
 
-use crate::merchants::Merchant;
-use crate::scenarios::{Mix, Scenario};
+use crate::scenarios::Scenario;
 
-/// Notified at the same instant at most this often; WeChat Pay notifies from a few servers.
-pub const COPIES_MAX: usize = 5;
-/// Repeats of a callback that was told SUCCESS already.
-const REPEATS_MAX: usize = 3;
+mod draw;
 
-const CURRENCIES: [&str; 3] = ["CNY", "USD", "JPY"];
-const APP_IDS: [&str; 3] = ["wxd930ea5d5a258f4f", "wx8888888888888888", "wx2421b1c4370ec43b"];
-const SUB_MCH_IDS: [&str; 4] = ["1900000301", "1900000302", "1900000303", "1900000304"];
+pub use self::draw::{COPIES_MAX, draw};
 
 /// What tells one run from another.
 #[derive(Debug, Clone)]
@@ -76,6 +67,30 @@ pub struct Order {
     pub currency: &'static str,
     /// When it is written.
     pub checkout: Checkout,
+    /// By which API WeChat Pay notifies it.
+    pub api: Api,
+    /// The refunds that the shop writes down before it asks WeChat Pay for them.
+    pub requested: Vec<Requested>,
+}
+
+/// By which API an order is notified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Api {
+    /// XML.
+    V2,
+    /// JSON, as in mainland China.
+    V3Mainland,
+    /// JSON, as elsewhere.
+    V3Global,
+}
+
+/// A refund that the shop has asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Requested {
+    /// The merchant's number.
+    pub out_refund_no: String,
+    /// In the order's currency.
+    pub amount_minor: i64,
 }
 
 /// One callback; all its sendings carry the same bytes.
@@ -95,9 +110,20 @@ pub struct Callback {
     pub after: Option<usize>,
 }
 
+/// What a callback says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Says {
+    /// About a payment.
+    Payment(PaymentSays),
+    /// About a refund.
+    Refund(RefundSays),
+    /// Nothing about any order: the event of API v3.
+    NoOrder(&'static str),
+}
+
 /// What a callback says about a payment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Says {
+pub struct PaymentSays {
     /// Whether, and how, it says that the payment went through.
     pub result: PayResult,
     /// WeChat Pay's number for the payment.
@@ -114,6 +140,64 @@ pub struct Says {
     pub paid_at: DateTime<Utc>,
 }
 
+/// What a callback says about a refund.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefundSays {
+    /// What became of it.
+    pub result: RefundResult,
+    /// WeChat Pay's number for the payment that goes back.
+    pub transaction_id: String,
+    /// The merchant's number for the refund.
+    pub out_refund_no: String,
+    /// WeChat Pay's number for the refund.
+    pub refund_id: String,
+    /// How much of the payment goes back.
+    pub amount_minor: i64,
+    /// When it arrived, in whole seconds; said only of a success.
+    pub succeeded_at: DateTime<Utc>,
+}
+
+/// What became of a refund.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RefundResult {
+    /// The payer's account cannot take it.
+    Abnormal,
+    /// It will not happen.
+    Closed,
+    /// The money arrived.
+    Succeeded,
+}
+
+impl Says {
+    /// About a payment.
+    #[must_use]
+    pub fn payment(&self) -> Option<&PaymentSays> {
+        match self {
+            Self::Payment(payment) => Some(payment),
+            Self::Refund(_) | Self::NoOrder(_) => None,
+        }
+    }
+
+    /// About a refund.
+    #[must_use]
+    pub fn refund(&self) -> Option<&RefundSays> {
+        match self {
+            Self::Refund(refund) => Some(refund),
+            Self::Payment(_) | Self::NoOrder(_) => None,
+        }
+    }
+
+    /// WeChat Pay's number for the payment that it is about, when that went through.
+    #[must_use]
+    pub fn transaction_id(&self) -> Option<&str> {
+        match self {
+            Self::Payment(payment) => (payment.result == PayResult::Success).then_some(&payment.transaction_id),
+            Self::Refund(refund) => Some(&refund.transaction_id),
+            Self::NoOrder(_) => None,
+        }
+    }
+}
+
 /// The two ways in which WeChat Pay reports a failed payment, and success.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PayResult {
@@ -128,11 +212,11 @@ pub enum PayResult {
 /// The three ways of a forger without the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Forgery {
-    /// Signed with another key.
+    /// Signed or sealed with another key.
     WrongKey,
-    /// A genuine body whose amount was altered afterwards.
-    AmountAltered,
-    /// Not signed at all.
+    /// A genuine body that was altered afterwards.
+    Altered,
+    /// Not signed, or sealed, at all.
     NoSign,
 }
 
@@ -143,154 +227,21 @@ impl Plan {
         self.callbacks.iter().map(|callback| callback.copies.saturating_add(callback.repeats)).sum()
     }
 
+    /// Refunds that may be of a payment which its order did not want, every sending counted.
+    #[must_use]
+    pub fn surplus_refunds(&self) -> u64 {
+        let is_of_surplus = |callback: &&Callback| {
+            callback.says.refund().is_some()
+                && self.order_of(callback).is_some_and(|order| order.scenario == Scenario::SurplusRefunded)
+        };
+        u64::try_from(self.callbacks.iter().filter(is_of_surplus).count()).unwrap_or(u64::MAX)
+    }
+
     /// The order that `callback` claims to be about.
     #[must_use]
     pub fn order_of(&self, callback: &Callback) -> Option<&Order> {
         self.orders.get(callback.order)
     }
-}
-
-/// Lays out a run of `orders` orders for these merchants. The same `rng` state makes the same run but for its
-/// name and time.
-pub fn draw(run: Run, orders: usize, merchants: &[Merchant], mix: &Mix, rng: &mut StdRng) -> Plan {
-    let mut plan = Plan { run, orders: Vec::with_capacity(orders), callbacks: Vec::with_capacity(orders) };
-    for scenario in mix.draw(orders, rng) {
-        let order = draw_order(scenario, &plan, merchants, rng);
-        plan.orders.push(order.clone());
-        draw_callbacks(&order, &mut plan, rng);
-    }
-    plan
-}
-
-fn draw_order(scenario: Scenario, plan: &Plan, merchants: &[Merchant], rng: &mut StdRng) -> Order {
-    let amount_digits = rng.random_range(1..=7);
-    let merchant = rng.random_range(0..merchants.len().max(1));
-    Order {
-        scenario,
-        mch_id: merchants.get(merchant).map(|merchant| merchant.mch_id.clone()).unwrap_or_default(),
-        merchant,
-        out_trade_no: format!("{}{:07}", plan.run.prefix, plan.orders.len()),
-        sub_mch_id: rng.random_bool(0.4).then(|| pick(&SUB_MCH_IDS, rng)),
-        app_id: rng.random_bool(0.5).then(|| pick(&APP_IDS, rng)),
-        amount_minor: rng.random_range(1..=10_i64.pow(amount_digits)),
-        currency: if rng.random_bool(0.7) { "CNY" } else { pick(&CURRENCIES, rng) },
-        checkout: match scenario {
-            Scenario::UnknownOrder => Checkout::Never,
-            Scenario::LateOrder => Checkout::Late,
-            Scenario::ClosedOrder => Checkout::Closed,
-            _ => Checkout::Pending,
-        },
-    }
-}
-
-/// The callbacks of the newest order of `plan`.
-fn draw_callbacks(order: &Order, plan: &mut Plan, rng: &mut StdRng) {
-    let genuine = Callback {
-        order: plan.orders.len().saturating_sub(1),
-        says: draw_payment(order, plan, rng),
-        forgery: None,
-        copies: 1,
-        repeats: 0,
-        after: None,
-    };
-    let index = plan.callbacks.len();
-    let with = |change: &dyn Fn(&mut Says)| {
-        let mut callback = genuine.clone();
-        change(&mut callback.says);
-        callback
-    };
-    match order.scenario {
-        Scenario::Plain | Scenario::UnknownOrder | Scenario::LateOrder | Scenario::ClosedOrder => {
-            plan.callbacks.push(genuine);
-        }
-        Scenario::Repeats if rng.random_bool(0.5) => {
-            plan.callbacks.push(Callback { repeats: rng.random_range(1..=REPEATS_MAX), ..genuine });
-        }
-        Scenario::Repeats => {
-            plan.callbacks.extend([genuine.clone(), Callback { after: Some(index), ..genuine }]);
-        }
-        Scenario::ConcurrentRepeats => {
-            plan.callbacks.push(Callback { copies: rng.random_range(2..=COPIES_MAX), ..genuine });
-        }
-        Scenario::Forgery => {
-            let forgery = pick(&[Forgery::WrongKey, Forgery::AmountAltered, Forgery::NoSign], rng);
-            plan.callbacks.push(Callback { forgery: Some(forgery), ..genuine.clone() });
-            if rng.random_bool(0.5) {
-                plan.callbacks.push(genuine);
-            }
-        }
-        Scenario::WrongAmount => {
-            let wrong = another_amount(order.amount_minor, rng);
-            plan.callbacks.push(with(&|says| says.amount_minor = wrong));
-        }
-        Scenario::WrongCurrency => {
-            let wrong = another(&CURRENCIES, order.currency, rng);
-            plan.callbacks.push(with(&|says| says.currency = wrong));
-        }
-        Scenario::WrongSubMchId => {
-            let wrong = match order.sub_mch_id {
-                Some(_) if rng.random_bool(0.3) => None,
-                Some(right) => Some(another(&SUB_MCH_IDS, right, rng)),
-                None => Some(pick(&SUB_MCH_IDS, rng)),
-            };
-            plan.callbacks.push(with(&|says| says.sub_mch_id = wrong));
-        }
-        Scenario::SecondTransaction => {
-            plan.callbacks.push(genuine.clone());
-            let second = draw_payment(order, plan, rng);
-            plan.callbacks.push(Callback { says: second, after: Some(index), ..genuine });
-        }
-        Scenario::NotSuccessful => {
-            let result = pick(&[PayResult::ResultFail, PayResult::TradeStateFail], rng);
-            plan.callbacks.push(with(&|says| says.result = result));
-        }
-    }
-}
-
-/// A payment of `order` as it should be, with a transaction id that no other callback has.
-fn draw_payment(order: &Order, plan: &Plan, rng: &mut StdRng) -> Says {
-    let started_at = plan.run.started_at;
-    Says {
-        result: PayResult::Success,
-        // 28 digits, as WeChat Pay's: 4200, two digits, the day, fourteen digits.
-        transaction_id: format!(
-            "4200{:02}{}{:07}{:07}",
-            rng.random_range(0..100),
-            started_at.format("%Y%m%d"),
-            plan.run.serial,
-            plan.callbacks.len()
-        ),
-        sub_mch_id: order.sub_mch_id,
-        app_id: order.app_id.unwrap_or_else(|| pick(&APP_IDS, rng)),
-        amount_minor: order.amount_minor,
-        currency: order.currency,
-        paid_at: whole_seconds(started_at - TimeDelta::seconds(rng.random_range(0..10))),
-    }
-}
-
-fn whole_seconds(time: DateTime<Utc>) -> DateTime<Utc> {
-    DateTime::from_timestamp(time.timestamp(), 0).unwrap_or(time)
-}
-
-/// A cent less or more, ten times as much, or something else altogether.
-fn another_amount(right: i64, rng: &mut StdRng) -> i64 {
-    match rng.random_range(0..4) {
-        0 if right > 1 => right.saturating_sub(1),
-        1 => right.saturating_mul(10),
-        2 => right.saturating_add(rng.random_range(2..1000)),
-        _ => right.saturating_add(1),
-    }
-}
-
-fn another<T: Copy + PartialEq>(choices: &[T], than: T, rng: &mut StdRng) -> T {
-    let others: Vec<T> = choices.iter().copied().filter(|choice| *choice != than).collect();
-    others.choose(rng).copied().unwrap_or(than)
-}
-
-fn pick<T: Copy, const N: usize>(choices: &[T; N], rng: &mut StdRng) -> T {
-    const { assert!(N > 0, "there is something to pick") };
-    let [first, ..] = choices.as_slice() else { unreachable!("there is something to pick") };
-    *choices.choose(rng).unwrap_or(first)
 }
 
 #[cfg(test)]
@@ -299,12 +250,15 @@ mod tests {
 
     use rand::SeedableRng;
 
+    use rand::rngs::StdRng;
+
     use super::*;
+    use crate::merchants::tests::merchants;
     use crate::scenarios::tests::mix;
 
     fn plan(orders: usize) -> Plan {
         let run = Run { prefix: "SIM-".to_owned(), serial: 1_234_567, started_at: DateTime::UNIX_EPOCH };
-        draw(run, orders, &[], &mix(&[]), &mut StdRng::seed_from_u64(3))
+        draw(run, orders, &merchants(), &mix(&[]), &mut StdRng::seed_from_u64(3))
     }
 
     #[test]
@@ -313,7 +267,11 @@ mod tests {
         let orders: HashSet<&str> = plan.orders.iter().map(|order| order.out_trade_no.as_str()).collect();
         assert_eq!(orders.len(), plan.orders.len());
         for callback in &plan.callbacks {
-            assert_eq!(callback.says.transaction_id.len(), 28);
+            match &callback.says {
+                Says::Payment(payment) => assert_eq!(payment.transaction_id.len(), 28),
+                Says::Refund(refund) => assert_eq!((refund.transaction_id.len(), refund.refund_id.len()), (28, 29)),
+                Says::NoOrder(_) => {}
+            }
         }
     }
 
@@ -325,11 +283,13 @@ mod tests {
             let Some(first) = callback.after else { continue };
             let first = &plan.callbacks[first];
             assert_eq!(first.order, callback.order);
-            let is_second = plan.orders[callback.order].scenario == Scenario::SecondTransaction;
-            assert_eq!(first.says.transaction_id != callback.says.transaction_id, is_second);
+            let is_second = [Scenario::SecondTransaction, Scenario::SurplusRefunded]
+                .contains(&plan.orders[callback.order].scenario)
+                && callback.says.payment().is_some();
+            assert_eq!(first.says.transaction_id() != callback.says.transaction_id(), is_second);
             seen += 1;
         }
-        assert!(seen > 100);
+        assert!(seen > 500);
     }
 
     #[test]
@@ -337,12 +297,28 @@ mod tests {
         let plan = plan(5_000);
         for callback in &plan.callbacks {
             let order = &plan.orders[callback.order];
-            let says = &callback.says;
+            let Some(says) = callback.says.payment() else { continue };
             assert_eq!(says.amount_minor != order.amount_minor, order.scenario == Scenario::WrongAmount);
             assert_eq!(says.currency != order.currency, order.scenario == Scenario::WrongCurrency);
             assert_eq!(says.sub_mch_id != order.sub_mch_id, order.scenario == Scenario::WrongSubMchId);
             assert_eq!(says.result != PayResult::Success, order.scenario == Scenario::NotSuccessful);
             assert!(says.amount_minor > 0);
         }
+    }
+
+    #[test]
+    fn partial_refunds_add_up_and_none_is_of_nothing() {
+        let plan = plan(5_000);
+        let mut seen = 0;
+        for (index, order) in plan.orders.iter().enumerate() {
+            let refunds = || plan.callbacks.iter().filter(|one| one.order == index).filter_map(|one| one.says.refund());
+            assert!(refunds().all(|refund| refund.amount_minor > 0));
+            let sum: i64 = refunds().map(|refund| refund.amount_minor).sum();
+            if order.scenario == Scenario::PartialRefunds {
+                assert_eq!(sum, order.amount_minor);
+                seen += 1;
+            }
+        }
+        assert!(seen > 50);
     }
 }

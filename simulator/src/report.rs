@@ -119,17 +119,19 @@ impl Report<'_> {
     }
 
     fn orders_table(&self) -> Table {
-        let mut table = table(["orders by state", "", "order.paid events", ""]);
+        let mut table = table(["orders by state", "", "order events", ""]);
         let mut states: Vec<(String, u64)> =
             self.states().into_iter().map(|(state, orders)| (state.to_owned(), orders)).collect();
         let planned = u64::try_from(self.plan.orders.len()).unwrap_or(u64::MAX);
         let rows: u64 = states.iter().map(|(_, orders)| orders).sum();
         states.push(("never written".to_owned(), planned.saturating_sub(rows)));
-        let events = vec![
-            ("distinct".to_owned(), u64::try_from(self.consumed.events.len()).unwrap_or(u64::MAX)),
+        let kinds = count(self.consumed.events.values().map(|event| event.says.kind.as_str()));
+        let mut events: Vec<(String, u64)> =
+            kinds.into_iter().map(|(kind, events)| (kind.to_owned(), events)).collect();
+        events.extend([
             ("published twice (same id)".to_owned(), self.consumed.published_twice),
             ("redelivered by the broker".to_owned(), self.consumed.redelivered),
-        ];
+        ]);
         two_columns(&mut table, states, events);
         table
     }

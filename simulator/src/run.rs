@@ -22,7 +22,7 @@ use crate::merchants::Merchant;
 use crate::plan::{self, Plan, Run};
 use crate::progress::{Counters, Progress};
 use crate::report::Report;
-use crate::{at_half, checkout, merchants};
+use crate::{at_half, checkout, merchants, timeline};
 
 /// How often the end is looked for.
 const DRAIN_TICK: Duration = Duration::from_millis(200);
@@ -33,7 +33,7 @@ const DRAIN_TICK: Duration = Duration::from_millis(200);
 /// When the run could not be made: something is not reachable or not as it must be.
 pub async fn run(options: &Options) -> anyhow::Result<bool> {
     ensure!(options.mix.total_percent() <= 100, "the shares of the mix add up to {} %", options.mix.total_percent());
-    let merchants = merchants::load(&options.pipeline.merchants_file)?;
+    let merchants = merchants::load(&options.pipeline.merchants_file, &options.pipeline.platform_keys())?;
     let settings = settings(options)?;
     let seed = options.seed.unwrap_or_else(|| rand::rng().random());
     let mut rng = StdRng::seed_from_u64(seed);
@@ -54,6 +54,9 @@ pub async fn run(options: &Options) -> anyhow::Result<bool> {
         bounds.clone(),
     );
     progress.say(&format!("run {} (seed {seed}): {} orders", plan.run.prefix, plan.orders.len()));
+    if merchants.iter().all(|merchant| merchant.v3.is_none()) {
+        progress.say("API v2 only: no private platform keys are known (see --platform-keys-dir)");
+    }
     let sent = send(options, &plan, &merchants, rng, &settings, counters).await;
     let (book, at_half) = match sent {
         Ok(sent) => sent,
@@ -64,6 +67,9 @@ pub async fn run(options: &Options) -> anyhow::Result<bool> {
     };
     if let Some(at_half) = &at_half {
         progress.say(&format!("at half: {}", at_half.text));
+    }
+    if let Some(path) = &options.timeline {
+        timeline::write(path, &book, read_clock())?;
     }
     let drained = drain(&mut shop, &bounds, &plan, &book, &fulfilment, standing, options).await;
     progress.stop();
@@ -83,7 +89,7 @@ pub async fn run(options: &Options) -> anyhow::Result<bool> {
     Ok(report.is_good())
 }
 
-#[expect(clippy::disallowed_methods, reason = "the run's one look at the clock")]
+#[expect(clippy::disallowed_methods, reason = "the run's looks at the clock")]
 fn read_clock() -> DateTime<Utc> {
     Utc::now()
 }
@@ -159,19 +165,23 @@ async fn drain(
         }
         // The whole audit only when it has a chance, and once at the end.
         let (Standing { handled, applied, healable }, events) = now;
-        let has_chance = has_changed && handled >= accepted && healable == 0 && events >= applied;
+        // The return of a surplus payment changes no order, and so is not told.
+        let told = applied.saturating_sub(plan.surplus_refunds());
+        let has_chance = has_changed && handled >= accepted && healable == 0 && events >= told;
         if has_chance || is_over {
+            // Before the database is read: an event that comes in between would tell of what the snapshot has not.
+            let consumed = fulfilment.consumed();
             match collect(shop, bounds).await {
                 Ok(found) => {
-                    let findings = audit::audit(plan, book, &found, &fulfilment.consumed());
+                    let findings = audit::audit(plan, book, &found, &consumed);
                     if findings.is_clean() || findings.is_final() {
                         return Ok((found, findings, None));
                     }
                     if is_over {
                         let gave_up = format!(
                             "gave up waiting: nothing has changed for {} s; {handled} of {accepted} callbacks told \
-                             SUCCESS are handled, {healable} wait for an order that is there, {events} events of \
-                             {applied} payments have come",
+                             SUCCESS are handled, {healable} wait for what is there, {events} events of \
+                             {applied} changes have come",
                             patience.as_secs()
                         );
                         return Ok((found, findings, Some(gave_up)));

@@ -33,11 +33,33 @@ pub enum Scenario {
     ClosedOrder,
     /// The callback says that the payment failed.
     NotSuccessful,
+    /// Refunded in one go.
+    FullRefund,
+    /// Refunded in parts that add up to everything.
+    PartialRefunds,
+    /// A part is refunded.
+    PartOnly,
+    /// The refund's callback comes before the payment's.
+    RefundFirst,
+    /// The refund gets stuck at first, then succeeds or is closed.
+    AbnormalThenEnd,
+    /// The refund is closed.
+    RefundClosed,
+    /// Somebody without the key claims that it was refunded.
+    ForgedRefund,
+    /// Another sum is refunded than the shop had asked for.
+    WrongRefundAmount,
+    /// More is refunded than was paid.
+    RefundTooMuch,
+    /// Paid twice, and the second payment is refunded.
+    SurplusRefunded,
+    /// An event of API v3 that is about no order.
+    NoOrder,
 }
 
 impl Scenario {
     /// All of them, in the order of the report.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 23] = [
         Self::Plain,
         Self::Repeats,
         Self::ConcurrentRepeats,
@@ -50,6 +72,17 @@ impl Scenario {
         Self::SecondTransaction,
         Self::ClosedOrder,
         Self::NotSuccessful,
+        Self::FullRefund,
+        Self::PartialRefunds,
+        Self::PartOnly,
+        Self::RefundFirst,
+        Self::AbnormalThenEnd,
+        Self::RefundClosed,
+        Self::ForgedRefund,
+        Self::WrongRefundAmount,
+        Self::RefundTooMuch,
+        Self::SurplusRefunded,
+        Self::NoOrder,
     ];
 
     /// The name in the report.
@@ -68,6 +101,26 @@ impl Scenario {
             Self::SecondTransaction => "second transaction",
             Self::ClosedOrder => "closed order",
             Self::NotSuccessful => "payment failed",
+            Self::FullRefund => "full refund",
+            Self::PartialRefunds => "partial refunds",
+            Self::PartOnly => "part refunded",
+            Self::RefundFirst => "refund first",
+            Self::AbnormalThenEnd => "refund stuck at first",
+            Self::RefundClosed => "refund closed",
+            Self::ForgedRefund => "forged refund",
+            Self::WrongRefundAmount => "wrong refund amount",
+            Self::RefundTooMuch => "refund too much",
+            Self::SurplusRefunded => "surplus refunded",
+            Self::NoOrder => "about no order",
+        }
+    }
+
+    /// The smallest order with which it makes sense.
+    #[must_use]
+    pub fn least_amount(self) -> i64 {
+        match self {
+            Self::PartialRefunds | Self::PartOnly => 2,
+            _ => 1,
         }
     }
 }
@@ -109,6 +162,42 @@ pub struct Mix {
     /// A payment that failed
     #[arg(long, default_value = "2", value_name = "PERCENT", value_parser = percent())]
     pub not_successful: u8,
+    /// Refunded in one go
+    #[arg(long, default_value = "4", value_name = "PERCENT", value_parser = percent())]
+    pub full_refund: u8,
+    /// Refunded in parts that add up
+    #[arg(long, default_value = "4", value_name = "PERCENT", value_parser = percent())]
+    pub partial_refunds: u8,
+    /// A part refunded
+    #[arg(long, default_value = "2", value_name = "PERCENT", value_parser = percent())]
+    pub part_only: u8,
+    /// The refund notified before the payment
+    #[arg(long, default_value = "2", value_name = "PERCENT", value_parser = percent())]
+    pub refund_first: u8,
+    /// The refund stuck at first
+    #[arg(long, default_value = "2", value_name = "PERCENT", value_parser = percent())]
+    pub abnormal_then_end: u8,
+    /// The refund closed
+    #[arg(long, default_value = "1", value_name = "PERCENT", value_parser = percent())]
+    pub refund_closed: u8,
+    /// A forged refund
+    #[arg(long, default_value = "1", value_name = "PERCENT", value_parser = percent())]
+    pub forged_refund: u8,
+    /// Another sum refunded than asked for
+    #[arg(long, default_value = "1", value_name = "PERCENT", value_parser = percent())]
+    pub wrong_refund_amount: u8,
+    /// More refunded than was paid
+    #[arg(long, default_value = "1", value_name = "PERCENT", value_parser = percent())]
+    pub refund_too_much: u8,
+    /// Paid twice, the second payment refunded
+    #[arg(long, default_value = "2", value_name = "PERCENT", value_parser = percent())]
+    pub surplus_refunded: u8,
+    /// Events of API v3 that are about no order (plain payments in v2)
+    #[arg(long, default_value = "2", value_name = "PERCENT", value_parser = percent())]
+    pub no_order: u8,
+    /// Of all orders, notified by API v3 where the merchant has the keys for it; the others by v2
+    #[arg(long, default_value = "50", value_name = "PERCENT", value_parser = percent())]
+    pub v3: u8,
 }
 
 fn percent() -> clap::builder::RangedI64ValueParser<u8> {
@@ -116,7 +205,7 @@ fn percent() -> clap::builder::RangedI64ValueParser<u8> {
 }
 
 impl Mix {
-    fn shares(&self) -> [(Scenario, u8); 11] {
+    fn shares(&self) -> [(Scenario, u8); 22] {
         [
             (Scenario::Repeats, self.repeats),
             (Scenario::ConcurrentRepeats, self.concurrent_repeats),
@@ -129,6 +218,17 @@ impl Mix {
             (Scenario::SecondTransaction, self.second_transaction),
             (Scenario::ClosedOrder, self.closed_order),
             (Scenario::NotSuccessful, self.not_successful),
+            (Scenario::FullRefund, self.full_refund),
+            (Scenario::PartialRefunds, self.partial_refunds),
+            (Scenario::PartOnly, self.part_only),
+            (Scenario::RefundFirst, self.refund_first),
+            (Scenario::AbnormalThenEnd, self.abnormal_then_end),
+            (Scenario::RefundClosed, self.refund_closed),
+            (Scenario::ForgedRefund, self.forged_refund),
+            (Scenario::WrongRefundAmount, self.wrong_refund_amount),
+            (Scenario::RefundTooMuch, self.refund_too_much),
+            (Scenario::SurplusRefunded, self.surplus_refunded),
+            (Scenario::NoOrder, self.no_order),
         ]
     }
 
@@ -195,7 +295,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_full_mix_leaves_nothing_plain() {
-        let full = mix(&["--repeats=77"]);
+        let full = mix(&["--repeats=55"]);
         assert_eq!(full.total_percent(), 100);
         assert_eq!(count(&full.draw(1000, &mut StdRng::seed_from_u64(1)), Scenario::Plain), 0);
     }

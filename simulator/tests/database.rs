@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 use e2e::database::Database as Stage;
 use e2e::servers::Servers;
@@ -15,7 +15,7 @@ use simulator::checkout;
 use simulator::database::Database;
 use simulator::evidence::{self, Bounds, Standing};
 use simulator::fulfilment::{Consumed, Event, Payload};
-use simulator::plan::{Callback, Checkout, Forgery, Order, PayResult, Plan, Run, Says};
+use simulator::plan::{Api, Callback, Checkout, Forgery, Order, PayResult, PaymentSays, Plan, Requested, Run, Says};
 use simulator::scenarios::Scenario;
 use tokio::sync::mpsc;
 
@@ -26,6 +26,7 @@ const UNKNOWN: usize = 2;
 const FORGED: usize = 3;
 
 fn order(index: usize, checkout: Checkout) -> Order {
+    let asked = Requested { out_refund_no: "R".to_owned(), amount_minor: 7 };
     Order {
         scenario: Scenario::Plain,
         mch_id: MCH_ID.to_owned(),
@@ -36,11 +37,13 @@ fn order(index: usize, checkout: Checkout) -> Order {
         amount_minor: 100,
         currency: "JPY",
         checkout,
+        api: Api::V2,
+        requested: if checkout == Checkout::Never { Vec::new() } else { vec![asked] },
     }
 }
 
 fn callback(order: usize, started_at: DateTime<Utc>) -> Callback {
-    let says = Says {
+    let says = Says::Payment(PaymentSays {
         result: PayResult::Success,
         transaction_id: format!("T{order}"),
         sub_mch_id: Some("1900000301"),
@@ -48,7 +51,7 @@ fn callback(order: usize, started_at: DateTime<Utc>) -> Callback {
         amount_minor: if order == REFUSED { 99 } else { 100 },
         currency: "JPY",
         paid_at: DateTime::from_timestamp(started_at.timestamp(), 0).unwrap_or_default(),
-    };
+    });
     let forgery = (order == FORGED).then_some(Forgery::NoSign);
     Callback { order, says, forgery, copies: 1, repeats: 0, after: None }
 }
@@ -129,7 +132,7 @@ impl World {
     }
 
     async fn pay(&mut self) -> Result<()> {
-        let paid_at = self.plan.callbacks.first().map(|callback| callback.says.paid_at);
+        let paid_at = self.plan.callbacks.first().and_then(|callback| callback.says.payment()).map(|says| says.paid_at);
         let row = self
             .stage
             .query_one(
@@ -148,6 +151,10 @@ impl World {
             transaction_id: Some("T0".to_owned()),
             amount_minor: Some(100),
             currency: Some("JPY".to_owned()),
+            refunded_minor: None,
+            out_refund_no: None,
+            refund_id: None,
+            refund_amount_minor: None,
         };
         let event = Event { id: "event".to_owned(), says, consumed_at: Instant::now() };
         self.consumed.events.insert(event.id.clone(), event);
@@ -198,7 +205,11 @@ async fn tampering_with_the_database_is_noticed() -> Result<()> {
         ("UPDATE notifications SET outcome = 'duplicate' WHERE out_trade_no = 'SIM-0'", &[Rule::Outcome]),
         ("UPDATE orders SET version = 2 WHERE out_trade_no = 'SIM-0'", &[Rule::OrderState, Rule::EventContent]),
         ("UPDATE orders SET amount_minor = 99 WHERE out_trade_no = 'SIM-1'", &[Rule::OrderState]),
-        ("DELETE FROM orders WHERE out_trade_no = 'SIM-3'", &[Rule::OrderState]),
+        (
+            "DELETE FROM refunds WHERE order_id = (SELECT id FROM orders WHERE out_trade_no = 'SIM-3');
+             DELETE FROM orders WHERE out_trade_no = 'SIM-3'",
+            &[Rule::OrderState, Rule::RefundState],
+        ),
         ("UPDATE quarantine SET reason = 'paid_twice' WHERE out_trade_no = 'SIM-1'", &[Rule::Quarantine]),
         (
             "INSERT INTO order_events (id, type, order_id, payload) SELECT gen_random_uuid(), 'order.paid', id, '{}'
@@ -208,7 +219,7 @@ async fn tampering_with_the_database_is_noticed() -> Result<()> {
     ];
     for (tamper, rules) in tampers {
         let mut world = World::settled().await?;
-        world.stage.batch_execute(tamper).await?;
+        world.stage.batch_execute(tamper).await.with_context(|| tamper)?;
         assert_eq!(world.broken().await?, rules, "{tamper}");
     }
     Ok(())

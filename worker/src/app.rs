@@ -32,6 +32,7 @@ pub async fn run(
     config: Config,
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
+    let reload = tokio::spawn(Arc::clone(&config.merchants).reload_on_hangup()?);
     let stop = CancellationToken::new();
     let up = Arc::new(AtomicUsize::new(0));
     let stopping = Arc::new(AtomicBool::new(false));
@@ -47,7 +48,6 @@ pub async fn run(
     let admin = admin::serve(admin_listener, telemetry::init_metrics()?, readiness)?;
     let admin_handle = admin.handle();
     tokio::spawn(admin);
-    let reload = tokio::spawn(Arc::clone(&config.merchants).reload_on_hangup()?);
 
     config.merchants.log();
     let mut work = start(&config, &publisher, &up, &stop);

@@ -4,22 +4,26 @@
 //! Its one invariant: what a message came to, the change to its order, the event that tells of it and its row in the
 //! ledger are committed together or not at all. The caller acknowledges after the commit.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use diesel_async::{AsyncConnection, AsyncPgConnection};
-use shared::protocol::merchants::KeyRing;
+use shared::domain::ids::TransactionId;
+use shared::domain::notification::{Notification, ReportedRefund};
+use shared::domain::order::Order;
+use shared::domain::refund::Refund;
+use shared::merchants_file::Keys;
 
 use crate::message::Message;
-use crate::plan::{self, ChangedOrder, Finding, OrderPaid, Outcome, Plan};
+use crate::plan::{self, Finding, Outcome, Plan};
 use crate::store::orders::Locked;
-use crate::store::{events, notifications, orders, quarantine};
+use crate::store::{events, notifications, orders, quarantine, refunds};
 
 /// What deciding depends on besides the messages and the orders.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules<'a> {
     /// The keys that authenticate.
-    pub ring: &'a KeyRing,
+    pub keys: &'a Keys,
     /// How long a message waits before a person is told.
     pub wait_limit: Duration,
 }
@@ -53,6 +57,9 @@ pub enum ApplyError {
     /// The ledger has some of the new messages already, or has lost some of the held ones.
     #[error("the ledger does not have the rows that it should have")]
     LedgerDiffers,
+    /// The merchant wrote a refund at the same time.
+    #[error("a refund was written by somebody else meanwhile")]
+    RefundMoved,
     /// The database refused or went away.
     #[error("the database refused or went away")]
     Database(#[from] diesel::result::Error),
@@ -84,6 +91,7 @@ pub async fn apply(
             fresh.retain(|message| !known.contains(&message.id));
             transact(conn, &fresh, rules, locked).await
         }
+        Err(ApplyError::RefundMoved) => transact(conn, &fresh, rules, locked).await,
         result => result,
     }
 }
@@ -97,7 +105,7 @@ async fn transact(
     if messages.is_empty() {
         return Ok(Vec::new());
     }
-    let findings = messages.iter().map(|message| message.examine(rules.ring)).collect();
+    let findings = messages.iter().map(|message| message.examine(rules.keys)).collect();
     conn.transaction(async |conn| decide_and_write(conn, messages, findings, rules, locked, Ledger::Insert).await).await
 }
 
@@ -113,13 +121,12 @@ pub async fn decide_and_write(
     locked: Locked,
     ledger: Ledger,
 ) -> Result<Vec<Outcome>, ApplyError> {
-    let numbers = order_numbers(&findings);
-    let rows = if numbers.is_empty() { Vec::new() } else { orders::lock(conn, &numbers, locked).await? };
-    let Plan { orders: changed, outcomes, events: told } = plan::plan(rows, findings.iter());
+    let (orders, refunds) = read(conn, &findings, locked).await?;
+    let mut plan = plan::plan(orders, refunds, findings.iter());
     let mut handled: Vec<Handled<'_>> = messages
         .iter()
         .zip(findings)
-        .zip(outcomes)
+        .zip(std::mem::take(&mut plan.outcomes))
         .map(|((message, finding), outcome)| Handled { message, finding, outcome })
         .collect();
 
@@ -127,8 +134,56 @@ pub async fn decide_and_write(
         let goes_on = |outcome: &Outcome| matches!(outcome, Outcome::Waiting(held) if held.reason() == reason);
         handled.retain(|handled| !goes_on(&handled.outcome));
     }
-    write(conn, &changed, &handled, &told, rules, ledger).await?;
+    write(conn, &plan, &handled, rules, ledger).await?;
+    if !plan.returned.is_empty() {
+        // After the others: a payment that went back may have been refused in this very batch.
+        quarantine::settle_surplus(conn, &plan.returned).await?;
+    }
     Ok(handled.into_iter().map(|handled| handled.outcome).collect())
+}
+
+/// Locks the orders that the findings name, and reads what decides over refunds once nobody else can change it.
+async fn read(
+    conn: &mut AsyncPgConnection,
+    findings: &[Finding],
+    locked: Locked,
+) -> Result<(Vec<Order>, Vec<Refund>), ApplyError> {
+    let numbers = order_numbers(findings);
+    if numbers.is_empty() {
+        return Ok((Vec::new(), Vec::new()));
+    }
+    let mut orders = orders::lock(conn, &numbers, locked).await?;
+    let reported: Vec<&ReportedRefund> = findings.iter().filter_map(reported_refund).collect();
+    let refunds = if reported.is_empty() { Vec::new() } else { refunds::read(conn, &reported).await? };
+    let mut questioned = questioned(&mut orders, findings);
+    if !questioned.is_empty() {
+        quarantine::read_surplus(conn, &mut questioned).await?;
+    }
+    Ok((orders, refunds))
+}
+
+/// The orders about which a finding names another transaction than their own: it may be of a payment that the order did not
+/// want. An order that is not paid yet has none of its own.
+fn questioned<'orders>(orders: &'orders mut [Order], findings: &[Finding]) -> Vec<&'orders mut Order> {
+    let mut named: HashMap<(&str, &str), HashSet<&TransactionId>> = HashMap::new();
+    for finding in findings {
+        let Finding::Notified(notification) = finding else { continue };
+        if let (Some(number), Some(transaction_id)) = (notification.out_trade_no(), notification.transaction_id()) {
+            named.entry((notification.mch_id().as_str(), number.as_str())).or_default().insert(transaction_id);
+        }
+    }
+    let is_questioned = |order: &&mut Order| {
+        let named = named.get(&(order.mch_id.as_str(), order.out_trade_no.as_str()));
+        named.is_some_and(|named| named.iter().any(|named| order.state.transaction_id() != Some(*named)))
+    };
+    orders.iter_mut().filter(is_questioned).collect()
+}
+
+fn reported_refund(finding: &Finding) -> Option<&ReportedRefund> {
+    match finding {
+        Finding::Notified(Notification::Refund(refund)) => Some(refund),
+        Finding::Notified(Notification::Payment(_) | Notification::Other(_)) | Finding::Undecided(_) => None,
+    }
 }
 
 /// Runs every statement of a batch on nothing: a missing table, right or disk fails here, a message at fault does not.
@@ -138,8 +193,12 @@ pub async fn decide_and_write(
 pub async fn rehearse(conn: &mut AsyncPgConnection, rules: Rules<'_>) -> Result<(), ApplyError> {
     conn.transaction(async |conn| {
         orders::lock(conn, &[], Locked::Skip).await?;
+        refunds::read(conn, &[]).await?;
+        quarantine::read_surplus(conn, &mut []).await?;
+        quarantine::settle_surplus(conn, &[]).await?;
         let conn = &*conn;
         orders::update(conn, &[]).await?;
+        refunds::write(conn, &[]).await?;
         notifications::insert(conn, &[]).await?;
         quarantine::insert(conn, &[], rules.wait_limit).await?;
         Ok(events::insert(conn, &[]).await?)
@@ -150,15 +209,17 @@ pub async fn rehearse(conn: &mut AsyncPgConnection, rules: Rules<'_>) -> Result<
 /// The statements do not depend on each other: sent together, they cost one round trip.
 async fn write(
     conn: &AsyncPgConnection,
-    changed: &[ChangedOrder],
+    plan: &Plan,
     handled: &[Handled<'_>],
-    told: &[OrderPaid],
     rules: Rules<'_>,
     ledger: Ledger,
 ) -> Result<(), ApplyError> {
+    let changed: Vec<_> = plan.orders.values().collect();
+    let refunded: Vec<_> = plan.refunds.values().collect();
     let any_held = handled.iter().any(|handled| handled.outcome.held().is_some());
-    let (updated, noted, held, told) = tokio::join!(
-        async { if changed.is_empty() { Ok(()) } else { orders::update(conn, changed).await } },
+    let (updated, refunds, noted, held, told) = tokio::join!(
+        async { if changed.is_empty() { Ok(()) } else { orders::update(conn, &changed).await } },
+        async { if refunded.is_empty() { Ok(0) } else { refunds::write(conn, &refunded).await } },
         async {
             match ledger {
                 Ledger::Insert => notifications::insert(conn, handled).await,
@@ -172,14 +233,18 @@ async fn write(
                 Ledger::Move { .. } => quarantine::move_on(conn, handled).await,
             }
         },
-        async { if told.is_empty() { Ok(()) } else { events::insert(conn, told).await } },
+        async { if plan.events.is_empty() { Ok(()) } else { events::insert(conn, &plan.events).await } },
     );
     // First: when the ledger has a row already, quarantine refuses a second one too.
     if matches!(noted, Ok(rows) if rows < handled.len()) {
         return Err(ApplyError::LedgerDiffers);
     }
+    if matches!(refunds, Ok(rows) if rows < refunded.len()) {
+        return Err(ApplyError::RefundMoved);
+    }
     // In the order sent: after one has failed, the database only says of the others that the transaction is aborted.
     updated?;
+    refunds?;
     noted?;
     held?;
     Ok(told?)

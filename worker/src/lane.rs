@@ -64,8 +64,8 @@ pub async fn run(lane: Lane, stop: CancellationToken) {
     let mut backoff = backoff();
     while !stop.is_cancelled() {
         // A lane whose database cannot do its job would only hold messages back from those that have one that can.
-        let ring = lane.merchants.ring();
-        if let Err(error) = session.rehearse(Rules { ring: &ring, wait_limit: lane.wait_limit }).await {
+        let keys = lane.merchants.keys();
+        if let Err(error) = session.rehearse(Rules { keys: &keys, wait_limit: lane.wait_limit }).await {
             gauge!("worker_database_up").set(0.0);
             tracing::error!(lane = lane.number, error = chain(&error), "database away");
             pause(backoff.pause(), &stop).await;
@@ -134,8 +134,8 @@ async fn handle(
     let started = Instant::now();
     let mut backoff = backoff();
     loop {
-        let ring = lane.merchants.ring();
-        let rules = Rules { ring: &ring, wait_limit: lane.wait_limit };
+        let keys = lane.merchants.keys();
+        let rules = Rules { keys: &keys, wait_limit: lane.wait_limit };
         match session.settle(messages, rules).await {
             Ok(outcomes) => {
                 record(messages, &outcomes, started);

@@ -4,8 +4,8 @@ use std::net::TcpListener;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use shared::stop::stop_signal;
 use shared::{admin, config, telemetry};
-use tokio::signal::unix::{SignalKind, signal};
 use worker::config::{Cli, Command, Settings};
 use worker::store::schema;
 use worker::{app, quarantine};
@@ -38,13 +38,9 @@ async fn main() -> ExitCode {
 
 async fn run(settings: &Settings) -> anyhow::Result<()> {
     let config = settings.config()?;
-    // Before anything slow: a SIGTERM during start-up must not kill a half-started worker.
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let shutdown = stop_signal()?;
     let listener = TcpListener::bind(settings.admin_addr)
         .map_err(|error| config_error("WORKER_ADMIN_ADDR", format!("{}: {error}", settings.admin_addr)))?;
-    let shutdown = async move {
-        tokio::select! { _ = terminate.recv() => {} _ = interrupt.recv() => {} }
-    };
     app::run(listener, config, shutdown).await
 }
 

@@ -6,12 +6,16 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use shared::domain::ids::MchId;
+use shared::domain::notification::Notification;
+use shared::merchants_file::Keys;
 use shared::messaging::consumer::Delivery;
-use shared::messaging::envelope::CallbackKind;
-use shared::protocol::AuthenticateError;
-use shared::protocol::merchants::KeyRing;
-use shared::protocol::v2::payment;
+use shared::messaging::envelope::{CallbackKind, MCH_ID};
 use shared::protocol::v2::signature::VerifyError;
+use shared::protocol::v2::{payment, refund};
+use shared::protocol::v3::notification;
+use shared::protocol::v3::resource::{self, OpenError};
+use shared::protocol::{AuthenticateError, DecodeError};
 use uuid::Uuid;
 
 use crate::plan::{Finding, Undecided};
@@ -56,43 +60,76 @@ impl Message {
         self.headers.get("type").and_then(|name| CallbackKind::parse(name))
     }
 
-    /// The message without anything that a database could refuse: its bytes, and the kind, so that it can be replayed.
+    /// The merchant that ingest took it for; of v3 nothing else says whose keys may open it.
+    fn mch_id(&self) -> Option<MchId> {
+        self.headers.get(MCH_ID).and_then(|text| MchId::parse(text))
+    }
+
+    /// The message without anything that a database could refuse: its bytes, and what it takes to replay it.
     #[must_use]
     pub fn bare(&self) -> Self {
-        let headers = self.kind().map(|kind| ("type".to_owned(), kind.name().to_owned())).into_iter().collect();
-        Self { headers, ..self.clone() }
+        let kind = self.kind().map(|kind| ("type".to_owned(), kind.name().to_owned()));
+        let mch_id = self.mch_id().map(|mch_id| (MCH_ID.to_owned(), mch_id.to_string()));
+        Self { headers: kind.into_iter().chain(mch_id).collect(), ..self.clone() }
     }
 
     /// Authenticates and decodes the body.
     #[must_use]
-    pub fn examine(&self, ring: &KeyRing) -> Finding {
+    pub fn examine(&self, keys: &Keys) -> Finding {
         if self.suspect {
             return Finding::Undecided(Undecided::DecideAlone);
         }
-        match self.kind() {
-            Some(CallbackKind::V2Payment) => examine_v2_payment(&self.body, ring),
-            None => {
-                Finding::Undecided(Undecided::Undecodable("a type of message that this version does not know".into()))
-            }
+        let read = match self.kind() {
+            Some(CallbackKind::V2Payment) => read_v2_payment(&self.body, keys),
+            Some(CallbackKind::V2Refund) => read_v2_refund(&self.body, keys),
+            Some(CallbackKind::V3) => read_v3(&self.body, self.mch_id(), keys),
+            None => Err(Undecided::Undecodable("a type of message that this version does not know".into())),
+        };
+        match read {
+            Ok(notification) => Finding::Notified(notification),
+            Err(undecided) => Finding::Undecided(undecided),
         }
     }
 }
 
-fn examine_v2_payment(body: &[u8], ring: &KeyRing) -> Finding {
-    let undecided = match payment::authenticate(body, ring) {
-        Ok(fields) => match payment::decode(&fields) {
-            Ok(notification) => return Finding::Notified(notification),
-            Err(error) => Undecided::Undecodable(error.to_string()),
-        },
+fn read_v2_payment(body: &[u8], keys: &Keys) -> Result<Notification, Undecided> {
+    let payment = payment::authenticate(body, keys).map_err(|error| not_v2(&error))?;
+    keys.count_use(payment.key);
+    payment::decode(&payment.content).map_err(undecodable)
+}
+
+fn read_v2_refund(body: &[u8], keys: &Keys) -> Result<Notification, Undecided> {
+    let refund = refund::authenticate(body, keys).map_err(|error| not_v2(&error))?;
+    keys.count_use(refund.key);
+    refund::decode(&refund.content).map_err(undecodable)
+}
+
+fn read_v3(body: &[u8], mch_id: Option<MchId>, keys: &Keys) -> Result<Notification, Undecided> {
+    let mch_id = mch_id.ok_or_else(|| Undecided::NotAuthentic("the header mch-id is missing".to_owned()))?;
+    let event = resource::open(body, mch_id.as_str(), keys).map_err(|error| match error {
+        // Ingest knew WeChat Pay's signature. If this worker cannot open it, its merchants file may be the older one.
+        OpenError::UnknownMerchant | OpenError::NoKeyOpens => Undecided::ForKey(error.to_string()),
+        OpenError::NotAnEnvelope | OpenError::Algorithm | OpenError::Nonce | OpenError::Ciphertext => {
+            Undecided::Malformed(error.to_string())
+        }
+    })?;
+    keys.count_use(event.key);
+    notification::decode(&event.content, &mch_id).map_err(undecodable)
+}
+
+fn undecodable(error: DecodeError) -> Undecided {
+    Undecided::Undecodable(error.to_string())
+}
+
+fn not_v2(error: &AuthenticateError) -> Undecided {
+    match error {
         // Ingest knew a key for it. If this worker does not, its merchants file may be the older one.
-        Err(
-            error @ (AuthenticateError::UnknownMerchant(_)
-            | AuthenticateError::NotAuthentic(VerifyError::SignatureDiffers)),
-        ) => Undecided::ForKey(error.to_string()),
-        Err(AuthenticateError::Malformed(error)) => Undecided::Malformed(error.to_string()),
-        Err(error @ (AuthenticateError::NoMerchant | AuthenticateError::NotAuthentic(_))) => {
+        AuthenticateError::UnknownMerchant(_)
+        | AuthenticateError::NotSigned(VerifyError::SignatureDiffers)
+        | AuthenticateError::NotOpened(refund::OpenError::NoKeyOpens) => Undecided::ForKey(error.to_string()),
+        AuthenticateError::Malformed(error) => Undecided::Malformed(error.to_string()),
+        AuthenticateError::NoMerchant | AuthenticateError::NotSigned(_) | AuthenticateError::NotOpened(_) => {
             Undecided::NotAuthentic(error.to_string())
         }
-    };
-    Finding::Undecided(undecided)
+    }
 }

@@ -1,4 +1,4 @@
-//! `worker quarantine`: what an operator sees of held payments and does about them.
+//! `worker quarantine`: what an operator sees of held payments and refunds and does about them.
 //!
 //! stdout is data, stderr is talk. The two commands that write want a name and a reason, and can be tried dry.
 #![expect(clippy::doc_markdown, reason = "the comments on options are the text of --help")]
@@ -22,7 +22,7 @@ const LIST_LIMIT: i64 = 50;
 /// What to do with held payments.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// What is open or waiting, oldest first; repeats of one payment are one line
+    /// What is open or waiting, oldest first; repeats of one payment or refund are one line
     List(Selection),
     /// One row with its evidence, its message and the order as it is now
     Show {
@@ -163,6 +163,7 @@ fn print_groups(groups: &[Group], json: bool) -> anyhow::Result<()> {
         "MERCHANT",
         "ORDER",
         "TRANSACTION",
+        "REFUND",
         "EXPECTED",
         "GOT",
         "TIMES",
@@ -181,6 +182,7 @@ fn print_groups(groups: &[Group], json: bool) -> anyhow::Result<()> {
             group.mch_id.clone().unwrap_or_else(|| "-".to_owned()),
             group.out_trade_no.clone().unwrap_or_else(|| "-".to_owned()),
             group.transaction_id.clone().unwrap_or_else(|| "-".to_owned()),
+            group.out_refund_no.clone().unwrap_or_else(|| "-".to_owned()),
             evidence("expected"),
             got,
             group.ids.len().to_string(),

@@ -2,11 +2,12 @@
 //!
 //! The ladder: the batch as it is; without the orders that somebody else has locked; one message at a time. A message
 //! that fails alone is at fault only if it fails right after the database has run every statement on nothing, and if the
-//! database takes a bare row for it: otherwise the database is away, and the messages stay unacknowledged. (diesel does not tell SQLSTATEs apart; see
+//! database takes a bare row for it: otherwise the database is away, and the messages stay unacknowledged. A refusal as
+//! late as a lock time-out blames nobody. (diesel does not tell SQLSTATEs apart; see
 //! `docs/decisions/0003-bad-data-or-bad-database.md`.)
 
 use std::panic::AssertUnwindSafe;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel_async::{AsyncConnection, AsyncPgConnection};
@@ -15,10 +16,9 @@ use shared::telemetry::chain;
 use tokio::time::timeout;
 
 use crate::apply::{self, ApplyError, Ledger, Rules};
-
 use crate::message::Message;
 use crate::plan::{Finding, Outcome, Undecided};
-use crate::store::database::Database;
+use crate::store::database::{Database, LOCK_TIMEOUT};
 use crate::store::orders::Locked;
 
 /// How long one attempt may take. Longer than the server's own `statement_timeout`, so that it ends only what hangs.
@@ -118,25 +118,43 @@ impl Session {
     async fn settle_alone(&mut self, message: &Message, rules: Rules<'_>) -> Result<Vec<Outcome>, DatabaseAway> {
         let alone = std::slice::from_ref(message);
         for pause in PAUSES_ALONE {
+            let started = Instant::now();
             match self.attempt(alone, rules, Locked::Skip).await {
                 Ok(outcomes) => return Ok(outcomes),
                 Err(Failure::Away(away)) => return Err(away),
+                Err(Failure::Fault(problem)) if may_be_a_lock(started) => {
+                    return self.hold(message, Undecided::ForLock(problem), rules).await;
+                }
                 Err(Failure::Fault(_)) => tokio::time::sleep(pause).await,
             }
         }
         // The proof: a database that can do everything else at this moment, and not this.
         self.rehearse(rules).await?;
-        let problem = match self.attempt(alone, rules, Locked::Skip).await {
-            Ok(outcomes) => return Ok(outcomes),
-            Err(Failure::Away(away)) => return Err(away),
-            Err(Failure::Fault(problem)) => problem,
-        };
-        tracing::error!(id = %message.id, problem, "message refused by the database, quarantined");
-        let bare = message.bare();
-        let finding = Finding::Undecided(Undecided::RejectedByDatabase(problem));
+        let started = Instant::now();
+        match self.attempt(alone, rules, Locked::Skip).await {
+            Ok(outcomes) => Ok(outcomes),
+            Err(Failure::Away(away)) => Err(away),
+            Err(Failure::Fault(problem)) if may_be_a_lock(started) => {
+                self.hold(message, Undecided::ForLock(problem), rules).await
+            }
+            Err(Failure::Fault(problem)) => {
+                self.hold(&message.bare(), Undecided::RejectedByDatabase(problem), rules).await
+            }
+        }
+    }
+
+    /// Writes a message as held, without asking any order.
+    async fn hold(
+        &mut self,
+        message: &Message,
+        why: Undecided,
+        rules: Rules<'_>,
+    ) -> Result<Vec<Outcome>, DatabaseAway> {
+        tracing::error!(id = %message.id, ?why, "message not taken by the database, held");
+        let finding = Finding::Undecided(why);
         let conn = self.conn().await?;
         let written = guard(conn.transaction(async |conn| {
-            apply::decide_and_write(conn, &[&bare], vec![finding], rules, Locked::Skip, Ledger::Insert).await
+            apply::decide_and_write(conn, &[message], vec![finding], rules, Locked::Skip, Ledger::Insert).await
         }));
         match written.await {
             Ok(outcomes) => Ok(outcomes),
@@ -166,6 +184,12 @@ impl Session {
             Failure::Fault(problem) => DatabaseAway::Unfit(problem),
         }
     }
+}
+
+/// A refusal that came as late as a lock time-out may have been one: then neither message nor database is at fault.
+#[must_use]
+pub fn may_be_a_lock(started: Instant) -> bool {
+    started.elapsed() >= LOCK_TIMEOUT
 }
 
 /// Bounds what is not a batch: no answer within `ATTEMPT_TIMEOUT` is a database that is away.

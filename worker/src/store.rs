@@ -10,6 +10,7 @@ pub mod notifications;
 pub mod operate;
 pub mod orders;
 pub mod quarantine;
+pub mod refunds;
 pub mod schema;
 pub mod statement;
 pub mod sweep;

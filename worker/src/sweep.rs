@@ -15,7 +15,7 @@ use crate::apply::{self, ApplyError, Ledger, Rules};
 use crate::lane::{backoff, count_outcomes, pause};
 use crate::message::Message;
 use crate::plan::{Finding, Outcome, Undecided};
-use crate::settle::{DatabaseAway, Failure, Session, bounded, guard};
+use crate::settle::{DatabaseAway, Failure, Session, bounded, guard, may_be_a_lock};
 use crate::store::database::Database;
 use crate::store::orders::Locked;
 use crate::store::sweep::{self as store, Cause};
@@ -26,10 +26,15 @@ const BATCH: i64 = 256;
 const SUSPECT_ATTEMPTS_MAX: i32 = 3;
 /// The shortest pause between two sweeps.
 const INTERVAL: Duration = Duration::from_millis(500);
-/// A sweep that took long is followed by a pause this many times as long, so that sweeping never crowds out the lanes.
+/// A sweep that took long is followed by a pause this many times as long, so that sweeping never crowds out the lanes ..
 const PAUSE_PER_SWEEP: u32 = 4;
+/// .. but no longer than this.
+const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// How often messages that wait for a key are tried: one more signature check each.
 const KEYS_EVERY: Duration = Duration::from_secs(5);
+/// How often messages that wait for somebody's lock are tried, and how many each time: each may cost a lock time-out.
+const LOCKS_EVERY: Duration = Duration::from_secs(5);
+const LOCKED_MAX: usize = 4;
 /// How often the gauges that only the database knows are read.
 const MEASURE_EVERY: Duration = Duration::from_secs(5);
 
@@ -49,24 +54,27 @@ pub struct Sweeper {
 pub async fn run(sweeper: Sweeper, stop: CancellationToken) {
     let mut session = Session::new(sweeper.database.clone());
     let mut backoff = backoff();
-    let (mut tried, mut keys_tried, mut measured) = (None, None, None);
+    let (mut tried, mut keys_tried, mut locks_tried, mut measured) = (None, None, None, None);
     while !stop.is_cancelled() {
         let started = Instant::now();
         let is_due = |last: Option<Instant>, every| last.is_none_or(|last| last.elapsed() >= every);
-        let ring = Arc::clone(&sweeper.merchants.ring());
-        let keys = if tried.as_ref().is_some_and(|tried| Arc::ptr_eq(tried, &ring)) {
+        let current = Arc::clone(&sweeper.merchants.keys());
+        let keys = if tried.as_ref().is_some_and(|tried| Arc::ptr_eq(tried, &current)) {
             is_due(keys_tried, KEYS_EVERY).then_some(Cause::KeyMayHaveCome)
         } else {
             Some(Cause::NewKeys)
         };
+        let locks = is_due(locks_tried, LOCKS_EVERY);
         let measure = is_due(measured, MEASURE_EVERY);
-        match sweep(&sweeper, &mut session, Extras { keys, measure }, &stop).await {
+        match sweep(&sweeper, &mut session, Extras { keys, locks, measure }, &stop).await {
             Ok(()) => {
                 backoff.reset();
-                tried = Some(ring);
+                tried = Some(current);
                 keys_tried = if keys.is_some() { Some(started) } else { keys_tried };
+                locks_tried = if locks { Some(Instant::now()) } else { locks_tried };
                 measured = if measure { Some(started) } else { measured };
-                pause(INTERVAL.max(started.elapsed().saturating_mul(PAUSE_PER_SWEEP)), &stop).await;
+                let share = started.elapsed().saturating_mul(PAUSE_PER_SWEEP);
+                pause(share.clamp(INTERVAL, PAUSE_MAX), &stop).await;
             }
             Err(error) => {
                 session.discard();
@@ -87,7 +95,7 @@ async fn sweep(
     extras: Extras,
     stop: &CancellationToken,
 ) -> Result<(), DatabaseAway> {
-    let mut causes = vec![Cause::Replay, Cause::OrderAppeared];
+    let mut causes = vec![Cause::Replay, Cause::OrderAppeared, Cause::OrderPaid];
     causes.extend(extras.keys);
     for cause in causes {
         let mut after = 0;
@@ -102,6 +110,13 @@ async fn sweep(
     {
         // A due row comes after `after`: ids are whole numbers.
         sweeper.decide_alone(session, Cause::Suspect, id.saturating_sub(1)).await?;
+    }
+    let mut after = 0;
+    for _ in 0..if extras.locks { LOCKED_MAX } else { 0 } {
+        match sweeper.decide_alone(session, Cause::LockMayBeGone, after).await? {
+            Some(decided) if !stop.is_cancelled() => after = decided,
+            _ => break,
+        }
     }
     let conn = session.conn().await?;
     let opened = bounded(store::expire(conn, SUSPECT_ATTEMPTS_MAX, BATCH)).await?;
@@ -118,6 +133,7 @@ async fn sweep(
 #[derive(Clone, Copy)]
 struct Extras {
     keys: Option<Cause>,
+    locks: bool,
     measure: bool,
 }
 
@@ -145,26 +161,40 @@ impl Sweeper {
 
     /// The same for one message; one that the database refuses becomes a quarantine row that says so.
     async fn decide_alone(&self, session: &mut Session, cause: Cause, after: i64) -> Result<Option<i64>, DatabaseAway> {
-        match self.decide(session, cause, after, 1, None).await {
-            Ok(last) => return Ok(last),
-            Err(failure @ Failure::Away(_)) => return Err(session.broken(failure)),
-            Err(Failure::Fault(_)) => session.discard(),
-        }
-        // The proof, as for a message from the broker: a database that can do everything else, and not this.
-        let ring = self.merchants.ring();
-        session.rehearse(Rules { ring: &ring, wait_limit: self.wait_limit }).await?;
+        let started = Instant::now();
         let problem = match self.decide(session, cause, after, 1, None).await {
             Ok(last) => return Ok(last),
             Err(failure @ Failure::Away(_)) => return Err(session.broken(failure)),
             Err(Failure::Fault(problem)) => problem,
         };
-        tracing::error!(?cause, problem, "held message refused by the database");
         session.discard();
-        let rejected = Finding::Undecided(Undecided::RejectedByDatabase(problem));
-        match self.decide(session, cause, after, 1, Some(rejected)).await {
-            Ok(last) => Ok(last),
-            Err(failure) => Err(session.broken(failure)),
+        if may_be_a_lock(started) {
+            return self.hold(session, cause, after, Undecided::ForLock(problem)).await;
         }
+        // The proof, as for a message from the broker: a database that can do everything else, and not this.
+        let keys = self.merchants.keys();
+        session.rehearse(Rules { keys: &keys, wait_limit: self.wait_limit }).await?;
+        match self.decide(session, cause, after, 1, None).await {
+            Ok(last) => Ok(last),
+            Err(failure @ Failure::Away(_)) => Err(session.broken(failure)),
+            Err(Failure::Fault(problem)) => {
+                session.discard();
+                self.hold(session, cause, after, Undecided::RejectedByDatabase(problem)).await
+            }
+        }
+    }
+
+    /// Notes why the next message that is due was not decided.
+    async fn hold(
+        &self,
+        session: &mut Session,
+        cause: Cause,
+        after: i64,
+        why: Undecided,
+    ) -> Result<Option<i64>, DatabaseAway> {
+        tracing::error!(?cause, ?why, "held message not taken by the database");
+        let finding = Finding::Undecided(why);
+        self.decide(session, cause, after, 1, Some(finding)).await.map_err(|failure| session.broken(failure))
     }
 
     /// One transaction: lock what is due, decide it (or take `instead` for the finding), move its rows.
@@ -176,11 +206,13 @@ impl Sweeper {
         limit: i64,
         instead: Option<Finding>,
     ) -> Result<Option<i64>, Failure> {
-        let ring = self.merchants.ring();
-        let rules = Rules { ring: &ring, wait_limit: self.wait_limit };
+        let keys = self.merchants.keys();
+        let rules = Rules { keys: &keys, wait_limit: self.wait_limit };
         let conn = session.conn().await.map_err(Failure::Away)?;
         let waited = match cause {
             Cause::OrderAppeared => Some("for_order"),
+            Cause::OrderPaid => Some("for_payment"),
+            Cause::LockMayBeGone => Some("for_lock"),
             Cause::KeyMayHaveCome | Cause::NewKeys => Some("for_key"),
             Cause::Replay | Cause::Suspect => None,
         };
@@ -190,7 +222,7 @@ impl Sweeper {
                 let messages: Vec<&Message> = due.messages.iter().collect();
                 let findings = match instead {
                     Some(finding) => messages.iter().map(|_| finding.clone()).collect(),
-                    None => messages.iter().map(|message| message.examine(rules.ring)).collect(),
+                    None => messages.iter().map(|message| message.examine(rules.keys)).collect(),
                 };
                 let outcomes =
                     apply::decide_and_write(conn, &messages, findings, rules, Locked::Skip, Ledger::Move { waited })

@@ -3,7 +3,9 @@
 use anyhow::Result;
 use e2e::TestResult;
 use e2e::broker::Message;
-use e2e::callback::{Callback, MERCHANT, post_at_once};
+use e2e::callback::Callback;
+use e2e::merchants::MERCHANT;
+use e2e::post::post_at_once;
 use e2e::program::Program;
 use e2e::stage::Stage;
 

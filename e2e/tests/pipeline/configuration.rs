@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use e2e::TestResult;
-use e2e::callback::{KEY, MerchantsFile};
+use e2e::merchants::{KEY, MerchantsFile};
 use e2e::program::{Finished, Launch};
 
 /// `INGEST_ADDR`, as in what an operator sets, and values that it cannot have.
@@ -107,7 +107,7 @@ async fn a_check_of_the_configuration_opens_no_socket_and_shows_no_key() -> Test
     for launch in [ingest, worker] {
         let checked = launch.finish().await?;
         assert_eq!(checked.code, Some(0), "{checked:?}");
-        assert!(checked.stdout.contains(e2e::callback::MERCHANT), "{checked:?}");
+        assert!(checked.stdout.contains(e2e::merchants::MERCHANT), "{checked:?}");
         assert!(!checked.stdout.contains(KEY) && !checked.stdout.contains("hunter2"), "{checked:?}");
     }
     Ok(())

@@ -2,7 +2,9 @@
 
 use anyhow::ensure;
 use e2e::broker::Message;
-use e2e::callback::{Callback, INSTITUTION, INSTITUTION_KEY, KEY, MERCHANT, post};
+use e2e::callback::Callback;
+use e2e::merchants::{INSTITUTION, INSTITUTION_KEY, KEY, MERCHANT};
+use e2e::post::post;
 use e2e::program::Signal;
 use e2e::stage::Stage;
 use e2e::{TestResult, until};

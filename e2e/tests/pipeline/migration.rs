@@ -2,8 +2,9 @@
 
 use e2e::TestResult;
 use e2e::broker::{Broker, Message};
-use e2e::callback::{Callback, MerchantsFile};
+use e2e::callback::Callback;
 use e2e::database::Database;
+use e2e::merchants::MerchantsFile;
 use e2e::program::Launch;
 use e2e::servers::Servers;
 use e2e::stage::Stage;

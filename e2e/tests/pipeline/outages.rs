@@ -2,7 +2,8 @@
 
 use anyhow::{Result, ensure};
 use e2e::broker::Message;
-use e2e::callback::{Callback, post};
+use e2e::callback::Callback;
+use e2e::post::post;
 use e2e::program::Launch;
 use e2e::proxy::Proxy;
 use e2e::stage::Stage;

@@ -2,7 +2,8 @@
 
 use anyhow::{Context, ensure};
 use e2e::broker::Message;
-use e2e::callback::{Callback, MERCHANT};
+use e2e::callback::Callback;
+use e2e::merchants::MERCHANT;
 use e2e::program::Launch;
 use e2e::proxy::Proxy;
 use e2e::stage::Stage;

@@ -75,7 +75,12 @@ async fn the_schema_refuses_what_can_never_be() -> TestResult {
              VALUES ('m', 'pending', 100, 'CNY', 'pending', NULL, NULL, 0),
                     ('m', 'paid', 100, 'CNY', 'paid', 't', now(), 50),
                     ('m', 'closed', 100, 'CNY', 'closed', NULL, NULL, 0),
-                    ('m', 'refunded', 100, 'CNY', 'refunded', 't', now(), 100)",
+                    ('m', 'refunded', 100, 'CNY', 'refunded', 't', now(), 100);
+             INSERT INTO refunds (order_id, out_refund_no, refund_id, amount_minor, state, succeeded_at)
+             SELECT id, state, CASE WHEN state <> 'requested' THEN state END, 10, state,
+                    CASE WHEN state = 'succeeded' THEN now() END
+             FROM (SELECT id FROM orders WHERE out_trade_no = 'paid') AS paid,
+                  unnest(array['requested', 'abnormal', 'closed', 'succeeded']) AS state",
         )
         .await?;
     for (statement, constraint) in [
@@ -83,7 +88,19 @@ async fn the_schema_refuses_what_can_never_be() -> TestResult {
         ("UPDATE orders SET state = 'closed', transaction_id = NULL, paid_at = NULL WHERE state = 'paid'", LEGAL),
         ("UPDATE orders SET state = 'paid' WHERE state = 'refunded'", LEGAL),
         ("UPDATE orders SET state = 'paid', transaction_id = 't', paid_at = now() WHERE state = 'closed'", LEGAL),
-        ("UPDATE orders SET state = 'refunded', transaction_id = 't', paid_at = now() WHERE state = 'pending'", LEGAL),
+        (
+            "UPDATE orders SET state = 'refunded', transaction_id = 't', paid_at = now() WHERE state = 'pending'",
+            "orders_refunded_is_all",
+        ),
+        ("UPDATE orders SET refunded_minor = 100 WHERE state = 'paid'", "orders_refunded_is_all"),
+        ("UPDATE refunds SET state = 'requested' WHERE state = 'abnormal'", REFUND_LEGAL),
+        ("UPDATE refunds SET state = 'closed', succeeded_at = NULL WHERE state = 'succeeded'", REFUND_LEGAL),
+        ("UPDATE refunds SET state = 'succeeded', succeeded_at = now() WHERE state = 'closed'", REFUND_LEGAL),
+        ("UPDATE refunds SET amount_minor = 11 WHERE state = 'succeeded'", REFUND_LEGAL),
+        ("UPDATE refunds SET refund_id = 'another' WHERE state = 'abnormal'", REFUND_LEGAL),
+        ("UPDATE refunds SET succeeded_at = '2020-01-01' WHERE state = 'succeeded'", REFUND_LEGAL),
+        ("UPDATE refunds SET state = 'abnormal' WHERE state = 'requested'", "refunds_reported_has_id"),
+        ("UPDATE refunds SET refund_id = 'closed' WHERE state = 'requested'", "refunds_refund_id_unique"),
         ("UPDATE orders SET transaction_id = 'another' WHERE state = 'paid'", LEGAL),
         ("UPDATE orders SET paid_at = '2020-01-01' WHERE state = 'paid'", LEGAL),
         ("UPDATE orders SET amount_minor = 101 WHERE state = 'paid'", LEGAL),
@@ -110,6 +127,9 @@ async fn the_schema_refuses_what_can_never_be() -> TestResult {
         "UPDATE orders SET state = 'pending' WHERE out_trade_no = 'pending'",
         "UPDATE orders SET state = 'paid', transaction_id = 't', paid_at = now() WHERE out_trade_no = 'pending'",
         "UPDATE orders SET refunded_minor = 100, state = 'refunded' WHERE out_trade_no = 'pending'",
+        "UPDATE refunds SET amount_minor = 20 WHERE state = 'requested'",
+        "UPDATE refunds SET state = 'abnormal', refund_id = 'r' WHERE state = 'requested'",
+        "UPDATE refunds SET state = 'succeeded', succeeded_at = now() WHERE refund_id = 'r'",
     ] {
         assert_eq!(stage.database.execute(statement, &[]).await?, 1, "{statement}");
     }
@@ -117,6 +137,7 @@ async fn the_schema_refuses_what_can_never_be() -> TestResult {
 }
 
 const LEGAL: &str = "orders_legal_transition";
+const REFUND_LEGAL: &str = "refunds_legal_transition";
 
 async fn channel(url: &Url) -> Result<Channel> {
     let connection = Connection::connect(url.as_str(), ConnectionProperties::default()).await?;

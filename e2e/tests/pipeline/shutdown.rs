@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::ensure;
 use e2e::broker::Message;
-use e2e::callback::{Callback, Reply, post};
+use e2e::callback::Callback;
+use e2e::post::{Reply, post};
 use e2e::stage::Stage;
 use e2e::{TestResult, until};
 use shared::messaging::envelope::CALLBACKS_QUEUE;

@@ -2,7 +2,9 @@
 
 use e2e::TestResult;
 use e2e::broker::Message;
-use e2e::callback::{Callback, INSTITUTION, MERCHANT, post};
+use e2e::callback::Callback;
+use e2e::merchants::{INSTITUTION, MERCHANT};
+use e2e::post::post;
 use e2e::stage::Stage;
 use serde_json::{Value, json};
 use shared::messaging::envelope::{CALLBACKS_QUEUE, EVENTS_QUEUE};

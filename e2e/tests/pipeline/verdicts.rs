@@ -1,7 +1,9 @@
 //! Every row of the decision table, from the HTTP request to the row that an operator reads.
 
 use e2e::TestResult;
-use e2e::callback::{Callback, INSTITUTION, MERCHANT, post};
+use e2e::callback::Callback;
+use e2e::merchants::{INSTITUTION, MERCHANT};
+use e2e::post::post;
 use e2e::stage::Stage;
 use serde_json::{Value, json};
 

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use e2e::callback::{Callback, post};
+use e2e::callback::Callback;
+use e2e::post::post;
 use e2e::{TestResult, until};
 use shared::protocol::BODY_BYTES_MAX;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

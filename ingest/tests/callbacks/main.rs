@@ -1,19 +1,21 @@
 //! What one callback gets for an answer, from the shipped binary on a real broker: SUCCESS for stored, and nothing else.
 //!
-//! [`outcomes`]: what is in the callback, and what the broker makes of it. [`clients`]: how it is sent. [`wire`]: the
+//! [`outcomes`]: what is in the callback, and what the broker makes of it. [`v3`]: what else is in those that are not v2
+//! payments. [`clients`]: how it is sent. [`wire`]: the
 //! client of these tests, which can say anything.
 
 use std::time::Duration;
 
 use anyhow::Result;
 use e2e::broker::Broker;
-use e2e::callback::MerchantsFile;
+use e2e::merchants::MerchantsFile;
 use e2e::program::Launch;
 use e2e::servers::Servers;
 use shared::messaging::envelope::CALLBACKS_QUEUE;
 
 mod clients;
 mod outcomes;
+mod v3;
 mod wire;
 
 /// WeChat Pay hangs up after 5 s; every answer must come well before that.

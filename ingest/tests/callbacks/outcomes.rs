@@ -1,7 +1,9 @@
 //! What is in a callback, and what the broker makes of it.
 
 use anyhow::{Context, Result, ensure};
-use e2e::callback::{Callback, INSTITUTION, INSTITUTION_KEY, MERCHANT, post};
+use e2e::callback::Callback;
+use e2e::merchants::{INSTITUTION, INSTITUTION_KEY, MERCHANT};
+use e2e::post::post;
 use e2e::program::{Launch, Program, Signal};
 use e2e::proxy::Proxy;
 use e2e::{TestResult, until};

@@ -56,3 +56,11 @@ id! {
     /// WeChat Pay's number for the payment of an order.
     TransactionId
 }
+id! {
+    /// The merchant's number for a refund, unique per order.
+    OutRefundNo
+}
+id! {
+    /// WeChat Pay's number for a refund: 29 digits in practice, whatever documents say.
+    RefundId
+}

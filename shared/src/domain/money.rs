@@ -1,6 +1,7 @@
 //! Sums of money as WeChat Pay counts them: an integer in the currency's smallest unit, never rescaled.
 //!
-//! There is no arithmetic here on purpose: the pipeline compares sums, it does not compute with them.
+//! There is no arithmetic here on purpose: sums are compared. What is left to refund is the one thing that is computed,
+//! within one currency, in [`super::decide`].
 
 use std::fmt;
 

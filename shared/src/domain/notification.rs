@@ -2,14 +2,18 @@
 
 use chrono::{DateTime, Utc};
 
-use super::ids::{AppId, MchId, OutTradeNo, SubMchId, TransactionId};
-use super::money::Money;
+use super::ids::{AppId, MchId, OutRefundNo, OutTradeNo, RefundId, SubMchId, TransactionId};
+use super::money::{Currency, Money};
 
 /// One authentic callback, decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notification {
     /// An order was paid, or an attempt to pay it failed.
     Payment(Payment),
+    /// A refund of an order went through, or did not.
+    Refund(ReportedRefund),
+    /// Something about no order: a contract, profit sharing, an echo.
+    Other(Other),
 }
 
 /// The result of a payment.
@@ -49,12 +53,61 @@ pub struct PaymentSuccess {
     pub paid_at: DateTime<Utc>,
 }
 
+/// The result of a refund.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReportedRefund {
+    /// The merchant or institution whose key authenticated the callback.
+    pub mch_id: MchId,
+    /// The shop behind an institution.
+    pub sub_mch_id: Option<SubMchId>,
+    /// The merchant's or institution's app; v3 names none.
+    pub app_id: Option<AppId>,
+    /// The shop's own app.
+    pub sub_app_id: Option<AppId>,
+    /// The merchant's number for the order.
+    pub out_trade_no: OutTradeNo,
+    /// WeChat Pay's number for the payment that is refunded.
+    pub transaction_id: TransactionId,
+    /// The merchant's number for the refund.
+    pub out_refund_no: OutRefundNo,
+    /// WeChat Pay's number for the refund.
+    pub refund_id: RefundId,
+    /// What the payment was, in the smallest unit of its currency.
+    pub total_minor: i64,
+    /// What goes back: above 0.
+    pub amount_minor: i64,
+    /// The currency of both; only global v3 says it.
+    pub currency: Option<Currency>,
+    /// What became of it.
+    pub result: RefundResult,
+}
+
+/// What became of a refund.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefundResult {
+    /// The money arrived at this time.
+    Succeeded(DateTime<Utc>),
+    /// The payer's account cannot take it.
+    Abnormal,
+    /// It will not happen.
+    Closed,
+}
+
+/// An event about no order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Other {
+    /// The merchant or institution whose key authenticated the callback.
+    pub mch_id: MchId,
+}
+
 impl Notification {
     /// The merchant or institution whose key authenticated the callback.
     #[must_use]
     pub fn mch_id(&self) -> &MchId {
         match self {
             Self::Payment(payment) => &payment.mch_id,
+            Self::Refund(refund) => &refund.mch_id,
+            Self::Other(other) => &other.mch_id,
         }
     }
 
@@ -63,6 +116,8 @@ impl Notification {
     pub fn out_trade_no(&self) -> Option<&OutTradeNo> {
         match self {
             Self::Payment(payment) => payment.out_trade_no.as_ref(),
+            Self::Refund(refund) => Some(&refund.out_trade_no),
+            Self::Other(_) => None,
         }
     }
 
@@ -71,7 +126,27 @@ impl Notification {
     pub fn transaction_id(&self) -> Option<&TransactionId> {
         match self {
             Self::Payment(Payment { result: PaymentResult::Success(success), .. }) => Some(&success.transaction_id),
-            Self::Payment(Payment { result: PaymentResult::NotSuccessful, .. }) => None,
+            Self::Payment(Payment { result: PaymentResult::NotSuccessful, .. }) | Self::Other(_) => None,
+            Self::Refund(refund) => Some(&refund.transaction_id),
+        }
+    }
+
+    /// The merchant's number for the refund, when it is about one.
+    #[must_use]
+    pub fn out_refund_no(&self) -> Option<&OutRefundNo> {
+        match self {
+            Self::Refund(refund) => Some(&refund.out_refund_no),
+            Self::Payment(_) | Self::Other(_) => None,
+        }
+    }
+
+    /// The name in the ledger of what it is about.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Payment(_) => "payment",
+            Self::Refund(_) => "refund",
+            Self::Other(_) => "other",
         }
     }
 }

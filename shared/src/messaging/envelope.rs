@@ -26,38 +26,48 @@ pub const EVENTS_QUEUE: &str = "order.events.v1";
 const ENVELOPE_VERSION: &str = "1";
 const TYPE: &str = "type";
 const CONTENT_TYPE: &str = "content-type";
-const MCH_ID: &str = "mch-id";
+/// Whose callback it is. Ingest has verified it; whoever may write to the broker may have written another.
+pub const MCH_ID: &str = "mch-id";
 const TRACEPARENT: &str = "traceparent";
 /// Headers beginning with this are the broker's notes on a delivery (`x-delivery-count`, `x-death`), not the callback's.
 const BROKER_PREFIX: &str = "x-";
 
 /// AMQP holds a content type in a short string; a longer one is nothing WeChat Pay sends and is dropped.
 const CONTENT_TYPE_BYTES_MAX: usize = 255;
-/// The most headers kept of a delivery. Ours have 5; the rest is an operator's hand-made publish.
+/// The most headers kept of a delivery. Ours have up to 9; the rest is an operator's hand-made publish.
 const HEADERS_MAX: usize = 32;
 /// The longest header value kept of a delivery, in characters.
 const HEADER_CHARS_MAX: usize = 1024;
 
 /// Which callback a message carries, and so how the worker reads it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CallbackKind {
     /// API v2, XML: an order was paid, or an attempt failed.
     V2Payment,
+    /// API v2, XML with a sealed part: what became of a refund.
+    V2Refund,
+    /// API v3, JSON: payments, refunds and everything else; what it is shows only when it is opened.
+    V3,
 }
 
 impl CallbackKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::V2Payment, Self::V2Refund, Self::V3];
+
     /// The AMQP `type`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::V2Payment => "wechatpay.v2.payment",
+            Self::V2Refund => "wechatpay.v2.refund",
+            Self::V3 => "wechatpay.v3",
         }
     }
 
     /// `None`: a type that this version does not know.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::V2Payment].into_iter().find(|kind| kind.name() == name)
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 }
 
@@ -68,7 +78,8 @@ pub struct Envelope {
     pub id: Uuid,
     /// When ingest had the request's head, in whole milliseconds. UNIX epoch when the message carries no id of ours.
     pub received_at: DateTime<Utc>,
-    /// `type`, `content-type`, `envelope-version`, `mch-id`, `traceparent`: what the ledger keeps.
+    /// `type`, `content-type`, `envelope-version`, `mch-id`, `traceparent`, and of v3 the headers that hold the signature,
+    /// in lower case: what the ledger keeps.
     pub headers: BTreeMap<String, String>,
 }
 
@@ -105,6 +116,14 @@ impl Envelope {
         Self { id, received_at, headers }
     }
 
+    /// The same with the headers that hold the signature of a v3 callback: evidence, for nobody verifies them again.
+    #[must_use]
+    pub fn with_signature<'header>(mut self, headers: impl IntoIterator<Item = (&'header str, &'header str)>) -> Self {
+        let lower = headers.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()));
+        self.headers.extend(lower);
+        self
+    }
+
     /// What the callback is; `None` for a type that this version does not know.
     #[must_use]
     pub fn kind(&self) -> Option<CallbackKind> {
@@ -127,8 +146,10 @@ impl Envelope {
 
     /// The envelope of a delivery. Total: whoever may write to the broker may have written anything.
     ///
-    /// Without a UUID v7 in `message_id` the id comes from the body, so that a redelivery still meets its own row.
-    pub(super) fn of_delivery(
+    /// Without a UUID v7 in `message_id` the id comes from the body, so that a redelivery still meets its own row. Public
+    /// so that it can be fuzzed: the programs have it from [`super::consumer`].
+    #[must_use]
+    pub fn of_delivery(
         message_id: Option<&str>,
         kind: Option<&str>,
         content_type: Option<&str>,

@@ -1,22 +1,21 @@
 //! The key ring: who our merchants are and which keys authenticate their callbacks.
 //!
 //! Parsed from `MERCHANTS_FILE` (TOML). Every live key of a merchant is valid at once: that is how keys are rotated.
-//! Keys are secrets from the first line they exist; a log shows fingerprints, never keys.
+//! Each program reads the keys that it needs and no others. Secrets are secrets from the first line they exist; a log
+//! shows fingerprints, never keys.
 
 use std::collections::HashMap;
 use std::path::Path;
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 
+use self::key::{Key, KeyId, Purpose, resolve};
 use super::v2::signature::SignType;
+use super::v3::platform_key::PlatformKey;
 use crate::domain::ids::MchId;
 
-/// The longest v2 key accepted, in bytes; WeChat Pay's own have 32.
-const KEY_BYTES_MAX: usize = 128;
-/// How many hex digits of a key's SHA-256 tell it from its neighbours in a log.
-const FINGERPRINT_DIGITS: usize = 8;
+pub mod key;
 
 /// All merchants by `mch_id`.
 #[derive(Debug)]
@@ -26,8 +25,10 @@ pub struct KeyRing(HashMap<String, Merchant>);
 #[derive(Debug)]
 pub struct Merchant {
     mch_id: MchId,
-    v2_keys: Vec<SecretString>,
+    v2_keys: Vec<Key>,
     sign_types: Vec<SignType>,
+    v3_keys: Vec<Key>,
+    platform_keys: Vec<PlatformKey>,
 }
 
 /// Why a merchants file is not one. Each text says where to look; none shows a key.
@@ -48,9 +49,17 @@ pub enum MerchantsError {
     /// A merchant stands twice.
     #[error("merchant {0} stands twice")]
     Repeated(MchId),
-    /// A merchant has no key at all.
-    #[error("merchant {0}: v2_keys is empty")]
-    NoKey(MchId),
+    /// No callback of a merchant could be authenticated.
+    #[error("merchant {mch_id}: has neither v2_keys nor {v3_list}")]
+    NoKey {
+        /// Whose.
+        mch_id: MchId,
+        /// The other list that would do.
+        v3_list: &'static str,
+    },
+    /// What ingest accepts for a merchant, no worker could open.
+    #[error("merchant {0}: has v3_platform_keys but no v3_keys to open what they verify")]
+    NoV3Key(MchId),
     /// A key cannot be had or is not one.
     #[error("merchant {mch_id}: {list}[{index}]: {problem}")]
     Key {
@@ -76,13 +85,22 @@ pub enum MerchantsError {
     },
 }
 
-/// Who asks: an old key that moved to `v2_keys_retired` no longer opens the edge, but still opens what is queued.
+/// Who asks: an old key that was retired no longer opens the edge, but still opens what is queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
-    /// `ingest`: live keys only.
+    /// `ingest`: live v2 keys and live platform keys.
     Edge,
-    /// `worker`: live and retired keys.
+    /// `worker`: v2 and v3 keys, live and retired.
     Worker,
+}
+
+impl Side {
+    fn v3_list(self) -> &'static str {
+        match self {
+            Self::Edge => "v3_platform_keys",
+            Self::Worker => "v3_keys",
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -96,10 +114,26 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct Entry {
     mch_id: String,
+    #[serde(default)]
     v2_keys: Vec<SecretString>,
     #[serde(default)]
     v2_keys_retired: Vec<SecretString>,
     v2_sign_types: Option<Vec<String>>,
+    #[serde(default)]
+    v3_keys: Vec<SecretString>,
+    #[serde(default)]
+    v3_keys_retired: Vec<SecretString>,
+    #[serde(default)]
+    v3_platform_keys: Vec<PlatformEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PlatformEntry {
+    serial: String,
+    pem: SecretString,
+    #[serde(default)]
+    retired: bool,
 }
 
 impl KeyRing {
@@ -142,26 +176,27 @@ impl KeyRing {
 impl Merchant {
     fn parse(index: usize, entry: &Entry, side: Side) -> Result<Self, MerchantsError> {
         let mch_id = MchId::parse(&entry.mch_id).ok_or(MerchantsError::MchId(index))?;
-        let mut v2_keys = resolve_all(&mch_id, "v2_keys", &entry.v2_keys)?;
-        if v2_keys.is_empty() {
-            return Err(MerchantsError::NoKey(mch_id));
+        let list = |list, purpose, sources: &[SecretString], retired| keys(&mch_id, list, purpose, sources, retired);
+        let mut v2_keys = list("v2_keys", Purpose::V2, &entry.v2_keys, false)?;
+        let (mut v3_keys, mut platform_keys) = (Vec::new(), Vec::new());
+        match side {
+            Side::Edge => platform_keys = live_platform_keys(&mch_id, &entry.v3_platform_keys)?,
+            Side::Worker => {
+                v3_keys = list("v3_keys", Purpose::V3, &entry.v3_keys, false)?;
+                if v3_keys.is_empty() && entry.v3_platform_keys.iter().any(|platform| !platform.retired) {
+                    return Err(MerchantsError::NoV3Key(mch_id));
+                }
+            }
         }
-        let retired = resolve_all(&mch_id, "v2_keys_retired", &entry.v2_keys_retired)?;
+        if v2_keys.is_empty() && v3_keys.is_empty() && platform_keys.is_empty() {
+            return Err(MerchantsError::NoKey { mch_id, v3_list: side.v3_list() });
+        }
         if side == Side::Worker {
-            v2_keys.extend(retired);
+            v2_keys.extend(list("v2_keys_retired", Purpose::V2, &entry.v2_keys_retired, true)?);
+            v3_keys.extend(list("v3_keys_retired", Purpose::V3, &entry.v3_keys_retired, true)?);
         }
-        let sign_types = match &entry.v2_sign_types {
-            None => vec![SignType::Md5, SignType::HmacSha256],
-            Some(names) if names.is_empty() => return Err(MerchantsError::NoSignType(mch_id)),
-            Some(names) => names
-                .iter()
-                .map(|name| {
-                    SignType::parse(name)
-                        .ok_or_else(|| MerchantsError::SignType { mch_id: mch_id.clone(), name: name.clone() })
-                })
-                .collect::<Result<_, _>>()?,
-        };
-        Ok(Self { mch_id, v2_keys, sign_types })
+        let sign_types = sign_types(&mch_id, entry.v2_sign_types.as_deref())?;
+        Ok(Self { mch_id, v2_keys, sign_types, v3_keys, platform_keys })
     }
 
     /// Its number.
@@ -170,23 +205,75 @@ impl Merchant {
         &self.mch_id
     }
 
-    /// Every key that may have signed a v2 callback.
-    pub fn v2_keys(&self) -> impl Iterator<Item = &SecretString> {
+    /// Every key that may have signed a v2 payment or encrypted a v2 refund.
+    pub fn v2_keys(&self) -> impl Iterator<Item = &Key> {
         self.v2_keys.iter()
     }
 
-    /// Whether the merchant takes callbacks under this digest.
+    /// Every key that may have sealed the resource of a v3 callback; none at the edge.
+    pub fn v3_keys(&self) -> impl Iterator<Item = &Key> {
+        self.v3_keys.iter()
+    }
+
+    /// Every key of WeChat Pay's that may have signed a v3 callback; none in the worker.
+    pub fn platform_keys(&self) -> impl Iterator<Item = &PlatformKey> {
+        self.platform_keys.iter()
+    }
+
+    /// Whether the merchant takes v2 callbacks under this digest.
     #[must_use]
     pub fn accepts(&self, sign_type: SignType) -> bool {
         self.sign_types.contains(&sign_type)
     }
 
-    /// Tells keys apart in a log without showing them.
-    pub fn fingerprints(&self) -> impl Iterator<Item = String> {
-        self.v2_keys.iter().map(|key| {
-            let digest = hex::encode(Sha256::digest(key.expose_secret().as_bytes()));
-            digest.chars().take(FINGERPRINT_DIGITS).collect()
+    /// What tells its keys apart without showing them, and whether each is retired.
+    pub fn key_ids(&self) -> impl Iterator<Item = (&KeyId, bool)> {
+        let secrets = self.v2_keys.iter().chain(&self.v3_keys).map(|key| (key.id(), key.is_retired()));
+        secrets.chain(self.platform_keys.iter().map(|key| (key.id(), false)))
+    }
+}
+
+fn keys(
+    mch_id: &MchId,
+    list: &'static str,
+    purpose: Purpose,
+    sources: &[SecretString],
+    is_retired: bool,
+) -> Result<Vec<Key>, MerchantsError> {
+    let with_place = |(index, source)| {
+        Key::resolve(mch_id, purpose, source, is_retired).map_err(|problem| MerchantsError::Key {
+            mch_id: mch_id.clone(),
+            list,
+            index,
+            problem,
         })
+    };
+    sources.iter().enumerate().map(with_place).collect()
+}
+
+fn live_platform_keys(mch_id: &MchId, entries: &[PlatformEntry]) -> Result<Vec<PlatformKey>, MerchantsError> {
+    let mut keys: Vec<PlatformKey> = Vec::with_capacity(entries.len());
+    for (index, entry) in entries.iter().enumerate().filter(|(_, entry)| !entry.retired) {
+        let at = |problem| MerchantsError::Key { mch_id: mch_id.clone(), list: "v3_platform_keys", index, problem };
+        let pem = resolve(&entry.pem).map_err(at)?;
+        let key =
+            PlatformKey::parse(mch_id, &entry.serial, pem.expose_secret()).map_err(|error| at(error.to_string()))?;
+        if keys.iter().any(|other| other.id() == key.id()) {
+            return Err(at(format!("the serial {} stands twice", entry.serial)));
+        }
+        keys.push(key);
+    }
+    Ok(keys)
+}
+
+fn sign_types(mch_id: &MchId, names: Option<&[String]>) -> Result<Vec<SignType>, MerchantsError> {
+    let parse = |name: &String| {
+        SignType::parse(name).ok_or_else(|| MerchantsError::SignType { mch_id: mch_id.clone(), name: name.clone() })
+    };
+    match names {
+        None => Ok(vec![SignType::Md5, SignType::HmacSha256]),
+        Some([]) => Err(MerchantsError::NoSignType(mch_id.clone())),
+        Some(names) => names.iter().map(parse).collect(),
     }
 }
 
@@ -203,36 +290,4 @@ fn describe(error: &toml::de::Error, text: &str) -> MerchantsError {
         _ => error.message().to_owned(),
     };
     MerchantsError::Shape(format!("line {line}: {message}"))
-}
-
-fn resolve_all(
-    mch_id: &MchId,
-    list: &'static str,
-    sources: &[SecretString],
-) -> Result<Vec<SecretString>, MerchantsError> {
-    let with_place = |(index, source)| {
-        resolve(source).map_err(|problem| MerchantsError::Key { mch_id: mch_id.clone(), list, index, problem })
-    };
-    sources.iter().enumerate().map(with_place).collect()
-}
-
-/// `file:PATH` (one trailing line end is dropped), `env:NAME`, or the key itself.
-fn resolve(source: &SecretString) -> Result<SecretString, String> {
-    let source = source.expose_secret();
-    let key = if let Some(path) = source.strip_prefix("file:") {
-        let text = std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
-        SecretString::from(text.trim_end_matches(['\r', '\n']))
-    } else if let Some(name) = source.strip_prefix("env:") {
-        SecretString::from(std::env::var(name).map_err(|_| format!("the variable {name} is not set"))?)
-    } else {
-        SecretString::from(source)
-    };
-    match key.expose_secret() {
-        "" => Err("the key is empty".to_owned()),
-        long if long.len() > KEY_BYTES_MAX => Err(format!("the key is longer than {KEY_BYTES_MAX} bytes")),
-        odd if !odd.bytes().all(|byte| byte.is_ascii_graphic()) => {
-            Err("the key has characters that no API key has".to_owned())
-        }
-        _ => Ok(key),
-    }
 }

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use uuid::Uuid;
 
 use crate::book::{Book, Record};
-use crate::evidence::{Found, FoundNotification, FoundOrder, FoundQuarantine};
+use crate::evidence::{Found, FoundNotification, FoundOrder, FoundQuarantine, FoundRefund};
 use crate::fulfilment::{Consumed, Event};
-use crate::plan::{Callback, Order, Plan};
+use crate::plan::{Callback, Order, Plan, RefundSays};
 
 /// A run's two sides, joined.
 #[derive(Debug)]
@@ -37,6 +37,8 @@ pub struct Case<'run> {
     pub order: &'run Order,
     /// Its row.
     pub found: Option<&'run FoundOrder>,
+    /// Its refunds' rows.
+    pub refunds: Vec<&'run FoundRefund>,
     /// What was sent about it.
     pub sent: Vec<Sent<'run>>,
     /// What the merchant heard about it.
@@ -54,6 +56,21 @@ pub struct Sent<'run> {
     pub rows: Vec<&'run FoundNotification>,
 }
 
+impl Case<'_> {
+    /// Who paid it.
+    #[must_use]
+    pub fn paid_by(&self) -> Option<&str> {
+        self.found.and_then(|order| order.transaction_id.as_deref())
+    }
+
+    /// Genuine callbacks about refunds of the payment that counts.
+    pub fn own_refunds(&self) -> impl Iterator<Item = (&RefundSays, &Sent<'_>)> {
+        let genuine = self.sent.iter().filter(|sent| sent.callback.forgery.is_none());
+        let refunds = genuine.filter_map(|sent| Some((sent.callback.says.refund()?, sent)));
+        refunds.filter(|(says, _)| self.paid_by() == Some(&says.transaction_id))
+    }
+}
+
 impl<'run> Index<'run> {
     /// Joins the two sides.
     #[must_use]
@@ -66,6 +83,10 @@ impl<'run> Index<'run> {
         let mut orders_by_number: HashMap<&str, Vec<&FoundOrder>> = HashMap::new();
         for order in &found.orders {
             orders_by_number.entry(order.out_trade_no.as_str()).or_default().push(order);
+        }
+        let mut refunds_by_order: HashMap<i64, Vec<&FoundRefund>> = HashMap::new();
+        for refund in &found.refunds {
+            refunds_by_order.entry(refund.order_id).or_default().push(refund);
         }
         let mut events_by_number: HashMap<&str, Vec<&Event>> = HashMap::new();
         for event in consumed.events.values() {
@@ -82,7 +103,9 @@ impl<'run> Index<'run> {
                     let own = rows.iter().position(|row| row.mch_id == order.mch_id)?;
                     Some(rows.swap_remove(own))
                 });
-                Case { order, found, sent: Vec::new(), events: events_by_number.remove(number).unwrap_or_default() }
+                let refunds = found.and_then(|found| refunds_by_order.remove(&found.id)).unwrap_or_default();
+                let events = events_by_number.remove(number).unwrap_or_default();
+                Case { order, found, refunds, sent: Vec::new(), events }
             })
             .collect();
         for (callback, record) in plan.callbacks.iter().zip(&book.records) {

@@ -4,10 +4,7 @@ use super::index::{Case, Index};
 use super::{Findings, Rule};
 use crate::evidence::FoundOrder;
 use crate::model::{End, end};
-use crate::plan::{Checkout, Order, Says};
-
-/// Changes that make a pending order paid.
-const VERSION_PAID: i32 = 1;
+use crate::plan::{Checkout, Order, PaymentSays};
 
 /// Checks every order of the plan, and that there are no others.
 pub fn check_orders(index: &Index<'_>, findings: &mut Findings) {
@@ -28,30 +25,31 @@ fn check_order(case: &Case<'_>, findings: &mut Findings) {
         // Its callback was never sent, so it was never written.
         None if case.order.checkout == Checkout::Late && callbacks.iter().all(|(_, record)| record.sent == 0) => {}
         None => findings.add(Rule::OrderState, number, describe(&end, case.order), "no row"),
-        Some(found) if !fits(case.order, found, &end) => {
+        Some(found) if !fits(case, found, &end) => {
             findings.add(Rule::OrderState, number, describe(&end, case.order), show(found));
         }
         Some(_) => {}
     }
 }
 
-fn fits(order: &Order, found: &FoundOrder, end: &End<'_>) -> bool {
+fn fits(case: &Case<'_>, found: &FoundOrder, end: &End<'_>) -> bool {
+    let order = case.order;
     let is_untouched_otherwise = found.mch_id == order.mch_id
         && found.sub_mch_id.as_deref() == order.sub_mch_id
         && found.app_id.as_deref() == order.app_id
         && found.amount_minor == order.amount_minor
-        && found.currency == order.currency
-        && found.refunded_minor == 0;
-    let is_paid_by = |says: &&Says| {
-        found.state == "paid"
-            && found.transaction_id.as_ref() == Some(&says.transaction_id)
+        && found.currency == order.currency;
+    let is_paid_by = |says: &&PaymentSays| {
+        found.transaction_id.as_ref() == Some(&says.transaction_id)
             && found.paid_at == Some(says.paid_at)
-            && found.version == VERSION_PAID
+            && found.state == if found.refunded_minor == order.amount_minor { "refunded" } else { "paid" }
+            && found.version == version(case)
     };
     let is_untouched = || {
         found.state == initial_state(order)
             && found.transaction_id.is_none()
             && found.paid_at.is_none()
+            && found.refunded_minor == 0
             && found.version == 0
     };
     is_untouched_otherwise
@@ -63,6 +61,13 @@ fn fits(order: &Order, found: &FoundOrder, end: &End<'_>) -> bool {
         }
 }
 
+/// One for the payment, and one for each change of a refund that the ledger tells of.
+fn version(case: &Case<'_>) -> i32 {
+    let rows = case.own_refunds().flat_map(|(_, sent)| &sent.rows);
+    let changes = rows.filter(|row| row.outcome == "applied").count();
+    i32::try_from(changes).unwrap_or(i32::MAX).saturating_add(1)
+}
+
 fn initial_state(order: &Order) -> &'static str {
     if order.checkout == Checkout::Closed { "closed" } else { "pending" }
 }
@@ -70,14 +75,16 @@ fn initial_state(order: &Order) -> &'static str {
 fn describe(end: &End<'_>, order: &Order) -> String {
     let sum = format!("{} {}", order.amount_minor, order.currency);
     let untouched = initial_state(order);
-    let by = |winners: &[&Says]| {
+    let by = |winners: &[&PaymentSays]| {
         let numbers: Vec<&str> = winners.iter().map(|says| says.transaction_id.as_str()).collect();
         numbers.join(" or ")
     };
     match end {
         End::NoRow => "no row".to_owned(),
         End::Untouched => format!("{sum}, {untouched}, version 0"),
-        End::Paid(winners) => format!("{sum}, paid by {}, version {VERSION_PAID}", by(winners)),
+        End::Paid(winners) => {
+            format!("{sum}, paid by {}, version 1 and one more for each change of a refund", by(winners))
+        }
         End::PerhapsPaid(winners) => format!("{sum}, {untouched}, or paid by {}", by(winners)),
     }
 }

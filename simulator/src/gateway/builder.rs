@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use hyper::body::Bytes;
 use rand::rngs::StdRng;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
-use crate::body;
+use crate::body::{self, Letter};
 use crate::merchants::Merchant;
 use crate::plan::Plan;
 
@@ -21,8 +20,8 @@ const CHUNKS_AHEAD: usize = 4;
 pub struct Built {
     /// The callback, by its index in the plan.
     pub callback: usize,
-    /// Its bytes.
-    pub body: Bytes,
+    /// What is sent.
+    pub letter: Letter,
     /// By which the ledger's row will be known.
     pub sha256: [u8; 32],
 }
@@ -36,9 +35,10 @@ pub fn start(plan: Arc<Plan>, merchants: Vec<Merchant>, mut rng: StdRng) -> mpsc
         for (index, callback) in plan.callbacks.iter().enumerate() {
             let Some(order) = plan.order_of(callback) else { continue };
             let Some(merchant) = merchants.get(order.merchant) else { continue };
-            let bytes = body::write(callback, order, merchant, &mut rng);
-            let sha256 = Sha256::digest(&bytes).into();
-            chunk.push(Built { callback: index, body: Bytes::from(bytes), sha256 });
+            // The plan has no callback that its merchant has no keys for.
+            let Ok(letter) = body::write(callback, order, merchant, &mut rng) else { continue };
+            let sha256 = Sha256::digest(&letter.body).into();
+            chunk.push(Built { callback: index, letter, sha256 });
             if chunk.len() == CHUNK
                 && chunks.blocking_send(std::mem::replace(&mut chunk, Vec::with_capacity(CHUNK))).is_err()
             {

@@ -9,7 +9,7 @@ use anyhow::{Context, ensure};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::header::{CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use shared::protocol::reply;
@@ -17,14 +17,13 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
+use crate::body::{Letter, Route};
 use crate::book::Answer;
 
 /// WeChat Pay waits this long for an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// A line that finds nobody at the other end pauses, or a dead ingest would cost a whole core.
 const PAUSE_WHEN_UNREACHABLE: Duration = Duration::from_millis(50);
-
-const PATH: &str = "/wechatpay/v2/payment";
 
 /// Where callbacks go.
 #[derive(Debug, Clone)]
@@ -38,8 +37,8 @@ pub struct Target {
 pub struct Job {
     /// The callback, by its index in the plan.
     pub callback: usize,
-    /// Its bytes.
-    pub body: Bytes,
+    /// What is sent.
+    pub letter: Letter,
     /// When it was due: latency counts from here.
     pub due: Instant,
 }
@@ -72,15 +71,25 @@ impl Target {
         Ok(Self { authority, host: header })
     }
 
-    fn request(&self, body: Bytes) -> Request<Full<Bytes>> {
-        let mut request = Request::new(Full::new(body));
+    fn request(&self, letter: &Letter) -> anyhow::Result<Request<Full<Bytes>>> {
+        let (path, content_type) = match &letter.route {
+            Route::V2Payment => (Uri::from_static("/wechatpay/v2/payment"), "text/xml"),
+            Route::V2Refund => (Uri::from_static("/wechatpay/v2/refund"), "text/xml"),
+            Route::V3 { mch_id, .. } => (format!("/wechatpay/v3/{mch_id}").parse()?, "application/json"),
+        };
+        let mut request = Request::new(Full::new(letter.body.clone()));
         *request.method_mut() = Method::POST;
-        *request.uri_mut() = Uri::from_static(PATH);
+        *request.uri_mut() = path;
         let headers = request.headers_mut();
         headers.insert(HOST, self.host.clone());
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/xml"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         headers.insert(USER_AGENT, HeaderValue::from_static("Mozilla/4.0"));
-        request
+        if let Route::V3 { signer, .. } = &letter.route {
+            for (name, value) in signer.headers(&letter.body)? {
+                headers.insert(HeaderName::try_from(name)?, HeaderValue::from_str(&value)?);
+            }
+        }
+        Ok(request)
     }
 }
 
@@ -88,7 +97,7 @@ impl Target {
 pub async fn run(line: usize, target: Target, mut jobs: mpsc::Receiver<Job>, answers: mpsc::UnboundedSender<Answered>) {
     let mut kept = None;
     while let Some(job) = jobs.recv().await {
-        let posted = timeout(PATIENCE, post(&target, &mut kept, job.body.clone())).await;
+        let posted = timeout(PATIENCE, post(&target, &mut kept, &job.letter)).await;
         // Cut off half-way, `post` has left no connection to keep: the next request gets a fresh one.
         let answer = posted.unwrap_or(Answer::TimedOut);
         let at = Instant::now();
@@ -102,13 +111,14 @@ pub async fn run(line: usize, target: Target, mut jobs: mpsc::Receiver<Job>, ans
 }
 
 /// Posts over the kept connection, or over a fresh one when there is none or it has ended meanwhile.
-async fn post(target: &Target, kept: &mut Option<SendRequest<Full<Bytes>>>, body: Bytes) -> Answer {
-    let mut request = target.request(body);
+async fn post(target: &Target, kept: &mut Option<SendRequest<Full<Bytes>>>, letter: &Letter) -> Answer {
+    // What cannot be made is not sent.
+    let Ok(mut request) = target.request(letter) else { return Answer::Unreachable };
     if let Some(mut sender) = kept.take()
         && sender.ready().await.is_ok()
     {
         match sender.try_send_request(request).await {
-            Ok(response) => return read(response, sender, kept).await,
+            Ok(response) => return read(response, sender, kept, letter).await,
             Err(mut error) => match error.take_message() {
                 Some(unsent) => request = unsent,
                 None => return Answer::ConnectionLost,
@@ -117,7 +127,7 @@ async fn post(target: &Target, kept: &mut Option<SendRequest<Full<Bytes>>>, body
     }
     let Ok(mut sender) = connect(target).await else { return Answer::Unreachable };
     match sender.send_request(request).await {
-        Ok(response) => read(response, sender, kept).await,
+        Ok(response) => read(response, sender, kept, letter).await,
         Err(_) => Answer::ConnectionLost,
     }
 }
@@ -127,14 +137,23 @@ async fn read(
     response: hyper::Response<hyper::body::Incoming>,
     sender: SendRequest<Full<Bytes>>,
     kept: &mut Option<SendRequest<Full<Bytes>>>,
+    letter: &Letter,
 ) -> Answer {
     let status = response.status();
     let Ok(body) = response.into_body().collect().await else { return Answer::ConnectionLost };
     *kept = Some(sender);
     match status {
-        StatusCode::OK if body.to_bytes() == reply::V2_SUCCESS.as_bytes() => Answer::Success,
+        StatusCode::OK if body.to_bytes() == success(&letter.route).as_bytes() => Answer::Success,
         StatusCode::OK => Answer::OddBody,
         other => Answer::Status(other.as_u16()),
+    }
+}
+
+/// Exactly what WeChat Pay takes for a yes.
+fn success(route: &Route) -> &'static str {
+    match route {
+        Route::V2Payment | Route::V2Refund => reply::V2_SUCCESS,
+        Route::V3 { .. } => reply::V3_SUCCESS,
     }
 }
 

@@ -19,14 +19,14 @@ use self::fake_ingest::{FakeIngest, Reply};
 use super::{Hooks, Settings, Target, builder, send_all};
 use crate::book::{Answer, Book};
 use crate::merchants::Merchant;
-use crate::plan::{Callback, Checkout, Forgery, Order, PayResult, Plan, Run, Says};
+use crate::plan::{Api, Callback, Checkout, Forgery, Order, PayResult, PaymentSays, Plan, Run, Says};
 use crate::progress::Counters;
 use crate::scenarios::Scenario;
 
 const LINES: usize = 8;
 
 fn callback() -> Callback {
-    let says = Says {
+    let says = Says::Payment(PaymentSays {
         result: PayResult::Success,
         transaction_id: "4200000000000000000000000001".to_owned(),
         sub_mch_id: None,
@@ -34,7 +34,7 @@ fn callback() -> Callback {
         amount_minor: 100,
         currency: "CNY",
         paid_at: DateTime::UNIX_EPOCH,
-    };
+    });
     Callback { order: 0, says, forgery: None, copies: 1, repeats: 0, after: None }
 }
 
@@ -49,6 +49,8 @@ fn plan(callbacks: Vec<Callback>, checkout: Checkout) -> Arc<Plan> {
         amount_minor: 100,
         currency: "CNY",
         checkout,
+        api: Api::V2,
+        requested: Vec::new(),
     };
     let run = Run { prefix: "SIM-".to_owned(), serial: 1, started_at: DateTime::UNIX_EPOCH };
     Arc::new(Plan { run, orders: vec![order], callbacks })
@@ -66,6 +68,7 @@ async fn send(plan: Arc<Plan>, target: Target) -> Sent {
         mch_id: "1900000109".to_owned(),
         key: SecretString::from("k"),
         sign_types: vec![SignType::Md5, SignType::HmacSha256],
+        v3: None,
     };
     let built = builder::start(plan.clone(), vec![merchant], StdRng::seed_from_u64(1));
     let settings = Settings {

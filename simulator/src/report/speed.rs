@@ -7,6 +7,7 @@ use comfy_table::{Cell, Table};
 use hdrhistogram::Histogram;
 
 use super::{Report, right, table};
+use crate::audit::events::ORDER_PAID;
 use crate::book;
 use crate::model::{Alone, alone};
 use crate::plan::Checkout;
@@ -44,8 +45,10 @@ impl Speed {
             .filter(|order| order.checkout == Checkout::Late)
             .map(|order| order.out_trade_no.as_str())
             .collect();
-        let punctual =
-            || report.consumed.events.values().filter(|event| !late.contains(event.says.out_trade_no.as_str()));
+        let punctual = || {
+            let paid = report.consumed.events.values().filter(|event| event.says.kind == ORDER_PAID);
+            paid.filter(|event| !late.contains(event.says.out_trade_no.as_str()))
+        };
         let last = punctual().map(|event| event.consumed_at).max();
         let until_last_event =
             last.map_or(report.book.sending, |last| last.saturating_duration_since(report.book.started_at));
@@ -97,14 +100,14 @@ fn paid_latencies(report: &Report<'_>) -> Option<Histogram<u64>> {
     let mut accepted_at = HashMap::new();
     for (callback, record) in report.plan.callbacks.iter().zip(&report.book.records) {
         let Some((order, at)) = report.plan.order_of(callback).zip(record.accepted_at) else { continue };
-        let pays = callback.forgery.is_none() && alone(order, &callback.says) == Alone::Pays;
-        if pays && order.checkout == Checkout::Pending {
-            let key = (order.out_trade_no.as_str(), callback.says.transaction_id.as_str());
+        let Some(says) = callback.says.payment().filter(|_| callback.forgery.is_none()) else { continue };
+        if alone(order, says) == Alone::Pays && order.checkout == Checkout::Pending {
+            let key = (order.out_trade_no.as_str(), says.transaction_id.as_str());
             let first = accepted_at.entry(key).or_insert(at);
             *first = at.min(*first);
         }
     }
-    for event in report.consumed.events.values() {
+    for event in report.consumed.events.values().filter(|event| event.says.kind == ORDER_PAID) {
         let transaction = event.says.transaction_id.as_deref().unwrap_or_default();
         if let Some(at) = accepted_at.get(&(event.says.out_trade_no.as_str(), transaction)) {
             book::record(&mut histogram, event.consumed_at.saturating_duration_since(*at));

@@ -21,10 +21,15 @@ const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a silent connection waits before it probes the other side.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 
+/// How long a statement waits for a lock that somebody else holds, as `SESSION` says it.
+pub const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Bounds for every statement. A lock that somebody holds longer than `lock_timeout` is worked round, not waited for.
+/// A transaction whose worker was forgotten on the way holds orders, or the right to relay, until the server ends it: no
+/// healthy one is idle for longer than the relay waits for the confirms of its four batches at most, 10 s.
 /// An asynchronous commit may be lost after it was acknowledged, so a session that has it by default is made durable.
 const SESSION: &str = "SET lock_timeout = '1s'; SET statement_timeout = '30s'; \
-     SET idle_in_transaction_session_timeout = '60s'; SET TIME ZONE 'UTC'; \
+     SET idle_in_transaction_session_timeout = '15s'; SET TIME ZONE 'UTC'; \
      SET default_transaction_isolation = 'read committed'; \
      SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') IN ('off', 'local')";
 

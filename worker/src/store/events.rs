@@ -2,19 +2,16 @@
 
 use std::marker::PhantomData;
 
-use chrono::{SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use diesel::result::Error;
 use diesel::sql_types::{Array, BigInt, Bool, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use shared::domain::ids::SubMchId;
-use shared::domain::order::OrderState;
+use serde_json::{Map, Value, json};
+use shared::domain::ids::{RefundId, SubMchId, TransactionId};
 use uuid::Uuid;
 
 use super::statement::set_statement;
-use crate::plan::OrderPaid;
-
-/// The `type` of the event that a paid order leaves.
-const ORDER_PAID: &str = "order.paid";
+use crate::plan::{Happened, OrderEvent};
 
 /// An event as the relay publishes it.
 #[derive(Debug, diesel::QueryableByName)]
@@ -58,10 +55,10 @@ set_statement! {
 ///
 /// # Errors
 /// When the database is away.
-pub async fn insert(conn: &AsyncPgConnection, events: &[OrderPaid]) -> Result<(), Error> {
+pub async fn insert(conn: &AsyncPgConnection, events: &[OrderEvent]) -> Result<(), Error> {
     let ids: Vec<Uuid> = events.iter().map(|_| Uuid::now_v7()).collect();
     let statement = Insert {
-        types: events.iter().map(|_| ORDER_PAID).collect(),
+        types: events.iter().map(OrderEvent::name).collect(),
         order_ids: events.iter().map(|event| event.order.id).collect(),
         payloads: ids.iter().zip(events).map(|(id, event)| payload(*id, event)).collect(),
         ids,
@@ -113,24 +110,33 @@ pub async fn delete(conn: &mut AsyncPgConnection, ids: Vec<Uuid>) -> Result<(), 
     Delete { ids, life: PhantomData }.execute(conn).await.map(drop)
 }
 
-fn payload(id: Uuid, event: &OrderPaid) -> String {
+fn payload(id: Uuid, event: &OrderEvent) -> String {
     let order = &event.order;
-    let transaction_id = match &order.state {
-        OrderState::Paid(transaction_id) | OrderState::Refunded(transaction_id) => Some(transaction_id.as_str()),
-        OrderState::Pending | OrderState::Closed => None,
-    };
-    serde_json::json!({
-        "event_id": id,
-        "type": ORDER_PAID,
-        "order_id": order.id,
-        "version": order.version,
-        "mch_id": order.mch_id.as_str(),
-        "sub_mch_id": order.sub_mch_id.as_ref().map(SubMchId::as_str),
-        "out_trade_no": order.out_trade_no.as_str(),
-        "transaction_id": transaction_id,
-        "amount_minor": order.amount.amount_minor,
-        "currency": order.amount.currency.as_str(),
-        "paid_at": event.paid_at.with_timezone(&Utc).to_rfc3339_opts(SecondsFormat::Secs, true),
-    })
-    .to_string()
+    let mut payload = Map::from_iter([
+        ("event_id".to_owned(), json!(id)),
+        ("type".to_owned(), json!(event.name())),
+        ("order_id".to_owned(), json!(order.id)),
+        ("version".to_owned(), json!(order.version)),
+        ("mch_id".to_owned(), json!(order.mch_id.as_str())),
+        ("sub_mch_id".to_owned(), json!(order.sub_mch_id.as_ref().map(SubMchId::as_str))),
+        ("out_trade_no".to_owned(), json!(order.out_trade_no.as_str())),
+        ("transaction_id".to_owned(), json!(order.state.transaction_id().map(TransactionId::as_str))),
+        ("amount_minor".to_owned(), json!(order.amount.amount_minor)),
+        ("currency".to_owned(), json!(order.amount.currency.as_str())),
+    ]);
+    payload.extend(match &event.happened {
+        Happened::Paid(at) => vec![("paid_at".to_owned(), json!(whole_seconds(*at)))],
+        Happened::Refund(refund) => vec![
+            ("refunded_minor".to_owned(), json!(order.refunded_minor)),
+            ("out_refund_no".to_owned(), json!(refund.out_refund_no.as_str())),
+            ("refund_id".to_owned(), json!(refund.refund_id.as_ref().map(RefundId::as_str))),
+            ("refund_amount_minor".to_owned(), json!(refund.amount_minor)),
+            ("succeeded_at".to_owned(), json!(refund.state.succeeded_at().map(whole_seconds))),
+        ],
+    });
+    Value::Object(payload).to_string()
+}
+
+fn whole_seconds(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }

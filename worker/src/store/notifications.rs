@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use diesel::result::Error;
 use diesel::sql_types::{Array, Binary, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use shared::domain::notification::Notification;
 use uuid::Uuid;
 
 use super::statement::set_statement;
@@ -40,16 +41,19 @@ set_statement! {
         mch_ids: Array<Nullable<Text>> = Vec<Option<&'a str>>,
         numbers: Array<Nullable<Text>> = Vec<Option<&'a str>>,
         transaction_ids: Array<Nullable<Text>> = Vec<Option<&'a str>>,
+        refund_numbers: Array<Nullable<Text>> = Vec<Option<&'a str>>,
         outcomes: Array<Text> = Vec<&'a str>,
         reasons: Array<Nullable<Text>> = Vec<Option<&'a str>>,
         bodies: Array<Binary> = Vec<&'a [u8]>,
         headers: Array<Text> = Vec<String>,
     ) -> () {
         "INSERT INTO notifications \
-         (id, received_at, kind, mch_id, out_trade_no, transaction_id, outcome, reason, body, headers, handled_at) \
-         SELECT id, received_at, kind, mch_id, out_trade_no, transaction_id, outcome, reason, body, headers::jsonb, \
-         clock_timestamp() FROM"
-        "AS new (id, received_at, kind, mch_id, out_trade_no, transaction_id, outcome, reason, body, headers) \
+         (id, received_at, kind, mch_id, out_trade_no, transaction_id, out_refund_no, outcome, reason, body, headers, \
+         handled_at) \
+         SELECT id, received_at, kind, mch_id, out_trade_no, transaction_id, out_refund_no, outcome, reason, body, \
+         headers::jsonb, clock_timestamp() FROM"
+        "AS new (id, received_at, kind, mch_id, out_trade_no, transaction_id, out_refund_no, outcome, reason, body, \
+         headers) \
          ORDER BY id ON CONFLICT DO NOTHING"
     }
 }
@@ -63,13 +67,14 @@ set_statement! {
         mch_ids: Array<Nullable<Text>> = Vec<Option<&'a str>>,
         numbers: Array<Nullable<Text>> = Vec<Option<&'a str>>,
         transaction_ids: Array<Nullable<Text>> = Vec<Option<&'a str>>,
+        refund_numbers: Array<Nullable<Text>> = Vec<Option<&'a str>>,
         outcomes: Array<Text> = Vec<&'a str>,
         reasons: Array<Nullable<Text>> = Vec<Option<&'a str>>,
     ) -> () {
         "UPDATE notifications AS old SET kind = new.kind, mch_id = new.mch_id, out_trade_no = new.out_trade_no, \
-         transaction_id = new.transaction_id, outcome = new.outcome, reason = new.reason, \
+         transaction_id = new.transaction_id, out_refund_no = new.out_refund_no, outcome = new.outcome, reason = new.reason, \
          handled_at = clock_timestamp() FROM"
-        "AS new (id, received_at, kind, mch_id, out_trade_no, transaction_id, outcome, reason) \
+        "AS new (id, received_at, kind, mch_id, out_trade_no, transaction_id, out_refund_no, outcome, reason) \
          WHERE old.id = new.id AND old.received_at = new.received_at"
     }
 }
@@ -121,6 +126,7 @@ pub async fn insert(conn: &AsyncPgConnection, handled: &[Handled<'_>]) -> Result
         mch_ids: columns.mch_ids,
         numbers: columns.numbers,
         transaction_ids: columns.transaction_ids,
+        refund_numbers: columns.refund_numbers,
         outcomes: columns.outcomes,
         reasons: columns.reasons,
         bodies: handled.iter().map(|handled| handled.message.body.as_slice()).collect(),
@@ -135,10 +141,19 @@ pub async fn insert(conn: &AsyncPgConnection, handled: &[Handled<'_>]) -> Result
 /// # Errors
 /// When the database is away or refuses a value.
 pub async fn move_on(conn: &AsyncPgConnection, handled: &[Handled<'_>]) -> Result<usize, Error> {
-    let Columns { ids, received_ats, kinds, mch_ids, numbers, transaction_ids, outcomes, reasons } =
-        Columns::of(handled);
-    let life = PhantomData;
-    let statement = Move { ids, received_ats, kinds, mch_ids, numbers, transaction_ids, outcomes, reasons, life };
+    let columns = Columns::of(handled);
+    let statement = Move {
+        ids: columns.ids,
+        received_ats: columns.received_ats,
+        kinds: columns.kinds,
+        mch_ids: columns.mch_ids,
+        numbers: columns.numbers,
+        transaction_ids: columns.transaction_ids,
+        refund_numbers: columns.refund_numbers,
+        outcomes: columns.outcomes,
+        reasons: columns.reasons,
+        life: PhantomData,
+    };
     statement.execute(&mut &*conn).await
 }
 
@@ -150,6 +165,7 @@ struct Columns<'a> {
     mch_ids: Vec<Option<&'a str>>,
     numbers: Vec<Option<&'a str>>,
     transaction_ids: Vec<Option<&'a str>>,
+    refund_numbers: Vec<Option<&'a str>>,
     outcomes: Vec<&'static str>,
     reasons: Vec<Option<&'static str>>,
 }
@@ -164,10 +180,11 @@ impl<'a> Columns<'a> {
         Self {
             ids: handled.iter().map(|handled| handled.message.id).collect(),
             received_ats: handled.iter().map(|handled| handled.message.received_at).collect(),
-            kinds: notifications().map(|known| if known.is_some() { "payment" } else { "other" }).collect(),
+            kinds: notifications().map(|known| known.map_or("other", Notification::kind)).collect(),
             mch_ids: notifications().map(|known| Some(known?.mch_id().as_str())).collect(),
             numbers: notifications().map(|known| Some(known?.out_trade_no()?.as_str())).collect(),
             transaction_ids: notifications().map(|known| Some(known?.transaction_id()?.as_str())).collect(),
+            refund_numbers: notifications().map(|known| Some(known?.out_refund_no()?.as_str())).collect(),
             outcomes: handled.iter().map(|handled| handled.outcome.name()).collect(),
             reasons: handled.iter().map(|handled| handled.outcome.reason()).collect(),
         }

@@ -1,7 +1,7 @@
 //! The table `quarantine` as an operator sees and moves it. Every change names who made it and why.
 //!
-//! WeChat Pay repeats a callback, so one refused payment may have many rows: they are seen, replayed and resolved as one
-//! [`Group`].
+//! WeChat Pay repeats a callback, so one refused payment or refund may have many rows: they are seen, replayed and
+//! resolved as one [`Group`].
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ pub struct Filter {
     pub limit: i64,
 }
 
-/// One refused or waiting payment with all its repeats.
+/// One refused or waiting payment or refund with all its repeats.
 #[derive(Debug, Serialize, diesel::QueryableByName)]
 pub struct Group {
     /// The first of its rows, which names it.
@@ -46,9 +46,12 @@ pub struct Group {
     /// The order, when known.
     #[diesel(sql_type = Nullable<Text>)]
     pub out_trade_no: Option<String>,
-    /// WeChat Pay's number, when known.
+    /// WeChat Pay's number for the payment, when known.
     #[diesel(sql_type = Nullable<Text>)]
     pub transaction_id: Option<String>,
+    /// The merchant's number for the refund, when it is about one.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub out_refund_no: Option<String>,
     /// The evidence: `expected` and `got`, or `problem`.
     #[diesel(sql_type = Jsonb)]
     pub detail: serde_json::Value,
@@ -87,9 +90,12 @@ pub struct Row {
     /// The order, when known.
     #[diesel(sql_type = Nullable<Text>)]
     pub out_trade_no: Option<String>,
-    /// WeChat Pay's number, when known.
+    /// WeChat Pay's number for the payment, when known.
     #[diesel(sql_type = Nullable<Text>)]
     pub transaction_id: Option<String>,
+    /// The merchant's number for the refund, when it is about one.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub out_refund_no: Option<String>,
     /// When a person is told, for a waiting row.
     #[diesel(sql_type = Nullable<Timestamptz>)]
     pub waits_until: Option<DateTime<Utc>>,
@@ -134,12 +140,12 @@ pub async fn groups(conn: &mut AsyncPgConnection, filter: &Filter) -> Result<Vec
     // A message that names no order has no repeats that could be told: it is a group of its own.
     diesel::sql_query(
         "SELECT min(q.id) AS id, array_agg(q.id ORDER BY q.id) AS ids, min(q.state) AS state, q.reason, q.mch_id, q.out_trade_no, \
-         n.transaction_id, q.detail, min(q.notification_received_at) AS first_received_at, \
+         n.transaction_id, n.out_refund_no, q.detail, min(q.notification_received_at) AS first_received_at, \
          max(q.notification_received_at) AS last_received_at \
          FROM quarantine q LEFT JOIN notifications n \
              ON n.id = q.notification_id AND n.received_at = q.notification_received_at \
          WHERE q.state <> 'resolved' AND ($1 IS NULL OR q.reason = $1) AND ($2 IS NULL OR q.out_trade_no = $2) \
-         GROUP BY q.reason, q.mch_id, q.out_trade_no, n.transaction_id, q.detail, \
+         GROUP BY q.reason, q.mch_id, q.out_trade_no, n.transaction_id, n.out_refund_no, q.detail, \
              CASE WHEN q.out_trade_no IS NULL THEN q.id END \
          HAVING cardinality($3) = 0 OR array_agg(q.id) && $3 ORDER BY min(q.id) LIMIT $4",
     )
@@ -158,7 +164,7 @@ pub async fn groups(conn: &mut AsyncPgConnection, filter: &Filter) -> Result<Vec
 pub async fn row(conn: &mut AsyncPgConnection, id: i64) -> Result<Option<Row>, Error> {
     diesel::sql_query(
         "SELECT q.id, q.notification_id, q.notification_received_at AS received_at, q.state, q.reason, q.detail, \
-         q.mch_id, q.out_trade_no, n.transaction_id, q.waits_until, q.attempts, q.replay_requested_by, q.replay_why, \
+         q.mch_id, q.out_trade_no, n.transaction_id, n.out_refund_no, q.waits_until, q.attempts, q.replay_requested_by, q.replay_why, \
          q.resolved_at, q.resolved_by, q.resolution, o.state AS order_state, \
          o.amount_minor || ' ' || o.currency AS order_amount, n.headers, n.body \
          FROM quarantine q \

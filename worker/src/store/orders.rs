@@ -22,13 +22,15 @@ pub enum Locked {
     Skip,
 }
 
-type Row = (i64, String, Option<String>, Option<String>, String, i64, String, String, Option<String>, i32);
-type RowType = (BigInt, Text, Nullable<Text>, Nullable<Text>, Text, BigInt, Text, Text, Nullable<Text>, Integer);
+type Row = (i64, String, Option<String>, Option<String>, String, i64, String, String, Option<String>, i64, i32);
+type RowType =
+    (BigInt, Text, Nullable<Text>, Nullable<Text>, Text, BigInt, Text, Text, Nullable<Text>, BigInt, Integer);
 
 set_statement! {
     /// Locks in the order of the ids, so that two batches never wait for each other in a circle.
     LockOrWait<'a>(mch_ids: Array<Text> = Vec<&'a str>, numbers: Array<Text> = Vec<&'a str>) -> RowType {
-        "SELECT id, mch_id, sub_mch_id, app_id, out_trade_no, amount_minor, currency::text, state, transaction_id, version \
+        "SELECT id, mch_id, sub_mch_id, app_id, out_trade_no, amount_minor, currency::text, state, transaction_id, \
+         refunded_minor, version \
          FROM orders WHERE (mch_id, out_trade_no) IN (SELECT * FROM "
         ") ORDER BY id FOR NO KEY UPDATE"
     }
@@ -37,7 +39,8 @@ set_statement! {
 set_statement! {
     /// The same without waiting.
     LockOrSkip<'a>(mch_ids: Array<Text> = Vec<&'a str>, numbers: Array<Text> = Vec<&'a str>) -> RowType {
-        "SELECT id, mch_id, sub_mch_id, app_id, out_trade_no, amount_minor, currency::text, state, transaction_id, version \
+        "SELECT id, mch_id, sub_mch_id, app_id, out_trade_no, amount_minor, currency::text, state, transaction_id, \
+         refunded_minor, version \
          FROM orders WHERE (mch_id, out_trade_no) IN (SELECT * FROM "
         ") ORDER BY id FOR NO KEY UPDATE SKIP LOCKED"
     }
@@ -49,12 +52,14 @@ set_statement! {
         ids: Array<BigInt> = Vec<i64>,
         states: Array<Text> = Vec<&'a str>,
         transaction_ids: Array<Nullable<Text>> = Vec<Option<&'a str>>,
-        paid_ats: Array<Timestamptz> = Vec<DateTime<Utc>>,
+        paid_ats: Array<Nullable<Timestamptz>> = Vec<Option<DateTime<Utc>>>,
+        refunded: Array<BigInt> = Vec<i64>,
         versions: Array<Integer> = Vec<i32>,
     ) -> () {
-        "UPDATE orders SET state = new.state, transaction_id = new.transaction_id, paid_at = new.paid_at, \
+        "UPDATE orders SET state = new.state, transaction_id = new.transaction_id, \
+         paid_at = coalesce(new.paid_at, orders.paid_at), refunded_minor = new.refunded_minor, \
          version = new.version, updated_at = clock_timestamp() FROM"
-        "AS new (id, state, transaction_id, paid_at, version) \
+        "AS new (id, state, transaction_id, paid_at, refunded_minor, version) \
          WHERE orders.id = new.id AND orders.version < new.version"
     }
 }
@@ -76,12 +81,16 @@ pub async fn lock(conn: &mut AsyncPgConnection, numbers: &[(&str, &str)], locked
 ///
 /// # Errors
 /// When the database is away or refuses a change, or when a row was not as it had been locked.
-pub async fn update(conn: &AsyncPgConnection, changed: &[ChangedOrder]) -> Result<(), Error> {
+pub async fn update(conn: &AsyncPgConnection, changed: &[&ChangedOrder]) -> Result<(), Error> {
     let statement = Update {
         ids: changed.iter().map(|changed| changed.order.id).collect(),
         states: changed.iter().map(|changed| state_name(&changed.order.state)).collect(),
-        transaction_ids: changed.iter().map(|changed| transaction_of(&changed.order.state)).collect(),
+        transaction_ids: changed
+            .iter()
+            .map(|changed| changed.order.state.transaction_id().map(TransactionId::as_str))
+            .collect(),
         paid_ats: changed.iter().map(|changed| changed.paid_at).collect(),
+        refunded: changed.iter().map(|changed| changed.order.refunded_minor).collect(),
         versions: changed.iter().map(|changed| changed.order.version).collect(),
         life: PhantomData,
     };
@@ -99,17 +108,22 @@ fn state_name(state: &OrderState) -> &'static str {
     }
 }
 
-fn transaction_of(state: &OrderState) -> Option<&str> {
-    match state {
-        OrderState::Pending | OrderState::Closed => None,
-        OrderState::Paid(transaction_id) | OrderState::Refunded(transaction_id) => Some(transaction_id.as_str()),
-    }
-}
-
 /// A row that the merchant's checkout wrote. The table's constraints make every row an order but for the lengths of its
 /// texts; one with an id that no callback can name is an error of the checkout.
 fn order_of(row: Row) -> Result<Order, Error> {
-    let (id, mch_id, sub_mch_id, app_id, out_trade_no, amount_minor, currency, state, transaction_id, version) = row;
+    let (
+        id,
+        mch_id,
+        sub_mch_id,
+        app_id,
+        out_trade_no,
+        amount_minor,
+        currency,
+        state,
+        transaction_id,
+        refunded_minor,
+        version,
+    ) = row;
     let parsed = || -> Option<Order> {
         let transaction = || TransactionId::parse(transaction_id.as_deref()?);
         Some(Order {
@@ -126,6 +140,8 @@ fn order_of(row: Row) -> Result<Order, Error> {
                 "refunded" => OrderState::Refunded(transaction()?),
                 _ => return None,
             },
+            refunded_minor,
+            surplus: Vec::new(),
             version,
         })
     };

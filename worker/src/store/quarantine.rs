@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use diesel::result::Error;
-use diesel::sql_types::{Array, BigInt, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use shared::domain::ids::OutTradeNo;
+use shared::domain::ids::{OutTradeNo, TransactionId};
+use shared::domain::order::{Order, Surplus};
 use uuid::Uuid;
 
 use super::statement::set_statement;
 use crate::apply::Handled;
-use crate::plan::{Finding, Outcome};
+use crate::plan::{Finding, Outcome, ReturnedSurplus};
 
 set_statement! {
     /// A row per held message.
@@ -58,6 +59,86 @@ set_statement! {
          resolution = new.resolution, replay_requested_at = NULL, attempts = old.attempts + 1 FROM"
         "AS new (id, mch_id, out_trade_no, reason, detail, state, resolution) WHERE old.notification_id = new.id"
     }
+}
+
+set_statement! {
+    /// The payments that these orders did not want: their sum where it is not the order's, whether all their rows are resolved,
+    /// and whether a refund did that.
+    ReadSurplus<'a>(mch_ids: Array<Text> = Vec<&'a str>, numbers: Array<Text> = Vec<&'a str>)
+    -> (Text, Text, Text, Nullable<BigInt>, Bool, Bool) {
+        "SELECT q.mch_id, q.out_trade_no, n.transaction_id, \
+         min(CASE q.reason WHEN 'amount_mismatch' THEN split_part(q.detail ->> 'got', ' ', 1)::bigint END), \
+         bool_and(q.state = 'resolved'), bool_or(q.resolved_by IS NOT DISTINCT FROM 'refund') FROM quarantine q \
+         JOIN notifications n ON n.id = q.notification_id AND n.received_at = q.notification_received_at \
+         WHERE n.kind = 'payment' AND n.transaction_id IS NOT NULL \
+         AND q.reason IN ('amount_mismatch', 'paid_twice', 'paid_after_close') \
+         AND (q.mch_id, q.out_trade_no) IN (SELECT * FROM"
+        ") GROUP BY 1, 2, 3"
+    }
+}
+
+set_statement! {
+    /// Resolves what such a payment and its earlier refunds have left in the quarantine, in the order in which everybody locks
+    /// those rows, and keeps the ledger in step.
+    SettleSurplus<'a>(
+        mch_ids: Array<Text> = Vec<&'a str>,
+        numbers: Array<Text> = Vec<&'a str>,
+        transaction_ids: Array<Text> = Vec<&'a str>,
+    ) -> () {
+        "WITH held AS (SELECT q.id FROM quarantine q JOIN"
+        "AS returned (mch_id, out_trade_no, transaction_id) USING (mch_id, out_trade_no) \
+         WHERE q.state <> 'resolved' \
+         AND q.reason IN ('amount_mismatch', 'paid_twice', 'paid_after_close', 'surplus_not_returned') \
+         AND EXISTS (SELECT FROM notifications n \
+             WHERE n.id = q.notification_id AND n.received_at = q.notification_received_at \
+             AND n.transaction_id = returned.transaction_id) \
+         ORDER BY q.id FOR UPDATE OF q), \
+         settled AS (UPDATE quarantine q SET state = 'resolved', resolved_at = now(), resolved_by = 'refund', \
+         resolution = 'refunded', replay_requested_at = NULL FROM held WHERE q.id = held.id \
+         RETURNING notification_id, notification_received_at) \
+         UPDATE notifications n SET outcome = 'quarantined', handled_at = clock_timestamp() FROM settled \
+         WHERE n.id = notification_id AND n.received_at = notification_received_at AND n.outcome <> 'quarantined'"
+    }
+}
+
+/// Tells the orders, which the caller has locked, of the payments that they did not want. Such a payment is refused under
+/// the lock of its order, so that none can come meanwhile.
+///
+/// # Errors
+/// When the database is away.
+pub async fn read_surplus(conn: &mut AsyncPgConnection, orders: &mut [&mut Order]) -> Result<(), Error> {
+    let statement = ReadSurplus {
+        mch_ids: orders.iter().map(|order| order.mch_id.as_str()).collect(),
+        numbers: orders.iter().map(|order| order.out_trade_no.as_str()).collect(),
+        life: PhantomData,
+    };
+    let rows: Vec<(String, String, String, Option<i64>, bool, bool)> = statement.load(conn).await?;
+    for (mch_id, out_trade_no, transaction_id, total_minor, is_settled, was_refunded) in rows {
+        let own = orders
+            .iter_mut()
+            .find(|order| order.mch_id.as_str() == mch_id && order.out_trade_no.as_str() == out_trade_no);
+        if let (Some(order), Some(transaction_id)) = (own, TransactionId::parse(&transaction_id)) {
+            let total_minor = total_minor.unwrap_or(order.amount.amount_minor);
+            // A repeat that came after the refund may be open again.
+            let surplus = Surplus { transaction_id, total_minor, is_settled, is_returned: was_refunded };
+            order.surplus.push(surplus);
+        }
+    }
+    Ok(())
+}
+
+/// Resolves the rows of payments that have gone back.
+///
+/// # Errors
+/// When the database is away.
+pub async fn settle_surplus(conn: &mut AsyncPgConnection, returned: &[ReturnedSurplus]) -> Result<(), Error> {
+    let statement = SettleSurplus {
+        mch_ids: returned.iter().map(|returned| returned.order.mch_id.as_str()).collect(),
+        numbers: returned.iter().map(|returned| returned.order.out_trade_no.as_str()).collect(),
+        transaction_ids: returned.iter().map(|returned| returned.transaction_id.as_str()).collect(),
+        life: PhantomData,
+    };
+    statement.execute(conn).await.map(drop)
 }
 
 /// Adds a row for every held one of the handled messages, which are all new.

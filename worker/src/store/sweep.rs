@@ -18,6 +18,10 @@ pub enum Cause {
     Replay,
     /// The order it waited for is there.
     OrderAppeared,
+    /// The order whose payment it waited for is paid, or given up, or was paid in a way that it does not want.
+    OrderPaid,
+    /// The lock that somebody held may be gone.
+    LockMayBeGone,
     /// The key it waits for may have come, by another worker's word.
     KeyMayHaveCome,
     /// This worker has new keys: also for what a person was told of already.
@@ -69,6 +73,15 @@ pub async fn due(conn: &mut AsyncPgConnection, cause: Cause, after: i64, limit: 
             "q.reason = 'for_order' AND EXISTS \
              (SELECT FROM orders o WHERE o.mch_id = q.mch_id AND o.out_trade_no = q.out_trade_no)"
         ),
+        // Or a payment of it has come that the order does not want, which may be the one that went back.
+        Cause::OrderPaid => due!(
+            "q.reason = 'for_payment' AND (EXISTS (SELECT FROM orders o \
+                 WHERE o.mch_id = q.mch_id AND o.out_trade_no = q.out_trade_no AND o.state <> 'pending') \
+             OR EXISTS (SELECT FROM quarantine p \
+                 WHERE p.mch_id = q.mch_id AND p.out_trade_no = q.out_trade_no AND p.state <> 'resolved' \
+                 AND p.reason IN ('amount_mismatch', 'paid_after_close')))"
+        ),
+        Cause::LockMayBeGone => due!("q.reason = 'for_lock' AND q.state = 'waiting'"),
         Cause::KeyMayHaveCome => due!("q.reason = 'for_key' AND q.state = 'waiting'"),
         Cause::NewKeys => due!("q.reason = 'for_key'"),
         // This one and no other: its attempt was counted.

@@ -11,8 +11,9 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
 use super::xml::Fields;
-use crate::protocol::Unverified;
 use crate::protocol::merchants::Merchant;
+use crate::protocol::merchants::key::Key;
+use crate::protocol::{Authentic, Unverified};
 
 /// The digest under a signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -74,7 +75,7 @@ impl<'body> Unverified<Fields<'body>> {
     ///
     /// # Errors
     /// Says which of the checks failed; [`VerifyError::SignatureDiffers`] may also mean a key that is not here yet.
-    pub fn verify(self, merchant: &Merchant) -> Result<Fields<'body>, VerifyError> {
+    pub fn verify<'ring>(self, merchant: &'ring Merchant) -> Result<Authentic<'ring, Fields<'body>>, VerifyError> {
         let sign = self.claimed("sign").ok_or(VerifyError::NoSign)?;
         let sign_type = match self.claimed("sign_type") {
             Some(name) => SignType::parse(name),
@@ -84,11 +85,12 @@ impl<'body> Unverified<Fields<'body>> {
         if !merchant.accepts(sign_type) {
             return Err(VerifyError::SignTypeNotAccepted(sign_type));
         }
-        let authentic = merchant.v2_keys().any(|key| {
-            let expected = sign_fields(self.inner().iter(), key, sign_type);
+        let made_it = |key: &&Key| {
+            let expected = sign_fields(self.inner().iter(), key.secret(), sign_type);
             expected.as_bytes().ct_eq(sign.as_bytes()).into()
-        });
-        if authentic { Ok(self.into_inner()) } else { Err(VerifyError::SignatureDiffers) }
+        };
+        let key = merchant.v2_keys().find(made_it).ok_or(VerifyError::SignatureDiffers)?.id();
+        Ok(Authentic { content: self.into_inner(), key })
     }
 }
 

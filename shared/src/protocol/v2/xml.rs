@@ -1,4 +1,4 @@
-//! The strict reader of flat XML: `<xml>` with one level of fields, each name at most once.
+//! The strict reader of flat XML: one root element with one level of fields, each name at most once.
 //!
 //! Signer and verifier must never see different values in one body, so everything that parsers disagree about is
 //! refused: DOCTYPE, processing instructions, comments, attributes, nesting, repeated names, unknown entities, a
@@ -27,6 +27,11 @@ impl Fields<'_> {
     pub fn get(&self, name: &str) -> Option<&str> {
         let at = self.0.binary_search_by(|(key, _)| key.as_ref().cmp(name)).ok()?;
         self.0.get(at).map(|(_, value)| value.as_ref()).filter(|value| !value.is_empty())
+    }
+
+    /// The same fields, kept on their own.
+    pub(super) fn into_owned(self) -> Fields<'static> {
+        Fields(self.0.into_iter().map(|(name, value)| (name.into_owned().into(), value.into_owned().into())).collect())
     }
 
     /// Every field in byte order of the names, the empty ones included.
@@ -69,8 +74,8 @@ pub enum XmlError {
     /// A DOCTYPE, processing instruction or comment.
     #[error("markup that a callback never has: {0}")]
     Markup(&'static str),
-    /// The root element is not `xml`, or there are two.
-    #[error("not exactly one root element named xml")]
+    /// The root element has another name, or there are two.
+    #[error("not exactly one root element of the right name")]
     Root,
     /// A field whose name is not one that WeChat Pay would give.
     #[error("a field with an odd name")]
@@ -103,6 +108,11 @@ pub enum XmlError {
 /// # Errors
 /// Names the first thing that a callback from WeChat Pay never has.
 pub fn read(body: &[u8]) -> Result<Unverified<Fields<'_>>, XmlError> {
+    read_under("xml", body)
+}
+
+/// The same under another root element.
+pub(super) fn read_under<'body>(root: &str, body: &'body [u8]) -> Result<Unverified<Fields<'body>>, XmlError> {
     if body.len() > BODY_BYTES_MAX {
         return Err(XmlError::TooLarge);
     }
@@ -111,7 +121,7 @@ pub fn read(body: &[u8]) -> Result<Unverified<Fields<'_>>, XmlError> {
         return Err(XmlError::Control);
     }
     let mut reader = Reader::from_str(text);
-    find_root(&mut reader)?;
+    find_root(&mut reader, root)?;
     let mut fields = read_fields(&mut reader)?;
     expect_end(&mut reader)?;
 
@@ -122,8 +132,8 @@ pub fn read(body: &[u8]) -> Result<Unverified<Fields<'_>>, XmlError> {
     Ok(Unverified(Fields(fields)))
 }
 
-/// Up to and with `<xml>`.
-fn find_root(reader: &mut Reader<&[u8]>) -> Result<(), XmlError> {
+/// Up to and with the start of the root element.
+fn find_root(reader: &mut Reader<&[u8]>, name: &str) -> Result<(), XmlError> {
     let mut declared = false;
     loop {
         match next(reader)? {
@@ -136,14 +146,14 @@ fn find_root(reader: &mut Reader<&[u8]>) -> Result<(), XmlError> {
             }
             Event::Text(text) if is_blank(&text) => {}
             Event::Text(_) | Event::CData(_) | Event::GeneralRef(_) => return Err(XmlError::StrayText),
-            Event::Start(root) if root.name().as_ref() == "xml" => return no_attributes(&root),
+            Event::Start(root) if root.name().as_ref() == name => return no_attributes(&root),
             Event::Start(_) | Event::Empty(_) | Event::End(_) | Event::Eof => return Err(XmlError::Root),
             Event::Decl(_) | Event::PI(_) | Event::DocType(_) | Event::Comment(_) => return Err(XmlError::IllFormed),
         }
     }
 }
 
-/// Everything up to and with `</xml>`.
+/// Everything up to and with the end of the root element.
 fn read_fields<'body>(reader: &mut Reader<&'body [u8]>) -> Result<Vec<Field<'body>>, XmlError> {
     let mut fields = Vec::with_capacity(32);
     loop {

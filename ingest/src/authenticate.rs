@@ -1,0 +1,145 @@
+//! Whether a callback is WeChat Pay's: from a request and its body to the message to store, or to how it ends.
+//!
+//! All of it is computation: nothing is asked of anybody else before a callback is known to be authentic.
+
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+
+use actix_web::HttpRequest;
+use actix_web::http::header::CONTENT_TYPE;
+use chrono::{DateTime, Utc};
+use shared::merchants_file::Keys;
+use shared::messaging::envelope::{CallbackKind, Envelope};
+use shared::messaging::publisher::Outgoing;
+use shared::protocol::AuthenticateError;
+use shared::protocol::merchants::Merchant;
+use shared::protocol::v2::xml::XmlError;
+use shared::protocol::v2::{payment, refund};
+use shared::protocol::v3::headers::{UnverifiedHeaders, VerifyError};
+
+use crate::app::App;
+use crate::outcome::Outcome;
+
+/// How often a second it is found out what is wrong with a v3 signature. Finding out costs several verifications, and
+/// whoever forges decides how many there are.
+const DIAGNOSES_PER_SECOND_MAX: u32 = 100;
+
+/// The message to store, once the callback is known to be WeChat Pay's.
+pub(crate) fn authenticate(
+    kind: CallbackKind,
+    request: &HttpRequest,
+    body: Vec<u8>,
+    app: &App,
+    received_at: DateTime<Utc>,
+) -> Result<Outgoing, Outcome> {
+    let keys = app.merchants.keys();
+    let envelope = |mch_id: &str| {
+        Envelope::new(received_at, kind, mch_id, header(request, CONTENT_TYPE.as_str()), header(request, "traceparent"))
+    };
+    let envelope = match kind {
+        CallbackKind::V2Payment => {
+            let payment = payment::authenticate(&body, &keys).map_err(|error| refused_v2(&error))?;
+            keys.count_use(payment.key);
+            envelope(payment.key.mch_id.as_str())
+        }
+        CallbackKind::V2Refund => {
+            let refund = refund::authenticate(&body, &keys).map_err(|error| refused_v2(&error))?;
+            keys.count_use(refund.key);
+            envelope(refund.key.mch_id.as_str())
+        }
+        CallbackKind::V3 => {
+            let (headers, merchant) = verify_v3(request, &body, &keys, app, received_at)?;
+            envelope(merchant.mch_id().as_str()).with_signature(headers.evidence())
+        }
+    };
+    Ok(envelope.into_outgoing(body))
+}
+
+/// The key's serial and the signature stand in the headers, the merchant in the path.
+fn verify_v3<'request, 'ring>(
+    request: &'request HttpRequest,
+    body: &[u8],
+    keys: &'ring Keys,
+    app: &App,
+    received_at: DateTime<Utc>,
+) -> Result<(UnverifiedHeaders<'request>, &'ring Merchant), Outcome> {
+    let mch_id = request.match_info().get("mch_id").unwrap_or_default();
+    let merchant = keys.merchant(mch_id).ok_or(Outcome::UnknownMerchant)?;
+    let headers = UnverifiedHeaders::read(|name| header(request, name)).map_err(refused_v3)?;
+    match headers.verify(body, merchant, received_at) {
+        Ok(authentic) => keys.count_use(authentic.key),
+        Err(VerifyError::SignatureDiffers)
+            if app.diagnoses.may_make_one(received_at) && headers.was_altered(merchant) =>
+        {
+            tracing::debug!(mch_id, outcome = Outcome::Altered.name(), "refused a callback");
+            return Err(Outcome::Altered);
+        }
+        Err(error) => return Err(refused_v3(error)),
+    }
+    Ok((headers, merchant))
+}
+
+fn refused_v2(error: &AuthenticateError) -> Outcome {
+    let outcome = match &error {
+        AuthenticateError::Malformed(XmlError::TooLarge) => Outcome::TooLarge,
+        AuthenticateError::Malformed(_) | AuthenticateError::NoMerchant => Outcome::Malformed,
+        AuthenticateError::UnknownMerchant(_) => Outcome::UnknownMerchant,
+        AuthenticateError::NotSigned(_) | AuthenticateError::NotOpened(_) => Outcome::NotAuthentic,
+    };
+    tracing::debug!(outcome = outcome.name(), %error, "refused a callback");
+    outcome
+}
+
+fn refused_v3(error: VerifyError) -> Outcome {
+    let outcome = match error {
+        VerifyError::MissingHeader(_) => Outcome::MissingHeader,
+        VerifyError::MalformedHeader(_) => Outcome::Malformed,
+        VerifyError::SignatureType => Outcome::UnknownSignatureType,
+        VerifyError::Probe => Outcome::Probe,
+        VerifyError::ClockSkew(_) => Outcome::ClockSkew,
+        VerifyError::UnknownSerial => Outcome::UnknownSerial,
+        VerifyError::SignatureDiffers => Outcome::Forged,
+    };
+    tracing::debug!(outcome = outcome.name(), %error, "refused a callback");
+    outcome
+}
+
+/// The value of a header that is there exactly once.
+pub(crate) fn header<'request>(request: &'request HttpRequest, name: &str) -> Option<&'request str> {
+    let mut values = request.headers().get_all(name);
+    match (values.next(), values.next()) {
+        (Some(value), None) => value.to_str().ok(),
+        _ => None,
+    }
+}
+
+/// Counts what is found out about v3 signatures within one second of the clock.
+#[derive(Debug, Default)]
+pub(crate) struct Diagnoses {
+    second: AtomicI64,
+    made: AtomicU32,
+}
+
+impl Diagnoses {
+    fn may_make_one(&self, now: DateTime<Utc>) -> bool {
+        // Requests of two seconds may come mixed: only a later one begins a new count.
+        if self.second.fetch_max(now.timestamp(), Ordering::Relaxed) < now.timestamp() {
+            self.made.store(0, Ordering::Relaxed);
+        }
+        self.made.fetch_add(1, Ordering::Relaxed) < DIAGNOSES_PER_SECOND_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn diagnoses_are_bounded_also_when_two_seconds_come_mixed() {
+        let at = |second: i64| DateTime::from_timestamp(1_790_000_000 + second, 0).unwrap();
+        let diagnoses = Diagnoses::default();
+        let made = (0..1000).filter(|number: &i64| diagnoses.may_make_one(at(number % 2))).count();
+        assert!(made <= 2 * usize::try_from(DIAGNOSES_PER_SECOND_MAX).unwrap(), "{made}");
+        assert!(!diagnoses.may_make_one(at(1)));
+        assert!(diagnoses.may_make_one(at(2)));
+    }
+}

@@ -1,0 +1,270 @@
+//! What can be decided about a notification, with the names under which it is stored and counted.
+
+use chrono::{DateTime, Utc};
+
+use super::ids::{AppId, RefundId, SubMchId, TransactionId};
+use super::money::{Currency, Money};
+use super::order::{Order, OrderState, Surplus};
+use super::refund::{Refund, RefundState};
+
+/// What is to be done about a notification.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Change the order.
+    Apply(Change),
+    /// The order already shows this; nothing to do.
+    Duplicate,
+    /// Authentic, and no business of the order's.
+    Ignore(Ignored),
+    /// Cannot be decided yet.
+    Wait(Awaited),
+    /// Understood and refused: a person must look.
+    Quarantine(Refusal),
+}
+
+/// A change to an order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// The pending order becomes paid.
+    Pay {
+        /// WeChat Pay's number for the payment.
+        transaction_id: TransactionId,
+        /// When the payer paid.
+        paid_at: DateTime<Utc>,
+    },
+    /// The refund is now as it stands here; what succeeded counts as refunded.
+    Refund(Refund),
+    /// A payment that the order did not want has gone back; order and refunds stay as they are.
+    ReturnSurplus {
+        /// WeChat Pay's number for that payment.
+        transaction_id: TransactionId,
+    },
+}
+
+/// Why an authentic notification changes nothing and troubles nobody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ignored {
+    /// It reports a payment that did not succeed.
+    NotSuccessful,
+    /// It is a payment that has gone back meanwhile.
+    Returned,
+    /// It is about no order.
+    NotForOrders,
+    /// It reports an earlier state of a refund that has come to its end since.
+    Stale,
+}
+
+/// What a notification waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Awaited {
+    /// No such order yet: the callback may have overtaken the checkout's commit.
+    Order,
+    /// The order is not paid yet: a refund can overtake its payment.
+    Payment,
+}
+
+/// Why a notification was refused, with what the order says (`expected`) and what the notification says (`got`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is about another shop of the same institution.
+    SubMchIdMismatch {
+        /// The order's.
+        expected: Option<SubMchId>,
+        /// The notification's.
+        got: Option<SubMchId>,
+    },
+    /// It was paid through another app.
+    AppIdMismatch {
+        /// The order's.
+        expected: AppId,
+        /// The notification's.
+        got: Option<AppId>,
+    },
+    /// It was paid in another currency.
+    CurrencyMismatch {
+        /// The order's.
+        expected: Currency,
+        /// The notification's.
+        got: Currency,
+    },
+    /// Another sum was paid.
+    AmountMismatch {
+        /// The order's.
+        expected: Money,
+        /// The notification's.
+        got: Money,
+    },
+    /// The order is paid already, by another transaction: one of the two is owed back.
+    PaidTwice {
+        /// The transaction that paid the order.
+        expected: TransactionId,
+        /// The second one.
+        got: TransactionId,
+    },
+    /// The merchant had given the order up: the payment is owed back.
+    PaidAfterClose {
+        /// The transaction that paid it.
+        got: TransactionId,
+    },
+    /// It refunds another transaction than the one that paid the order.
+    TransactionIdMismatch {
+        /// The order's.
+        expected: TransactionId,
+        /// The notification's.
+        got: TransactionId,
+    },
+    /// The merchant had given the order up, and nobody paid it.
+    RefundOfClosedOrder {
+        /// The transaction that it refunds.
+        got: TransactionId,
+    },
+    /// Another sum goes back than the merchant asked for.
+    RefundAmountMismatch {
+        /// What the merchant asked for.
+        expected: Money,
+        /// The notification's.
+        got: Money,
+    },
+    /// The merchant's number is known under another number of WeChat Pay's.
+    RefundIdMismatch {
+        /// The one known.
+        expected: RefundId,
+        /// The notification's.
+        got: RefundId,
+    },
+    /// More goes back than is left.
+    RefundExceedsPayment {
+        /// What is left.
+        left: Money,
+        /// The notification's.
+        got: Money,
+    },
+    /// It succeeded after it was closed, or the other way round.
+    RefundStateConflict {
+        /// The end that it had come to.
+        expected: RefundState,
+        /// The other one.
+        got: RefundState,
+    },
+    /// A payment that is owed back did not go back, or not all of it.
+    SurplusNotReturned {
+        /// All of it.
+        expected: Money,
+        /// What became of it.
+        got: RefundState,
+        /// How much of it.
+        amount: Money,
+    },
+}
+
+impl Change {
+    /// The order after the change.
+    #[must_use]
+    pub fn applied_to(&self, order: &Order) -> Order {
+        match self {
+            Self::Pay { transaction_id, .. } => Order {
+                state: OrderState::Paid(transaction_id.clone()),
+                version: order.version.saturating_add(1),
+                ..order.clone()
+            },
+            Self::Refund(refund) => refunded(order, refund),
+            Self::ReturnSurplus { transaction_id } => {
+                let mut order = order.clone();
+                let of_it = |surplus: &&mut Surplus| surplus.transaction_id == *transaction_id;
+                for surplus in order.surplus.iter_mut().filter(of_it) {
+                    (surplus.is_settled, surplus.is_returned) = (true, true);
+                }
+                order
+            }
+        }
+    }
+}
+
+/// Every change to a refund counts as one to its order, so that its event has a version of its own.
+fn refunded(order: &Order, refund: &Refund) -> Order {
+    let succeeded = if refund.state.succeeded_at().is_some() { refund.amount_minor } else { 0 };
+    let refunded_minor = order.refunded_minor.saturating_add(succeeded);
+    let state = match &order.state {
+        OrderState::Paid(transaction_id) if refunded_minor == order.amount.amount_minor => {
+            OrderState::Refunded(transaction_id.clone())
+        }
+        state => state.clone(),
+    };
+    Order { state, refunded_minor, version: order.version.saturating_add(1), ..order.clone() }
+}
+
+impl Ignored {
+    /// The name under which it is stored and counted.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NotSuccessful => "not_successful",
+            Self::Returned => "returned",
+            Self::NotForOrders => "not_for_orders",
+            Self::Stale => "stale",
+        }
+    }
+}
+
+impl Awaited {
+    /// The name under which it is stored and counted.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Order => "for_order",
+            Self::Payment => "for_payment",
+        }
+    }
+}
+
+impl Refusal {
+    /// The name under which it is stored and counted.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::SubMchIdMismatch { .. } => "sub_mch_id_mismatch",
+            Self::AppIdMismatch { .. } => "app_id_mismatch",
+            Self::CurrencyMismatch { .. } => "currency_mismatch",
+            Self::AmountMismatch { .. } => "amount_mismatch",
+            Self::PaidTwice { .. } => "paid_twice",
+            Self::PaidAfterClose { .. } => "paid_after_close",
+            Self::TransactionIdMismatch { .. } => "transaction_id_mismatch",
+            Self::RefundOfClosedOrder { .. } => "refund_of_closed_order",
+            Self::RefundAmountMismatch { .. } => "refund_amount_mismatch",
+            Self::RefundIdMismatch { .. } => "refund_id_mismatch",
+            Self::RefundExceedsPayment { .. } => "refund_exceeds_payment",
+            Self::RefundStateConflict { .. } => "refund_state_conflict",
+            Self::SurplusNotReturned { .. } => "surplus_not_returned",
+        }
+    }
+
+    /// What the order says and what the notification says, as a person reads them; `None` is a value left unset.
+    #[must_use]
+    pub fn evidence(&self) -> (Option<String>, Option<String>) {
+        match self {
+            Self::SubMchIdMismatch { expected, got } => {
+                (expected.as_ref().map(ToString::to_string), got.as_ref().map(ToString::to_string))
+            }
+            Self::AppIdMismatch { expected, got } => {
+                (Some(expected.to_string()), got.as_ref().map(ToString::to_string))
+            }
+            Self::CurrencyMismatch { expected, got } => (Some(expected.to_string()), Some(got.to_string())),
+            Self::AmountMismatch { expected, got } | Self::RefundAmountMismatch { expected, got } => {
+                (Some(expected.to_string()), Some(got.to_string()))
+            }
+            Self::PaidTwice { expected, got } | Self::TransactionIdMismatch { expected, got } => {
+                (Some(expected.to_string()), Some(got.to_string()))
+            }
+            Self::PaidAfterClose { got } => (Some("pending".to_owned()), Some(got.to_string())),
+            Self::RefundOfClosedOrder { got } => (Some("paid".to_owned()), Some(got.to_string())),
+            Self::RefundIdMismatch { expected, got } => (Some(expected.to_string()), Some(got.to_string())),
+            Self::RefundExceedsPayment { left, got } => (Some(format!("at most {left}")), Some(got.to_string())),
+            Self::RefundStateConflict { expected, got } => {
+                (Some(expected.name().to_owned()), Some(got.name().to_owned()))
+            }
+            Self::SurplusNotReturned { expected, got, amount } => {
+                (Some(format!("succeeded {expected}")), Some(format!("{} {amount}", got.name())))
+            }
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The signature of a v3 callback, which stands in its headers: what ingest verifies before it stores the bytes.
+//!
+//! What costs nothing is checked before RSA, so that a flood of nonsense stays cheap. The clock window belongs to the edge
+//! alone: a callback that was stored in time stays authentic however long it is queued.
+//! Source: pay.weixin.qq.com/doc/v3/merchant/4013053420.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use chrono::{DateTime, Utc};
+
+use super::platform_key::{PlatformKey, SERIAL_BYTES_MAX};
+use crate::protocol::Authentic;
+use crate::protocol::merchants::Merchant;
+
+/// Unix time of signing, in seconds.
+pub const TIMESTAMP: &str = "Wechatpay-Timestamp";
+/// Random; another one than the resource's.
+pub const NONCE: &str = "Wechatpay-Nonce";
+/// RSA signature in base64.
+pub const SIGNATURE: &str = "Wechatpay-Signature";
+/// Which key signed.
+pub const SERIAL: &str = "Wechatpay-Serial";
+/// How it signed; absent means [`SIGNATURE_TYPE_RSA`].
+pub const SIGNATURE_TYPE: &str = "Wechatpay-Signature-Type";
+/// The only way of signing that mainland and global merchants have.
+pub const SIGNATURE_TYPE_RSA: &str = "WECHATPAY2-SHA256-RSA2048";
+
+/// How far WeChat Pay's clock and ours may be apart, in seconds. Repeats are signed afresh, so none is ever too old.
+pub const CLOCK_WINDOW_SECONDS: u64 = 300;
+/// The longest nonce accepted, in bytes; WeChat Pay's have 32.
+const NONCE_BYTES_MAX: usize = 64;
+/// The longest signature accepted, in characters of base64: one of 4096 bits has 684.
+const SIGNATURE_CHARS_MAX: usize = 1024;
+/// WeChat Pay now and then sends a signature that is wrong on purpose, to see whether it is verified.
+const PROBE_PREFIX: &str = "WECHATPAY/SIGNTEST/";
+
+/// The headers of one callback, not verified yet.
+#[derive(Debug)]
+pub struct UnverifiedHeaders<'a> {
+    timestamp: &'a str,
+    nonce: &'a str,
+    signature: &'a str,
+    serial: &'a str,
+    signed_at: i64,
+}
+
+/// Why a callback was not taken for WeChat Pay's. Each has another cause, and asks something else of an operator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum VerifyError {
+    /// A header is missing, empty or there twice: a proxy may have dropped it.
+    #[error("the header {0} is missing")]
+    MissingHeader(&'static str),
+    /// A header has not the documented form.
+    #[error("the header {0} is malformed")]
+    MalformedHeader(&'static str),
+    /// Signed by another method than RSA with SHA-256.
+    #[error("unknown signature type")]
+    SignatureType,
+    /// WeChat Pay's own probe: wrong on purpose. The real callback comes by itself.
+    #[error("a signature probe")]
+    Probe,
+    /// The two clocks are further apart than [`CLOCK_WINDOW_SECONDS`], or an old callback is replayed.
+    #[error("signed {0} s away from now")]
+    ClockSkew(u64),
+    /// No key of the merchant has this serial.
+    #[error("no platform key has its serial")]
+    UnknownSerial,
+    /// The key that it names did not sign these bytes; [`UnverifiedHeaders::was_altered`] says more.
+    #[error("signature differs")]
+    SignatureDiffers,
+}
+
+impl<'a> UnverifiedHeaders<'a> {
+    /// Reads the headers; `get` gives the value of a header that is there exactly once.
+    ///
+    /// # Errors
+    /// Names the first header that is missing or malformed; tells a probe.
+    pub fn read(get: impl Fn(&'static str) -> Option<&'a str>) -> Result<Self, VerifyError> {
+        let required = |name| get(name).filter(|value| !value.is_empty()).ok_or(VerifyError::MissingHeader(name));
+        let (timestamp, nonce) = (required(TIMESTAMP)?, required(NONCE)?);
+        let (serial, signature) = (required(SERIAL)?, required(SIGNATURE)?);
+        if get(SIGNATURE_TYPE).is_some_and(|name| name != SIGNATURE_TYPE_RSA) {
+            return Err(VerifyError::SignatureType);
+        }
+        if signature.starts_with(PROBE_PREFIX) {
+            return Err(VerifyError::Probe);
+        }
+        let is_number = timestamp.bytes().all(|byte| byte.is_ascii_digit());
+        let signed_at = timestamp.parse().ok().filter(|_| is_number);
+        let signed_at = signed_at.ok_or(VerifyError::MalformedHeader(TIMESTAMP))?;
+        for (name, value, bytes_max) in [
+            (NONCE, nonce, NONCE_BYTES_MAX),
+            (SERIAL, serial, SERIAL_BYTES_MAX),
+            (SIGNATURE, signature, SIGNATURE_CHARS_MAX),
+        ] {
+            if value.len() > bytes_max || !value.bytes().all(|byte| byte.is_ascii_graphic()) {
+                return Err(VerifyError::MalformedHeader(name));
+            }
+        }
+        Ok(Self { timestamp, nonce, signature, serial, signed_at })
+    }
+
+    /// The body, once the key that the headers name is one of the merchant's and has signed it within the clock window.
+    ///
+    /// # Errors
+    /// Says which check failed; [`VerifyError::UnknownSerial`] may also mean a key that is not here yet.
+    pub fn verify<'body, 'ring>(
+        &self,
+        body: &'body [u8],
+        merchant: &'ring Merchant,
+        now: DateTime<Utc>,
+    ) -> Result<Authentic<'ring, &'body [u8]>, VerifyError> {
+        let apart = now.timestamp().abs_diff(self.signed_at);
+        if apart > CLOCK_WINDOW_SECONDS {
+            return Err(VerifyError::ClockSkew(apart));
+        }
+        let key = self.key(merchant).ok_or(VerifyError::UnknownSerial)?;
+        let signature = self.signature_of(key).ok_or(VerifyError::SignatureDiffers)?;
+        let signed = [self.timestamp.as_bytes(), b"\n", self.nonce.as_bytes(), b"\n", body, b"\n"].concat();
+        if key.verifies(&signed, &signature) {
+            Ok(Authentic { content: body, key: key.id() })
+        } else {
+            Err(VerifyError::SignatureDiffers)
+        }
+    }
+
+    /// Whether WeChat Pay did make the signature, over other bytes: the body, the timestamp or the nonce was altered on
+    /// the way here. Asked only after [`VerifyError::SignatureDiffers`], and it costs more than verifying did.
+    #[must_use]
+    pub fn was_altered(&self, merchant: &Merchant) -> bool {
+        let signed =
+            |key: &PlatformKey| self.signature_of(key).is_some_and(|signature| key.signed_something(&signature));
+        self.key(merchant).is_some_and(signed)
+    }
+
+    /// What is stored beside the body as evidence: name and value of each header.
+    #[must_use]
+    pub fn evidence(&self) -> [(&'static str, &'a str); 4] {
+        [(TIMESTAMP, self.timestamp), (NONCE, self.nonce), (SIGNATURE, self.signature), (SERIAL, self.serial)]
+    }
+
+    fn key<'ring>(&self, merchant: &'ring Merchant) -> Option<&'ring PlatformKey> {
+        merchant.platform_keys().find(|key| key.has_serial(self.serial))
+    }
+
+    /// The signature's bytes, when they are as many as the key makes.
+    fn signature_of(&self, key: &PlatformKey) -> Option<Vec<u8>> {
+        let signature = BASE64_STANDARD.decode(self.signature).ok()?;
+        (u64::try_from(signature.len()) == Ok(key.signature_bytes())).then_some(signature)
+    }
+}

@@ -1,0 +1,195 @@
+//! What opens a refund, and what opens under no key of the merchant's.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use shared::protocol::merchants::{KeyRing, Side};
+use shared::protocol::v2::refund::{OpenError, authenticate};
+use shared::protocol::{AuthenticateError, BODY_BYTES_MAX};
+use simulator::seal::encrypt_req_info;
+
+use super::{Callback, KEYS, MERCHANT, OTHER_KEY, OTHER_MERCHANT, RETIRED_KEY, decoded, not_opened, ring};
+
+/// Without one of these a refund is not a refund.
+const COMPLETE: [&str; 7] =
+    ["transaction_id", "out_trade_no", "refund_id", "out_refund_no", "total_fee", "refund_fee", "refund_status"];
+
+#[test]
+fn every_live_key_of_the_merchant_opens_and_is_named() {
+    for side in [Side::Edge, Side::Worker] {
+        let ring = ring(side);
+        let keys: Vec<_> = ring.merchant(MERCHANT).unwrap().v2_keys().collect();
+        for (place, key) in KEYS.into_iter().enumerate() {
+            let body = Callback::new().key(key).body();
+            assert_eq!(authenticate(&body, &ring).unwrap().key, keys[place].id());
+        }
+    }
+}
+
+#[test]
+fn a_retired_key_opens_what_is_queued_and_not_the_edge() {
+    let body = Callback::new().key(RETIRED_KEY).body();
+    assert_eq!(not_opened(&body, Side::Edge), OpenError::NoKeyOpens);
+    let ring = ring(Side::Worker);
+    let retired = ring.merchant(MERCHANT).unwrap().v2_keys().find(|key| key.is_retired()).unwrap();
+    assert_eq!(authenticate(&body, &ring).unwrap().key, retired.id());
+}
+
+#[test]
+fn a_key_of_nobody_or_of_another_merchant_does_not_open() {
+    for key in ["not the key", OTHER_KEY, "KEY-OF-THE-FIRST-MERCHANT-000001"] {
+        assert_eq!(not_opened(&Callback::new().key(key).body(), Side::Worker), OpenError::NoKeyOpens, "{key}");
+    }
+    // Whoever changes the merchant outside changes whose keys are tried.
+    let stolen = Callback::new().open("mch_id", OTHER_MERCHANT).body();
+    assert_eq!(not_opened(&stolen, Side::Worker), OpenError::NoKeyOpens);
+}
+
+#[test]
+fn a_wrong_key_never_makes_a_refund_however_often_it_is_tried() {
+    let ring = ring(Side::Edge);
+    // One wrong key in 256 leaves a right padding: nonsense all the same.
+    for number in 0..2_000 {
+        let body = Callback::new().key(&format!("wrong-{number}")).body();
+        let refused = authenticate(&body, &ring).unwrap_err();
+        assert!(matches!(refused, AuthenticateError::NotOpened(OpenError::NoKeyOpens)), "{number}: {refused}");
+    }
+}
+
+#[test]
+fn what_is_not_wechat_pays_is_told_apart() {
+    let ring = ring(Side::Edge);
+    let failure = |body: &[u8]| authenticate(body, &ring).unwrap_err();
+    assert!(matches!(failure(b"not XML"), AuthenticateError::Malformed(_)));
+    assert!(matches!(failure(&Callback::new().open("mch_id", "").body()), AuthenticateError::NoMerchant));
+    let stranger = Callback::new().open("mch_id", "1900009999").body();
+    assert!(matches!(failure(&stranger), AuthenticateError::UnknownMerchant(id) if id == "1900009999"));
+    let failed = b"<xml><return_code>FAIL</return_code><mch_id>1900000109</mch_id></xml>";
+    assert!(matches!(failure(failed), AuthenticateError::NotOpened(OpenError::NoReqInfo)));
+    let empty = Callback::new().req_info("");
+    assert!(matches!(failure(&empty), AuthenticateError::NotOpened(OpenError::NoReqInfo)));
+}
+
+#[test]
+fn an_incomplete_refund_under_the_right_key_is_not_authentic() {
+    for name in COMPLETE {
+        for callback in [Callback::new().without(name), Callback::new().sealed(name, "")] {
+            assert_eq!(not_opened(&callback.body(), Side::Edge), OpenError::NoKeyOpens, "{name}");
+        }
+    }
+    for name in ["success_time", "settlement_refund_fee", "refund_recv_accout", "refund_account"] {
+        let body = Callback::new().without(name).body();
+        assert!(authenticate(&body, &ring(Side::Edge)).is_ok(), "{name} says nothing about who sent it");
+    }
+}
+
+#[test]
+fn what_is_sealed_is_flat_xml_under_its_own_root() {
+    let inner = Callback::new().inner();
+    let others = [
+        inner.replace("root>", "xml>"),
+        format!("<!DOCTYPE root>{inner}"),
+        format!("{inner}<root></root>"),
+        format!("{inner}x"),
+        inner.replace("</root>", "<refund_fee>1</refund_fee></root>"),
+        inner.replace("<root>", "<root a=\"1\">"),
+        inner.replace("<root>", "<root><more><refund_fee>1</refund_fee></more>"),
+        "not XML".to_owned(),
+        String::new(),
+    ];
+    for other in others {
+        let body = Callback::new().req_info(&encrypt_req_info(KEYS[0], other.as_bytes()));
+        assert_eq!(not_opened(&body, Side::Edge), OpenError::NoKeyOpens, "{other}");
+    }
+    let not_utf8 = encrypt_req_info(KEYS[0], &[inner.as_bytes(), b"\xff"].concat());
+    assert_eq!(not_opened(&Callback::new().req_info(&not_utf8), Side::Edge), OpenError::NoKeyOpens);
+}
+
+#[test]
+fn a_padding_that_is_not_pkcs7_does_not_open() {
+    // The last block is the padding alone, when the text fills its blocks.
+    let mut callback = Callback::new();
+    while !callback.inner().len().is_multiple_of(16) {
+        let longer = format!("{}x", callback.get("refund_recv_accout"));
+        callback = callback.sealed("refund_recv_accout", &longer);
+    }
+    let encrypted = BASE64_STANDARD.decode(encrypt_req_info(KEYS[0], callback.inner().as_bytes())).unwrap();
+    assert_eq!(encrypted.len(), callback.inner().len() + 16);
+    assert!(authenticate(&Callback::new().req_info(&BASE64_STANDARD.encode(&encrypted)), &ring(Side::Edge)).is_ok());
+
+    let unpadded = &encrypted[..encrypted.len() - 16];
+    let first_again = [&encrypted[..], &encrypted[..16]].concat();
+    let padded_twice = [&encrypted[..], &encrypted[encrypted.len() - 16..]].concat();
+    for other in [unpadded, &first_again, &padded_twice, &[0; 16], &[0; 1600]] {
+        let body = Callback::new().req_info(&BASE64_STANDARD.encode(other));
+        assert_eq!(not_opened(&body, Side::Edge), OpenError::NoKeyOpens);
+    }
+}
+
+#[test]
+fn blocks_that_were_altered_or_dropped_break_what_is_sealed() {
+    let encrypted = BASE64_STANDARD.decode(Callback::new().encrypted()).unwrap();
+    let opens = |bytes: &[u8]| {
+        authenticate(&Callback::new().req_info(&BASE64_STANDARD.encode(bytes)), &ring(Side::Edge)).is_ok()
+    };
+    assert!(opens(&encrypted));
+    for at in 0..encrypted.len() {
+        let mut altered = encrypted.clone();
+        altered[at] ^= 1;
+        // One block becomes noise, which is neither UTF-8 nor XML (but for the odd chance, fixed with the key).
+        assert!(!opens(&altered), "byte {at}");
+    }
+    assert!(!opens(&encrypted[16..]), "the first block was dropped");
+    assert!(!opens(&encrypted[..encrypted.len() - 16]), "the last block was dropped");
+}
+
+#[test]
+fn req_info_is_base64_of_whole_blocks() {
+    let genuine = Callback::new().encrypted();
+    let url_safe = genuine.replace('+', "-").replace('/', "_");
+    assert_ne!(url_safe, genuine);
+    for other in
+        ["!!!", "AAA", "AAAA", "====", "支付", &url_safe, &genuine[4..], &format!("{genuine}AAAA"), &genuine[1..]]
+    {
+        assert_eq!(not_opened(&Callback::new().req_info(other), Side::Edge), OpenError::Malformed, "{other}");
+    }
+    assert_eq!(not_opened(&Callback::new().req_info(" \n "), Side::Edge), OpenError::Malformed, "nothing is no block");
+}
+
+#[test]
+fn req_info_may_be_broken_into_lines() {
+    let genuine = Callback::new().encrypted();
+    for (width, line_end) in [(64, "\n"), (76, "\r\n"), (1, "\n"), (64, " \t\n")] {
+        let lines: Vec<&str> =
+            genuine.as_bytes().chunks(width).map(|line| std::str::from_utf8(line).unwrap()).collect();
+        let broken = format!("\n{}\n", lines.join(line_end));
+        let ring = ring(Side::Edge);
+        assert!(authenticate(&Callback::new().req_info(&broken), &ring).is_ok(), "lines of {width}");
+    }
+}
+
+#[test]
+fn req_info_may_be_longer_than_documented() {
+    let callback = Callback::new().sealed("refund_recv_accout", &"招商银行信用卡0403".repeat(40));
+    assert!(callback.encrypted().len() > 1024);
+    assert_eq!(decoded(&callback).amount_minor, 500);
+    let too_long = Callback::new().sealed("refund_recv_accout", &"x".repeat(BODY_BYTES_MAX));
+    let refused = authenticate(&too_long.body(), &ring(Side::Edge)).unwrap_err();
+    assert!(matches!(refused, AuthenticateError::Malformed(_)), "{refused}");
+}
+
+/// Made by `openssl enc -aes-256-ecb -a -A -K`, under the hexadecimal of the MD5's 32 digits.
+#[test]
+fn a_key_whose_md5_begins_with_zeros_opens_what_openssl_made() {
+    for (key, req_info) in [
+        // MD5 00411460f7c92d2124a67ea0f4cb5f85
+        ("363", include_str!("../keys/refund-under-363.txt")),
+        // MD5 02e74f10e0327ad868d138f2b4fdd6f0
+        ("27", include_str!("../keys/refund-under-27.txt")),
+    ] {
+        let text = format!("[[merchant]]\nmch_id = \"{MERCHANT}\"\nv2_keys = [\"{key}\"]");
+        let ring = KeyRing::parse(&text, Side::Edge).unwrap();
+        let body = Callback::new().req_info(req_info);
+        let opened = authenticate(&body, &ring).unwrap();
+        assert_eq!(opened.content.sealed().get("out_refund_no"), Some("refund-1"));
+    }
+}

@@ -1,0 +1,53 @@
+//! [`Rule::RefundState`]: every refund against the model's end of it, and what went back of each order in sum.
+
+use std::collections::BTreeSet;
+
+use super::index::{Case, Index};
+use super::{Findings, Rule};
+use crate::evidence::FoundRefund;
+use crate::model::{refund_ends, stored};
+use crate::plan::RefundSays;
+
+/// Checks the refunds of every order.
+pub fn check_refunds(index: &Index<'_>, findings: &mut Findings) {
+    for case in &index.cases {
+        let asked = case.order.requested.iter().map(|asked| asked.out_refund_no.as_str());
+        let reported = case.sent.iter().filter_map(|sent| Some(sent.callback.says.refund()?.out_refund_no.as_str()));
+        let found = case.refunds.iter().map(|refund| refund.out_refund_no.as_str());
+        for number in asked.chain(reported).chain(found).collect::<BTreeSet<_>>() {
+            check_refund(case, number, findings);
+        }
+        check_sum(case, findings);
+    }
+}
+
+fn check_refund(case: &Case<'_>, out_refund_no: &str, findings: &mut Findings) {
+    let reported: Vec<_> = case.own_refunds().map(|(says, sent)| (says, stored(sent.record))).collect();
+    let ends = refund_ends(case.order, out_refund_no, &reported, case.paid_by());
+    let found = case.refunds.iter().find(|refund| refund.out_refund_no == out_refund_no);
+    let state = found.map(|refund| refund.state.as_str());
+    let says = || reported.iter().map(|(says, _)| *says).filter(|says| says.out_refund_no == out_refund_no);
+    let is_true = found.is_none_or(|found| found.state == "requested" || says().any(|says| fits(found, says)));
+    if !ends.contains(&state) || !is_true {
+        let expected = format!("{out_refund_no}: {ends:?} as reported");
+        findings.add(Rule::RefundState, &case.order.out_trade_no, expected, format!("{found:?}"));
+    }
+}
+
+fn fits(found: &FoundRefund, says: &RefundSays) -> bool {
+    let succeeded_at = (found.state == "succeeded").then_some(says.succeeded_at);
+    found.amount_minor == says.amount_minor
+        && found.refund_id.as_ref() == Some(&says.refund_id)
+        && (found.succeeded_at.is_none() == succeeded_at.is_none())
+        && (found.succeeded_at == succeeded_at || says.result != crate::plan::RefundResult::Succeeded)
+}
+
+fn check_sum(case: &Case<'_>, findings: &mut Findings) {
+    let Some(order) = case.found else { return };
+    let succeeded = case.refunds.iter().filter(|refund| refund.state == "succeeded");
+    let sum: i64 = succeeded.map(|refund| refund.amount_minor).sum();
+    if order.refunded_minor != sum {
+        let found = format!("{} refunded", order.refunded_minor);
+        findings.add(Rule::RefundState, &case.order.out_trade_no, format!("{sum} refunded"), found);
+    }
+}

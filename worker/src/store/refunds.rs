@@ -1,0 +1,142 @@
+//! The table `refunds`: read those that a batch names, move them on, add those that the merchant did not ask for here.
+//!
+//! Rows are read after their orders were locked, without a lock of their own: the merchant may insert one meanwhile. So a
+//! write that does not find a row as it was read writes nothing, and the batch is run again.
+
+use std::marker::PhantomData;
+
+use chrono::{DateTime, Utc};
+use diesel::result::Error;
+use diesel::sql_types::{Array, BigInt, Nullable, Text, Timestamptz};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use shared::domain::ids::{OutRefundNo, RefundId};
+use shared::domain::notification::ReportedRefund;
+use shared::domain::refund::{Refund, RefundState};
+
+use super::statement::set_statement;
+use crate::plan::ChangedRefund;
+
+type Row = (i64, String, Option<String>, i64, String, Option<DateTime<Utc>>);
+
+set_statement! {
+    /// The refunds with these numbers.
+    Read<'a>(
+        mch_ids: Array<Text> = Vec<&'a str>,
+        numbers: Array<Text> = Vec<&'a str>,
+        refund_numbers: Array<Text> = Vec<&'a str>,
+    ) -> (BigInt, Text, Nullable<Text>, BigInt, Text, Nullable<Timestamptz>) {
+        "SELECT r.order_id, r.out_refund_no, r.refund_id, r.amount_minor, r.state, r.succeeded_at \
+         FROM refunds r JOIN orders o ON o.id = r.order_id \
+         WHERE (o.mch_id, o.out_trade_no, r.out_refund_no) IN (SELECT * FROM"
+        ")"
+    }
+}
+
+set_statement! {
+    /// Refunds that have no row yet.
+    Insert<'a>(
+        order_ids: Array<BigInt> = Vec<i64>,
+        numbers: Array<Text> = Vec<&'a str>,
+        refund_ids: Array<Nullable<Text>> = Vec<Option<&'a str>>,
+        amounts: Array<BigInt> = Vec<i64>,
+        states: Array<Text> = Vec<&'a str>,
+        succeeded_ats: Array<Nullable<Timestamptz>> = Vec<Option<DateTime<Utc>>>,
+    ) -> () {
+        "INSERT INTO refunds (order_id, out_refund_no, refund_id, amount_minor, state, succeeded_at) SELECT * FROM"
+        "AS new (order_id, out_refund_no, refund_id, amount_minor, state, succeeded_at) \
+         ORDER BY order_id, out_refund_no ON CONFLICT DO NOTHING"
+    }
+}
+
+set_statement! {
+    /// Refunds that are still as they were read.
+    Update<'a>(
+        order_ids: Array<BigInt> = Vec<i64>,
+        numbers: Array<Text> = Vec<&'a str>,
+        refund_ids: Array<Nullable<Text>> = Vec<Option<&'a str>>,
+        amounts: Array<BigInt> = Vec<i64>,
+        old_states: Array<Text> = Vec<&'a str>,
+        old_refund_ids: Array<Nullable<Text>> = Vec<Option<&'a str>>,
+        states: Array<Text> = Vec<&'a str>,
+        succeeded_ats: Array<Nullable<Timestamptz>> = Vec<Option<DateTime<Utc>>>,
+    ) -> () {
+        "UPDATE refunds AS old SET refund_id = new.refund_id, state = new.state, succeeded_at = new.succeeded_at, \
+         updated_at = clock_timestamp() FROM"
+        "AS new (order_id, out_refund_no, refund_id, amount_minor, old_state, old_refund_id, state, succeeded_at) \
+         WHERE old.order_id = new.order_id AND old.out_refund_no = new.out_refund_no \
+         AND old.amount_minor = new.amount_minor AND old.state = new.old_state \
+         AND old.refund_id IS NOT DISTINCT FROM new.old_refund_id"
+    }
+}
+
+/// The rows of the refunds that are reported; the caller has locked their orders.
+///
+/// # Errors
+/// When the database is away.
+pub async fn read(conn: &mut AsyncPgConnection, reported: &[&ReportedRefund]) -> Result<Vec<Refund>, Error> {
+    let statement = Read {
+        mch_ids: reported.iter().map(|refund| refund.mch_id.as_str()).collect(),
+        numbers: reported.iter().map(|refund| refund.out_trade_no.as_str()).collect(),
+        refund_numbers: reported.iter().map(|refund| refund.out_refund_no.as_str()).collect(),
+        life: PhantomData,
+    };
+    statement.load::<Row>(conn).await?.into_iter().map(refund_of).collect()
+}
+
+/// Writes changed refunds, sorted by order and number; returns how many were as they had been read.
+///
+/// # Errors
+/// When the database is away or refuses a value.
+pub async fn write(conn: &AsyncPgConnection, changed: &[&ChangedRefund]) -> Result<usize, Error> {
+    let (new, known): (Vec<&ChangedRefund>, Vec<&ChangedRefund>) =
+        changed.iter().copied().partition(|changed| changed.was.is_none());
+    let insert = Insert {
+        order_ids: new.iter().map(|changed| changed.now.order_id).collect(),
+        numbers: new.iter().map(|changed| changed.now.out_refund_no.as_str()).collect(),
+        refund_ids: new.iter().map(|changed| refund_id(&changed.now)).collect(),
+        amounts: new.iter().map(|changed| changed.now.amount_minor).collect(),
+        states: new.iter().map(|changed| changed.now.state.name()).collect(),
+        succeeded_ats: new.iter().map(|changed| changed.now.state.succeeded_at()).collect(),
+        life: PhantomData,
+    };
+    let update = Update {
+        order_ids: known.iter().map(|changed| changed.now.order_id).collect(),
+        numbers: known.iter().map(|changed| changed.now.out_refund_no.as_str()).collect(),
+        refund_ids: known.iter().map(|changed| refund_id(&changed.now)).collect(),
+        amounts: known.iter().map(|changed| changed.now.amount_minor).collect(),
+        old_states: known.iter().filter_map(|changed| Some(changed.was.as_ref()?.state.name())).collect(),
+        old_refund_ids: known.iter().map(|changed| changed.was.as_ref().and_then(refund_id)).collect(),
+        states: known.iter().map(|changed| changed.now.state.name()).collect(),
+        succeeded_ats: known.iter().map(|changed| changed.now.state.succeeded_at()).collect(),
+        life: PhantomData,
+    };
+    let inserted = insert.execute(&mut &*conn).await?;
+    Ok(inserted.saturating_add(update.execute(&mut &*conn).await?))
+}
+
+fn refund_id(refund: &Refund) -> Option<&str> {
+    refund.refund_id.as_ref().map(RefundId::as_str)
+}
+
+fn refund_of((order_id, out_refund_no, refund_id, amount_minor, state, succeeded_at): Row) -> Result<Refund, Error> {
+    let parsed = || -> Option<Refund> {
+        Some(Refund {
+            order_id,
+            out_refund_no: OutRefundNo::parse(&out_refund_no)?,
+            refund_id: match &refund_id {
+                Some(text) => Some(RefundId::parse(text)?),
+                None => None,
+            },
+            amount_minor,
+            state: match state.as_str() {
+                "requested" => RefundState::Requested,
+                "succeeded" => RefundState::Succeeded(succeeded_at?),
+                "abnormal" => RefundState::Abnormal,
+                "closed" => RefundState::Closed,
+                _ => return None,
+            },
+        })
+    };
+    let problem = || format!("a refund of order {order_id} has a value that no refund can have");
+    parsed().ok_or_else(|| Error::DeserializationError(problem().into()))
+}
