@@ -1,0 +1,60 @@
+//! A v2 payment as it comes in: first the bytes themselves, then the fields in them, signed by us and written anew.
+#![no_main]
+
+use countersign_fuzz::keys::{V2_KEYS, worker};
+use countersign_fuzz::memory::bounded;
+use countersign_fuzz::{expect, wire};
+use libfuzzer_sys::{Corpus, fuzz_target};
+use shared::protocol::BODY_BYTES_MAX;
+use shared::protocol::v2::signature::SignType;
+use shared::protocol::v2::{payment, xml};
+
+fuzz_target!(|body: &[u8]| -> Corpus {
+    bounded(body.len(), 4, || as_it_is(body));
+    if let Ok(text) = str::from_utf8(body) {
+        signed_anew(text);
+    }
+    Corpus::Keep
+});
+
+fn as_it_is(body: &[u8]) {
+    if xml::read(body).is_ok() {
+        assert!(body.len() <= BODY_BYTES_MAX);
+    }
+    if let Ok(authentic) = payment::authenticate(body, worker()) {
+        expect::fields(&authentic.content);
+        if let Ok(notification) = payment::decode(&authentic.content) {
+            expect::notification(&notification);
+        }
+    }
+}
+
+/// What is signed is accepted and reads as it was written; one other character in the signature, and it is not.
+fn signed_anew(text: &str) {
+    // Anything that the input decides will do.
+    let choice = text.len();
+    let sign_type = if choice.is_multiple_of(2) { SignType::Md5 } else { SignType::HmacSha256 };
+    let key = choice / 2 % V2_KEYS.len();
+    let fields = wire::signed(wire::careless_fields(text), V2_KEYS[key], sign_type, choice.is_multiple_of(3));
+    let body = wire::write("xml", &fields, choice);
+    if body.len() > BODY_BYTES_MAX {
+        return;
+    }
+
+    let authentic = payment::authenticate(body.as_bytes(), worker()).expect("what is signed is authentic");
+    let read: wire::Fields =
+        authentic.content.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    assert_eq!(read, fields);
+    expect::fields(&authentic.content);
+    if let Ok(notification) = payment::decode(&authentic.content) {
+        expect::notification(&notification);
+    }
+
+    let mut forged = fields;
+    let sign = forged.get_mut("sign").expect("it is signed");
+    let at = choice % sign.len();
+    let other = if sign[at..].starts_with('0') { "1" } else { "0" };
+    sign.replace_range(at..=at, other);
+    let body = wire::write("xml", &forged, choice);
+    assert!(payment::authenticate(body.as_bytes(), worker()).is_err(), "a forged signature was accepted");
+}

@@ -1,0 +1,25 @@
+//! Prints what the model check finds in every scenario. For a deeper look, raise a scenario's `faults`.
+
+use std::time::Instant;
+
+use model::explore::explore;
+use model::protocol::Protocol;
+use model::scenario::{SCENARIOS, Swap};
+
+fn main() {
+    println!("{:<42} {:>6} {:>9} {:>10} {:>8} {:>8}", "scenario", "faults", "states", "steps", "at rest", "seconds");
+    for scenario in SCENARIOS {
+        let started = Instant::now();
+        let explored = explore(&Protocol { scenario, swap: Swap::None });
+        println!(
+            "{:<42} {:>6} {:>9} {:>10} {:>8} {:>8.1}",
+            scenario.name,
+            scenario.faults,
+            explored.states,
+            explored.steps,
+            explored.at_rest,
+            started.elapsed().as_secs_f64()
+        );
+        print!("{}", explored.problems());
+    }
+}
