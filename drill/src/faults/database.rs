@@ -1,0 +1,53 @@
+//! What happens to PostgreSQL.
+
+use anyhow::Result;
+
+use super::Mark;
+use crate::clock::seconds;
+use crate::servers::{POSTGRES, Servers};
+
+const FROZEN_SECONDS: u64 = 10;
+const DOWN_SECONDS: u64 = 2;
+const LOCKED_SECONDS: u64 = 10;
+
+pub(super) async fn freeze(servers: &Servers, mark: &Mark) -> Result<()> {
+    servers.freeze(POSTGRES).await?;
+    mark.struck();
+    seconds(FROZEN_SECONDS).await;
+    servers.thaw(POSTGRES).await
+}
+
+pub(super) async fn kill(servers: &Servers, mark: &Mark) -> Result<()> {
+    servers.kill(&[POSTGRES]).await?;
+    mark.struck();
+    seconds(DOWN_SECONDS).await;
+    servers.start(&[POSTGRES]).await
+}
+
+/// Everybody's sessions: the workers', the simulated shop's and those that watch.
+pub(super) async fn terminate(servers: &Servers, mark: &Mark) -> Result<()> {
+    let others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                  WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    let ended = servers.database().await?.query(others, &[]).await?;
+    mark.struck();
+    mark.note(format!("{} sessions", ended.len()));
+    Ok(())
+}
+
+/// The orders that are paid next. The shop had written nearly all of them before the first was paid, in the order in
+/// which their callbacks come.
+pub(super) async fn lock_orders(servers: &Servers, mark: &Mark) -> Result<()> {
+    let client = servers.database().await?;
+    client.batch_execute("BEGIN").await?;
+    let next = "WITH began AS (SELECT min(updated_at) AS at FROM orders WHERE state = 'paid'),
+                     reached AS (SELECT max(id) AS id FROM orders, began WHERE state = 'paid' AND created_at < began.at)
+                SELECT orders.id FROM orders, reached WHERE orders.id > reached.id ORDER BY orders.id LIMIT 300
+                FOR UPDATE OF orders";
+    let locked = client.query(next, &[]).await?;
+    mark.struck();
+    mark.note(format!("{} orders", locked.len()));
+    seconds(LOCKED_SECONDS).await;
+    // Another fault may have ended the session meanwhile, and with it the locks.
+    let _ended = client.batch_execute("ROLLBACK").await;
+    Ok(())
+}

@@ -1,0 +1,28 @@
+//! The drill: breaks every part of a running Countersign under load and proves that every promise held. Reading order:
+//!
+//! - [`config`]: what a drill is told. [`fault`], [`schedule`]: what is done to it and when; pure.
+//! - [`servers`], [`links`], [`fleet`]: what can be hit: PostgreSQL and the broker's nodes, the ways between, the programs.
+//! - [`faults`]: how each fault is done and undone.
+//! - [`load`]: the simulator, which sends, plays the merchant, and audits by sets in the end.
+//! - [`sampler`], [`timeline`], [`clock`]: what was seen, and when.
+//! - [`recovery`], [`checks`], [`report`]: what it comes to.
+//! - [`run`]: one drill from start to verdict. [`summary`]: several in one table.
+//!
+//! `./dev drill` makes the servers and runs this.
+
+pub mod checks;
+pub mod clock;
+pub mod config;
+pub mod fault;
+pub mod faults;
+pub mod fleet;
+pub mod links;
+pub mod load;
+pub mod recovery;
+pub mod report;
+pub mod run;
+pub mod sampler;
+pub mod schedule;
+pub mod servers;
+pub mod summary;
+pub mod timeline;

@@ -1,0 +1,46 @@
+//! The command line of the drill: exit 0 when every promise held, 1 when not, 2 when the drill itself could not be run.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use drill::config::Options;
+use drill::{run, schedule, summary};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let options = Options::parse();
+    if options.plan || !options.summarize.is_empty() {
+        return show(&options);
+    }
+    let drilled = tokio::select! {
+        drilled = run::run(&options) => drilled,
+        // Programs and proxies end with this process; ./dev ends the servers.
+        _ = tokio::signal::ctrl_c() => return ExitCode::from(130),
+    };
+    exit_code(drilled)
+}
+
+/// What needs no servers.
+fn show(options: &Options) -> ExitCode {
+    if options.plan {
+        let brokers = options.place.brokers().unwrap_or(3);
+        let acts = schedule::draw(options.seed, options.seconds(), options.faults(), brokers);
+        run::show_schedule(options, &acts);
+        return ExitCode::SUCCESS;
+    }
+    exit_code(summary::summarize(&options.summarize).map(|table| {
+        print!("{table}");
+        true
+    }))
+}
+
+fn exit_code(drilled: anyhow::Result<bool>) -> ExitCode {
+    match drilled {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("the drill could not be run to its end: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
