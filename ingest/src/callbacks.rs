@@ -149,12 +149,13 @@ fn reply(kind: CallbackKind, outcome: Outcome, payload: web::Payload) -> HttpRes
         }
         CallbackKind::V3 => (reply::V3_CONTENT_TYPE, reply::V3_SUCCESS, reply::v3_failure),
     };
-    let mut response = HttpResponse::build(outcome.status());
+    let (status, reason) = outcome.reply();
+    let mut response = HttpResponse::build(status);
     response.content_type(content_type);
     if outcome == Outcome::Stored {
         return response.body(success);
     }
-    let text = Bytes::from(failure(outcome.reason()));
+    let text = Bytes::from(failure(reason));
     response.body(FailureBody { text, _unread: payload })
 }
 

@@ -104,10 +104,11 @@ impl Outcome {
         }
     }
 
-    pub(crate) fn status(self) -> StatusCode {
+    /// The status of the reply and what it says: short, and the same for everything inside.
+    pub(crate) fn reply(self) -> (StatusCode, &'static str) {
         match self {
-            Self::Stored => StatusCode::OK,
-            Self::Malformed => StatusCode::BAD_REQUEST,
+            Self::Stored => (StatusCode::OK, "OK"),
+            Self::Malformed => (StatusCode::BAD_REQUEST, "malformed"),
             Self::NotAuthentic
             | Self::MissingHeader
             | Self::UnknownSignatureType
@@ -115,43 +116,17 @@ impl Outcome {
             | Self::ClockSkew
             | Self::UnknownSerial
             | Self::Altered
-            | Self::Forged => StatusCode::UNAUTHORIZED,
-            Self::UnknownMerchant => StatusCode::NOT_FOUND,
-            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Slow => StatusCode::REQUEST_TIMEOUT,
+            | Self::Forged => (StatusCode::UNAUTHORIZED, "not authentic"),
+            Self::UnknownMerchant => (StatusCode::NOT_FOUND, "unknown merchant"),
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too large"),
+            Self::Slow => (StatusCode::REQUEST_TIMEOUT, "too slow"),
             Self::Overloaded
             | Self::Unroutable
             | Self::Refused
             | Self::Unknown
             | Self::Busy
             | Self::Down
-            | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
-        }
-    }
-
-    /// What the reply says: short, and the same for everything inside.
-    pub(crate) fn reason(self) -> &'static str {
-        match self {
-            Self::Stored => "OK",
-            Self::Malformed => "malformed",
-            Self::NotAuthentic
-            | Self::MissingHeader
-            | Self::UnknownSignatureType
-            | Self::Probe
-            | Self::ClockSkew
-            | Self::UnknownSerial
-            | Self::Altered
-            | Self::Forged => "not authentic",
-            Self::UnknownMerchant => "unknown merchant",
-            Self::TooLarge => "too large",
-            Self::Slow => "too slow",
-            Self::Overloaded
-            | Self::Unroutable
-            | Self::Refused
-            | Self::Unknown
-            | Self::Busy
-            | Self::Down
-            | Self::Stopping => "not stored, send it again",
+            | Self::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "not stored, send it again"),
         }
     }
 

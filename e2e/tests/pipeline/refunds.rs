@@ -9,6 +9,7 @@ use e2e::post::{Post, post, post_at_once};
 use e2e::stage::Stage;
 use e2e::v3::Event;
 use serde_json::{Value, json};
+use tokio_postgres::Client;
 
 const PAID: &str = "4200000001";
 
@@ -21,10 +22,10 @@ async fn insert_paid(stage: &Stage, out_trade_no: &str) -> Result<()> {
 }
 
 /// What the merchant's checkout does before it asks WeChat Pay for a refund.
-async fn request_refund(stage: &Stage, out_trade_no: &str, out_refund_no: &str, minor: i64) -> Result<()> {
+async fn request_refund(shop: &Client, out_trade_no: &str, out_refund_no: &str, minor: i64) -> Result<()> {
     let insert = "INSERT INTO refunds (order_id, out_refund_no, amount_minor)
                   SELECT id, $2, $3 FROM orders WHERE out_trade_no = $1 ON CONFLICT DO NOTHING";
-    stage.database.execute(insert, &[&out_trade_no, &out_refund_no, &minor]).await?;
+    shop.execute(insert, &[&out_trade_no, &out_refund_no, &minor]).await?;
     Ok(())
 }
 
@@ -33,6 +34,14 @@ const AS_TEXT: &str =
     "SELECT o.out_trade_no || ' ' || o.state || ' ' || o.refunded_minor || coalesce(': ' || string_agg(
     r.out_refund_no || ' ' || r.state || ' ' || r.amount_minor, ', ' ORDER BY r.out_refund_no), '')
     FROM orders o LEFT JOIN refunds r ON r.order_id = o.id GROUP BY o.id";
+
+/// A shop that has asked for the refund of `order-1` and keeps its transaction open.
+async fn request_refund_without_commit(stage: &Stage) -> Result<Client> {
+    let shop = stage.database.connect().await?;
+    shop.batch_execute("BEGIN").await?;
+    request_refund(&shop, "order-1", "refund-1", 1999).await?;
+    Ok(shop)
+}
 
 fn payload(event: &Message) -> Value {
     serde_json::from_slice(&event.body).unwrap()
@@ -46,7 +55,7 @@ async fn partial_refunds_of_both_apis_add_up_and_each_is_told() -> TestResult {
     stage.insert_order("order-1").await?;
     assert!(post(ingest.public(), Callback::payment("order-1").transaction(PAID).body()).await?.is_success());
     stage.until_paid("order-1").await?;
-    request_refund(&stage, "order-1", "refund-1", 1000).await?;
+    request_refund(&stage.database, "order-1", "refund-1", 1000).await?;
 
     assert!(post(ingest.public(), &Refund::of("order-1", PAID, "refund-1").amount(1000)).await?.is_success());
     stage.until_value(AS_TEXT, "order-1 paid 1000: refund-1 succeeded 1000").await?;
@@ -142,7 +151,7 @@ async fn an_abnormal_refund_is_told_and_may_still_succeed_once() -> TestResult {
     let ingest = stage.start_ingest().await?;
     let _worker = stage.start_worker().await?;
     insert_paid(&stage, "order-1").await?;
-    request_refund(&stage, "order-1", "refund-1", 1999).await?;
+    request_refund(&stage.database, "order-1", "refund-1", 1999).await?;
     let abnormal = Refund::of("order-1", PAID, "refund-1").status("CHANGE");
     assert!(post(ingest.public(), &abnormal).await?.is_success());
     stage.until_value(AS_TEXT, "order-1 paid 0: refund-1 abnormal 1999").await?;
@@ -286,7 +295,7 @@ async fn what_does_not_fit_the_payment_is_kept_for_a_person() -> TestResult {
     for (order, ..) in &cases {
         insert_paid(&stage, order).await?;
     }
-    request_refund(&stage, "requested", "refund-1", 100).await?;
+    request_refund(&stage.database, "requested", "refund-1", 100).await?;
     let prepare = "INSERT INTO refunds (order_id, out_refund_no, amount_minor, state, refund_id, succeeded_at)
                    SELECT id, $2, 100, $3, $4, CASE WHEN $3 = 'succeeded' THEN now() END FROM orders WHERE out_trade_no = $1";
     for (order, number, state, id) in [
@@ -334,10 +343,7 @@ async fn a_payment_and_its_refund_in_one_batch_are_written_at_once() -> TestResu
 async fn a_refund_whose_row_the_merchant_keeps_locked_waits_and_is_not_blamed() -> TestResult {
     let stage = Stage::set().await?;
     insert_paid(&stage, "order-1").await?;
-    let mut shop = stage.database.connect().await?;
-    let transaction = shop.transaction().await?;
-    let insert = "INSERT INTO refunds (order_id, out_refund_no, amount_minor) SELECT id, 'refund-1', 1999 FROM orders";
-    transaction.execute(insert, &[]).await?;
+    let shop = request_refund_without_commit(&stage).await?;
     let _worker = stage.start_worker().await?;
     stage.broker.publish_callbacks(vec![Message::posted(&Refund::of("order-1", PAID, "refund-1"))]).await?;
     stage.until_value("SELECT reason || ' ' || state FROM quarantine", "for_lock waiting").await?;
@@ -346,7 +352,7 @@ async fn a_refund_whose_row_the_merchant_keeps_locked_waits_and_is_not_blamed() 
     stage.broker.publish_callbacks(vec![Message::callback(Callback::payment("order-2").body())]).await?;
     stage.until_paid("order-2").await?;
 
-    transaction.commit().await?;
+    shop.batch_execute("COMMIT").await?;
     stage.until_value("SELECT state FROM refunds", "succeeded").await?;
     stage.until_value("SELECT state || ' by ' || resolved_by FROM quarantine", "resolved by sweeper").await?;
     Ok(())
@@ -356,15 +362,12 @@ async fn a_refund_whose_row_the_merchant_keeps_locked_waits_and_is_not_blamed() 
 async fn a_refund_that_the_merchant_writes_at_the_same_time_is_not_lost() -> TestResult {
     let stage = Stage::set().await?;
     insert_paid(&stage, "order-1").await?;
-    let mut shop = stage.database.connect().await?;
-    let transaction = shop.transaction().await?;
-    let insert = "INSERT INTO refunds (order_id, out_refund_no, amount_minor) SELECT id, 'refund-1', 1999 FROM orders";
-    transaction.execute(insert, &[]).await?;
+    let shop = request_refund_without_commit(&stage).await?;
     let _worker = stage.start_worker().await?;
     stage.broker.publish_callbacks(vec![Message::posted(&Refund::of("order-1", PAID, "refund-1"))]).await?;
     let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
     stage.until_value(waits, "1").await?;
-    transaction.commit().await?;
+    shop.batch_execute("COMMIT").await?;
     stage.until_value(AS_TEXT, "order-1 refunded 1999: refund-1 succeeded 1999").await?;
     assert_eq!(stage.outcomes().await?, [("applied".to_owned(), 1)].into());
     Ok(())
