@@ -10,7 +10,7 @@ use shared::messaging::envelope::CALLBACKS_EXCHANGE;
 use shared::messaging::publisher::{Publisher, PublisherOptions};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::authenticate::Diagnoses;
+use crate::allowance::Allowance;
 use crate::callbacks;
 use crate::config::Config;
 use crate::outcome::Metrics;
@@ -22,13 +22,21 @@ pub const V2_REFUND: &str = "/wechatpay/v2/refund";
 /// The v3 route, one for every event.
 pub const V3: &str = "/wechatpay/v3/{mch_id}";
 
+/// How often a second it is found out what is wrong with a v3 signature. Finding out costs several verifications, and
+/// whoever forges decides how many there are.
+const DIAGNOSES_PER_SECOND_MAX: u64 = 100;
+/// How many callbacks that were not stored have a log line of their own. An outage has thousands a second: they are
+/// counted, and each that is repeated has another message id anyway.
+const WARNINGS_PER_SECOND_MAX: u64 = 10;
+
 /// The state behind the routes; one per process, shared by every thread.
 #[derive(Debug)]
 pub struct App {
     pub(crate) publisher: Publisher,
     pub(crate) metrics: Metrics,
     pub(crate) merchants: Arc<MerchantsFile>,
-    pub(crate) diagnoses: Diagnoses,
+    pub(crate) diagnoses: Allowance,
+    pub(crate) warnings: Allowance,
     slots: Semaphore,
     stopping: AtomicBool,
 }
@@ -50,7 +58,8 @@ impl App {
             publisher,
             metrics: Metrics::register(),
             merchants: Arc::new(merchants),
-            diagnoses: Diagnoses::default(),
+            diagnoses: Allowance::per_second(DIAGNOSES_PER_SECOND_MAX),
+            warnings: Allowance::per_second(WARNINGS_PER_SECOND_MAX),
             slots: Semaphore::new(in_flight_max),
             stopping: AtomicBool::new(false),
         }

@@ -2,8 +2,6 @@
 //!
 //! All of it is computation: nothing is asked of anybody else before a callback is known to be authentic.
 
-use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
-
 use actix_web::HttpRequest;
 use actix_web::http::header::CONTENT_TYPE;
 use chrono::{DateTime, Utc};
@@ -18,10 +16,6 @@ use shared::protocol::v3::headers::{UnverifiedHeaders, VerifyError};
 
 use crate::app::App;
 use crate::outcome::Outcome;
-
-/// How often a second it is found out what is wrong with a v3 signature. Finding out costs several verifications, and
-/// whoever forges decides how many there are.
-const DIAGNOSES_PER_SECOND_MAX: u32 = 100;
 
 /// The message to store, once the callback is known to be WeChat Pay's.
 pub(crate) fn authenticate(
@@ -67,9 +61,7 @@ fn verify_v3<'request, 'ring>(
     let headers = UnverifiedHeaders::read(|name| header(request, name)).map_err(refused_v3)?;
     match headers.verify(body, merchant, received_at) {
         Ok(authentic) => keys.count_use(authentic.key),
-        Err(VerifyError::SignatureDiffers)
-            if app.diagnoses.may_make_one(received_at) && headers.was_altered(merchant) =>
-        {
+        Err(VerifyError::SignatureDiffers) if app.diagnoses.take() && headers.was_altered(merchant) => {
             tracing::debug!(mch_id, outcome = Outcome::Altered.name(), "refused a callback");
             return Err(Outcome::Altered);
         }
@@ -109,37 +101,5 @@ pub(crate) fn header<'request>(request: &'request HttpRequest, name: &str) -> Op
     match (values.next(), values.next()) {
         (Some(value), None) => value.to_str().ok(),
         _ => None,
-    }
-}
-
-/// Counts what is found out about v3 signatures within one second of the clock.
-#[derive(Debug, Default)]
-pub(crate) struct Diagnoses {
-    second: AtomicI64,
-    made: AtomicU32,
-}
-
-impl Diagnoses {
-    fn may_make_one(&self, now: DateTime<Utc>) -> bool {
-        // Requests of two seconds may come mixed: only a later one begins a new count.
-        if self.second.fetch_max(now.timestamp(), Ordering::Relaxed) < now.timestamp() {
-            self.made.store(0, Ordering::Relaxed);
-        }
-        self.made.fetch_add(1, Ordering::Relaxed) < DIAGNOSES_PER_SECOND_MAX
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn diagnoses_are_bounded_also_when_two_seconds_come_mixed() {
-        let at = |second: i64| DateTime::from_timestamp(1_790_000_000 + second, 0).unwrap();
-        let diagnoses = Diagnoses::default();
-        let made = (0..1000).filter(|number: &i64| diagnoses.may_make_one(at(number % 2))).count();
-        assert!(made <= 2 * usize::try_from(DIAGNOSES_PER_SECOND_MAX).unwrap(), "{made}");
-        assert!(!diagnoses.may_make_one(at(1)));
-        assert!(diagnoses.may_make_one(at(2)));
     }
 }

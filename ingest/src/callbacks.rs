@@ -136,7 +136,9 @@ async fn store(app: &App, message: Outgoing, since: Instant) -> Outcome {
         }
         Err(error) => {
             let outcome = Outcome::of_error(error, app.is_stopping());
-            tracing::warn!(message_id, outcome = outcome.name(), "an authentic callback was not stored");
+            if app.warnings.take() {
+                tracing::warn!(message_id, outcome = outcome.name(), "an authentic callback was not stored");
+            }
             outcome
         }
     }

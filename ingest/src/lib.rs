@@ -2,7 +2,7 @@
 //! and routed that very callback; anything else is a failure reply within 4 s, and WeChat Pay sends it again.
 //!
 //! Reading order: [`config`], [`app`] (what a process owns, and the routes), [`callbacks`] (what happens to one),
-//! `authenticate` (whether it is WeChat Pay's), [`outcome`] (how it can end).
+//! `authenticate` (whether it is WeChat Pay's), [`outcome`] (how it can end), `allowance` (how often, at most).
 //! Left out on purpose: a database, and any memory of earlier callbacks. Every process is like every other.
 
 use std::future::Future;
@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 use crate::app::{App, routes};
 use crate::config::Config;
 
+mod allowance;
 pub mod app;
 mod authenticate;
 pub mod callbacks;

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::backlog::Backlog;
 use crate::config::Config;
 use crate::lane::{self, Lane};
 use crate::relay::{self, Relay};
@@ -78,7 +79,7 @@ fn lanes(config: &Config) -> usize {
 }
 
 fn start(config: &Config, publisher: &Publisher, up: &Arc<AtomicUsize>, stop: &CancellationToken) -> JoinSet<()> {
-    let wake_relay = Arc::new(Notify::new());
+    let (wake_relay, backlog) = (Arc::new(Notify::new()), Arc::new(Backlog::default()));
     let mut work = JoinSet::new();
     let queues = config.queues.iter().flat_map(|queue| std::iter::repeat_n(queue, config.lanes));
     for (number, queue) in queues.enumerate() {
@@ -91,6 +92,7 @@ fn start(config: &Config, publisher: &Publisher, up: &Arc<AtomicUsize>, stop: &C
             database: config.database.clone(),
             merchants: Arc::clone(&config.merchants),
             wake_relay: Arc::clone(&wake_relay),
+            backlog: Arc::clone(&backlog),
             up: Arc::clone(up),
         };
         work.spawn(lane::run(lane, stop.clone()));
@@ -102,7 +104,7 @@ fn start(config: &Config, publisher: &Publisher, up: &Arc<AtomicUsize>, stop: &C
         wake_relay: Arc::clone(&wake_relay),
     };
     work.spawn(sweep::run(sweeper, stop.clone()));
-    let relay = Relay { database: config.database.clone(), publisher: publisher.clone(), wake: wake_relay };
+    let relay = Relay { database: config.database.clone(), publisher: publisher.clone(), wake: wake_relay, backlog };
     work.spawn(relay::run(relay, stop.clone()));
     work
 }

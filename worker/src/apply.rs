@@ -155,9 +155,9 @@ async fn read(
     let mut orders = orders::lock(conn, &numbers, locked).await?;
     let reported: Vec<&ReportedRefund> = findings.iter().filter_map(reported_refund).collect();
     let refunds = if reported.is_empty() { Vec::new() } else { refunds::read(conn, &reported).await? };
-    let mut questioned = questioned(&mut orders, findings);
+    let questioned = questioned(&mut orders, findings);
     if !questioned.is_empty() {
-        quarantine::read_surplus(conn, &mut questioned).await?;
+        quarantine::read_surplus(conn, questioned).await?;
     }
     Ok((orders, refunds))
 }
@@ -194,7 +194,7 @@ pub async fn rehearse(conn: &mut AsyncPgConnection, rules: Rules<'_>) -> Result<
     conn.transaction(async |conn| {
         orders::lock(conn, &[], Locked::Skip).await?;
         refunds::read(conn, &[]).await?;
-        quarantine::read_surplus(conn, &mut []).await?;
+        quarantine::rehearse_surplus(conn).await?;
         quarantine::settle_surplus(conn, &[]).await?;
         let conn = &*conn;
         orders::update(conn, &[]).await?;

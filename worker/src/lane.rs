@@ -3,6 +3,7 @@
 //! A batch is whatever has been delivered already, at most `batch_max`: idle, that is one message; under load, hundreds.
 //! Its one invariant: commit first, acknowledge after.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -17,6 +18,7 @@ use shared::telemetry::chain;
 use tokio_util::sync::CancellationToken;
 
 use crate::apply::Rules;
+use crate::backlog::Backlog;
 use crate::message::Message;
 use crate::plan::Outcome;
 use crate::settle::Session;
@@ -45,6 +47,8 @@ pub struct Lane {
     pub merchants: Arc<MerchantsFile>,
     /// Told after every commit that wrote events.
     pub wake_relay: Arc<tokio::sync::Notify>,
+    /// Told of every full batch.
+    pub backlog: Arc<Backlog>,
     /// How many lanes are consuming.
     pub up: Arc<AtomicUsize>,
 }
@@ -121,6 +125,9 @@ async fn work(
         let Some(last) = batch.last() else { return Ok(()) };
         handle(lane, session, &messages, stop).await?;
         consumer.ack_through(last).await?;
+        if messages.len() >= usize::from(lane.batch_max) {
+            lane.backlog.note(Instant::now());
+        }
     }
 }
 
@@ -175,9 +182,13 @@ fn record(messages: &[Message], outcomes: &[Outcome], started: Instant) {
 
 /// Counts outcomes, those of the sweeper too.
 pub fn count_outcomes(outcomes: &[Outcome]) {
+    let mut counts: BTreeMap<_, u64> = BTreeMap::new();
     for outcome in outcomes {
-        let reason = outcome.reason().unwrap_or("none");
-        counter!("worker_notifications_total", "outcome" => outcome.name(), "reason" => reason).increment(1);
+        let count = counts.entry((outcome.name(), outcome.reason().unwrap_or("none"))).or_default();
+        *count = count.saturating_add(1);
+    }
+    for ((outcome, reason), count) in counts {
+        counter!("worker_notifications_total", "outcome" => outcome, "reason" => reason).increment(count);
     }
 }
 

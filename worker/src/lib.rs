@@ -3,12 +3,14 @@
 //! - [`message`]: the bytes of one callback, authenticated again and decoded.
 //! - [`plan`]: the pure fold of `decide` over a batch.
 //! - [`apply`]: the batch transaction. [`settle`]: what to do when one fails.
-//! - [`lane`]: the loop round it. [`sweep`]: held messages, decided again. [`relay`]: events to the merchant.
+//! - [`lane`]: the loop round it. [`sweep`]: held messages, decided again. [`relay`]: events to the merchant, and
+//!   [`backlog`]: whether it must wait for the lanes.
 //! - [`store`]: all SQL. [`app`], [`config`]: what runs them.
 //! - [`quarantine`]: the operator's commands.
 
 pub mod app;
 pub mod apply;
+pub mod backlog;
 pub mod config;
 pub mod lane;
 pub mod message;

@@ -12,11 +12,12 @@ use diesel::result::Error;
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 use futures_util::future::join_all;
 use metrics::counter;
-use shared::messaging::publisher::{Outgoing, Publisher};
+use shared::messaging::publisher::{Outgoing, PublishError, Publisher};
 use shared::telemetry::chain;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::backlog::Backlog;
 use crate::lane::{backoff, pause};
 use crate::settle::{DatabaseAway, Session, bounded};
 use crate::store::database::Database;
@@ -26,9 +27,16 @@ use crate::store::events::{self, StoredEvent};
 const BATCH: i64 = 1024;
 /// How often the outbox is looked at when nobody calls: for what another worker left behind.
 const IDLE: Duration = Duration::from_secs(1);
-/// The longest rest after a pass.
-const REST_MAX: Duration = Duration::from_millis(250);
-/// How long an event that was committed late may be passed by while there are always newer ones.
+/// The longest rest after a pass. Each is as long as its pass, so that events are told in batches.
+const REST_MAX: Duration = Duration::from_millis(10);
+/// A burst is applied before it is told: so long the relay waits while the lanes are behind. A backlog that lasts longer is
+/// told while it is applied.
+const WAIT_FOR_LANES: Duration = Duration::from_secs(5);
+/// How often it looks whether they still are.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Events are committed by several lanes, so not quite in the order of their ids: each pass goes back so far.
+const COMMITTED_LATE: Duration = Duration::from_millis(200);
+/// How long an event that was committed even later may be passed by while there are always newer ones.
 const START_OVER_EVERY: Duration = Duration::from_secs(1);
 
 /// What the relay needs to know.
@@ -40,6 +48,8 @@ pub struct Relay {
     pub publisher: Publisher,
     /// Rung after every commit that wrote events.
     pub wake: Arc<tokio::sync::Notify>,
+    /// Whether the lanes are behind.
+    pub backlog: Arc<Backlog>,
 }
 
 /// Relays until `stop`.
@@ -47,7 +57,14 @@ pub async fn run(relay: Relay, stop: CancellationToken) {
     let mut session = Session::new(relay.database.clone());
     let mut backoff = backoff();
     let mut place = Place::start();
+    let mut behind_since = None;
     while !stop.is_cancelled() {
+        behind_since =
+            if relay.backlog.is_there(Instant::now()) { behind_since.or(Some(Instant::now())) } else { None };
+        if behind_since.is_some_and(|since| since.elapsed() < WAIT_FOR_LANES) {
+            pause(LOOK_EVERY, &stop).await;
+            continue;
+        }
         if relay.publisher.readiness().is_err() {
             pause(backoff.pause(), &stop).await;
             continue;
@@ -65,7 +82,6 @@ pub async fn run(relay: Relay, stop: CancellationToken) {
             Ok(Passed { taken, published, .. }) if published < taken => pause(backoff.pause(), &stop).await,
             Ok(_) => {
                 backoff.reset();
-                // Payments are applied before they are told: under a backlog the relay leaves the lanes half of the time.
                 pause(started.elapsed().min(REST_MAX), &stop).await;
             }
             Err(error) => {
@@ -97,7 +113,7 @@ impl Place {
     }
 
     fn after(&self) -> Uuid {
-        self.last.unwrap_or(Uuid::nil())
+        self.last.map_or(Uuid::nil(), |last| earlier(last, COMMITTED_LATE))
     }
 
     fn move_on(&mut self, passed: &Passed) {
@@ -107,6 +123,12 @@ impl Place {
             _ => *self = Self::start(),
         }
     }
+}
+
+/// The first UUID v7 that could have been made `by` before `id`: its upper 48 bits are the milliseconds.
+fn earlier(id: Uuid, by: Duration) -> Uuid {
+    let millis = id.as_u128() >> 80;
+    Uuid::from_u128(millis.saturating_sub(by.as_millis()) << 80)
 }
 
 impl Relay {
@@ -121,8 +143,14 @@ impl Relay {
 
     async fn publish_and_delete(&self, conn: &mut AsyncPgConnection, after: Uuid) -> Result<Passed, Error> {
         let taken = if events::claim(conn).await? { events::oldest(conn, after, BATCH).await? } else { Vec::new() };
+        let answers = join_all(taken.iter().map(|event| self.publish(event))).await;
         let published: Vec<Uuid> =
-            join_all(taken.iter().map(|event| self.publish(event))).await.into_iter().flatten().collect();
+            taken.iter().zip(&answers).filter(|(_, it)| it.is_ok()).map(|(it, _)| it.id).collect();
+        // One line for all: an outage refuses a thousand at once.
+        if let Some(error) = answers.into_iter().find_map(Result::err) {
+            let left = taken.len().saturating_sub(published.len());
+            tracing::warn!(left, %error, "events not published, they stay in the outbox");
+        }
         let last = taken.last().map(|event| event.id);
         let passed = Passed { taken: taken.len(), published: published.len(), last };
         if !published.is_empty() {
@@ -131,8 +159,8 @@ impl Relay {
         Ok(passed)
     }
 
-    /// The event's id once the broker has confirmed it.
-    async fn publish(&self, event: &StoredEvent) -> Option<Uuid> {
+    /// Returns once the broker has confirmed it.
+    async fn publish(&self, event: &StoredEvent) -> Result<(), PublishError> {
         let outgoing = Outgoing {
             message_id: event.id.to_string(),
             kind: event.r#type.clone(),
@@ -142,12 +170,18 @@ impl Relay {
             headers: BTreeMap::new(),
             body: event.payload.clone().into_bytes(),
         };
-        match self.publisher.publish(outgoing).await {
-            Ok(()) => Some(event.id),
-            Err(error) => {
-                tracing::warn!(event = %event.id, %error, "event not published, stays in the outbox");
-                None
-            }
-        }
+        self.publisher.publish(outgoing).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn earlier_ids_are_those_of_an_earlier_time() {
+        let id: Uuid = "0192f0c0-0000-7abc-8000-000000000001".parse().unwrap();
+        assert_eq!(earlier(id, Duration::from_millis(2)).to_string(), "0192f0bf-fffe-0000-0000-000000000000");
+        assert_eq!(earlier(Uuid::nil(), Duration::from_millis(2)), Uuid::nil());
     }
 }

@@ -233,7 +233,7 @@ async fn events_that_nobody_can_take_wait_in_the_outbox() -> TestResult {
 
     stage.until_value("SELECT count(*) FROM orders WHERE state = 'paid'", "20").await?;
     until("an event was refused", async || {
-        ensure!(worker.log()?.contains("stays in the outbox"), "none was");
+        ensure!(worker.log()?.contains("stay in the outbox"), "none was");
         Ok(())
     })
     .await?;

@@ -136,6 +136,24 @@ async fn without_a_broker_the_answer_is_503_at_once() -> TestResult {
 }
 
 #[tokio::test]
+async fn an_outage_is_counted_in_full_and_logged_in_part() -> TestResult {
+    let stage = Stage::set().await?;
+    let mut ingest = Launch::ingest("amqp://127.0.0.1:1/%2f", stage.merchants.path())?.spawn()?;
+    until("the admin port answers", async || ingest.admin_page("/healthz").await).await?;
+    let since = Instant::now();
+    for _ in 0..500 {
+        post(ingest.public(), Callback::payment("o").body()).await?;
+    }
+    assert_eq!(ingest.metric("ingest_callbacks_total", &["outcome=\"down\""]).await?, 500);
+    let lines = ingest.log()?.lines().filter(|line| line.contains("was not stored")).count();
+    // Ten a second, and the posts may have begun in the middle of one.
+    let most = 10 * (usize::try_from(since.elapsed().as_secs())? + 2);
+    assert!((10..=most).contains(&lines), "{lines} lines");
+    assert_eq!(ingest.stop().await?, Some(0));
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_confirm_that_does_not_come_is_503_in_time() -> TestResult {
     let stage = Stage::set().await?;
     let proxy = Proxy::in_front_of(&stage.broker.ingest_url()).await?;

@@ -6,11 +6,11 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use diesel::result::Error;
 use diesel::sql_types::{Array, BigInt, Bool, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use serde_json::{Map, Value, json};
+use serde::Serialize;
 use shared::domain::ids::{RefundId, SubMchId, TransactionId};
 use uuid::Uuid;
 
-use super::statement::set_statement;
+use super::statement::{set_statement, to_json};
 use crate::plan::{Happened, OrderEvent};
 
 /// An event as the relay publishes it.
@@ -60,7 +60,7 @@ pub async fn insert(conn: &AsyncPgConnection, events: &[OrderEvent]) -> Result<(
     let statement = Insert {
         types: events.iter().map(OrderEvent::name).collect(),
         order_ids: events.iter().map(|event| event.order.id).collect(),
-        payloads: ids.iter().zip(events).map(|(id, event)| payload(*id, event)).collect(),
+        payloads: ids.iter().zip(events).map(|(id, event)| payload(*id, event)).collect::<Result<_, _>>()?,
         ids,
         life: PhantomData,
     };
@@ -110,31 +110,64 @@ pub async fn delete(conn: &mut AsyncPgConnection, ids: Vec<Uuid>) -> Result<(), 
     Delete { ids, life: PhantomData }.execute(conn).await.map(drop)
 }
 
-fn payload(id: Uuid, event: &OrderEvent) -> String {
+/// The JSON of an event.
+#[derive(Serialize)]
+struct Payload<'a> {
+    event_id: Uuid,
+    r#type: &'static str,
+    order_id: i64,
+    version: i32,
+    mch_id: &'a str,
+    sub_mch_id: Option<&'a str>,
+    out_trade_no: &'a str,
+    transaction_id: Option<&'a str>,
+    amount_minor: i64,
+    currency: &'a str,
+    #[serde(flatten)]
+    happened: Details<'a>,
+}
+
+/// What only some events have.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Details<'a> {
+    Paid {
+        paid_at: String,
+    },
+    Refund {
+        refunded_minor: i64,
+        out_refund_no: &'a str,
+        refund_id: Option<&'a str>,
+        refund_amount_minor: i64,
+        succeeded_at: Option<String>,
+    },
+}
+
+fn payload(id: Uuid, event: &OrderEvent) -> Result<String, Error> {
     let order = &event.order;
-    let mut payload = Map::from_iter([
-        ("event_id".to_owned(), json!(id)),
-        ("type".to_owned(), json!(event.name())),
-        ("order_id".to_owned(), json!(order.id)),
-        ("version".to_owned(), json!(order.version)),
-        ("mch_id".to_owned(), json!(order.mch_id.as_str())),
-        ("sub_mch_id".to_owned(), json!(order.sub_mch_id.as_ref().map(SubMchId::as_str))),
-        ("out_trade_no".to_owned(), json!(order.out_trade_no.as_str())),
-        ("transaction_id".to_owned(), json!(order.state.transaction_id().map(TransactionId::as_str))),
-        ("amount_minor".to_owned(), json!(order.amount.amount_minor)),
-        ("currency".to_owned(), json!(order.amount.currency.as_str())),
-    ]);
-    payload.extend(match &event.happened {
-        Happened::Paid(at) => vec![("paid_at".to_owned(), json!(whole_seconds(*at)))],
-        Happened::Refund(refund) => vec![
-            ("refunded_minor".to_owned(), json!(order.refunded_minor)),
-            ("out_refund_no".to_owned(), json!(refund.out_refund_no.as_str())),
-            ("refund_id".to_owned(), json!(refund.refund_id.as_ref().map(RefundId::as_str))),
-            ("refund_amount_minor".to_owned(), json!(refund.amount_minor)),
-            ("succeeded_at".to_owned(), json!(refund.state.succeeded_at().map(whole_seconds))),
-        ],
-    });
-    Value::Object(payload).to_string()
+    let payload = Payload {
+        event_id: id,
+        r#type: event.name(),
+        order_id: order.id,
+        version: order.version,
+        mch_id: order.mch_id.as_str(),
+        sub_mch_id: order.sub_mch_id.as_ref().map(SubMchId::as_str),
+        out_trade_no: order.out_trade_no.as_str(),
+        transaction_id: order.state.transaction_id().map(TransactionId::as_str),
+        amount_minor: order.amount.amount_minor,
+        currency: order.amount.currency.as_str(),
+        happened: match &event.happened {
+            Happened::Paid(at) => Details::Paid { paid_at: whole_seconds(*at) },
+            Happened::Refund(refund) => Details::Refund {
+                refunded_minor: order.refunded_minor,
+                out_refund_no: refund.out_refund_no.as_str(),
+                refund_id: refund.refund_id.as_ref().map(RefundId::as_str),
+                refund_amount_minor: refund.amount_minor,
+                succeeded_at: refund.state.succeeded_at().map(whole_seconds),
+            },
+        },
+    };
+    to_json(&payload)
 }
 
 fn whole_seconds(at: DateTime<Utc>) -> String {

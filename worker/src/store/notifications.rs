@@ -10,7 +10,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use shared::domain::notification::Notification;
 use uuid::Uuid;
 
-use super::statement::set_statement;
+use super::statement::{set_statement, to_json};
 use crate::apply::Handled;
 use crate::message::Message;
 use crate::plan::Finding;
@@ -130,7 +130,7 @@ pub async fn insert(conn: &AsyncPgConnection, handled: &[Handled<'_>]) -> Result
         outcomes: columns.outcomes,
         reasons: columns.reasons,
         bodies: handled.iter().map(|handled| handled.message.body.as_slice()).collect(),
-        headers: handled.iter().map(|handled| serde_json::json!(handled.message.headers).to_string()).collect(),
+        headers: handled.iter().map(|handled| to_json(&handled.message.headers)).collect::<Result<_, _>>()?,
         life: PhantomData,
     };
     statement.execute(&mut &*conn).await
