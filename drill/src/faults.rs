@@ -73,6 +73,17 @@ impl Mark {
     }
 }
 
+/// Makes ready what a fault of `acts` needs and what could not be made under load.
+///
+/// # Errors
+/// The database refuses.
+pub async fn prepare(servers: &Servers, acts: &[Act]) -> Result<()> {
+    if acts.iter().any(|act| act.fault == Fault::CrashLoop) {
+        programs::prepare_crash_loop(servers).await?;
+    }
+    Ok(())
+}
+
 /// Does it and undoes it.
 ///
 /// # Errors

@@ -46,6 +46,7 @@ pub async fn run(options: &Options) -> Result<bool> {
 
     let servers = Servers::find(place).await?;
     checks::queues_are_whole(&servers).await?;
+    faults::prepare(&servers, &acts).await?;
     // Those of the kit, which can also sign for WeChat Pay.
     let merchants = MerchantsFile::leave_in(&place.drill_dir)?;
     let links = Links::make(place).await?;

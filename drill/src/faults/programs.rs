@@ -44,19 +44,26 @@ pub(super) async fn freeze(members: &[Arc<Member>], pick: usize, mark: &Mark) ->
     member.send(Signal::Thaw)
 }
 
+/// Makes the ledger able to hang, before anybody writes to it: a trigger could be made and dropped under load only by
+/// waiting for every transaction that there is, on every month of the ledger.
+pub(super) async fn prepare_crash_loop(servers: &Servers) -> Result<()> {
+    let trigger = format!(
+        "CREATE OR REPLACE FUNCTION drill_hang() RETURNS trigger LANGUAGE plpgsql AS
+             $$BEGIN PERFORM pg_advisory_xact_lock_shared({HANG}); RETURN NEW; END$$;
+         DROP TRIGGER IF EXISTS drill_hang ON notifications;
+         CREATE TRIGGER drill_hang BEFORE INSERT ON notifications
+             FOR EACH ROW EXECUTE FUNCTION drill_hang()"
+    );
+    Ok(servers.database().await?.batch_execute(&trigger).await?)
+}
+
 /// Every write to the ledger hangs, and whoever has messages in hand dies with them, again and again: what a message
 /// looks like that kills its worker. Workers start well all the same, for their rehearsal writes no row.
 pub(super) async fn crash_loop(servers: &Servers, workers: &[Arc<Member>], mark: &Mark) -> Result<()> {
     let administrator = servers.database().await?;
-    administrator.execute("SELECT pg_advisory_lock($1)", &[&HANG]).await?;
-    administrator
-        .batch_execute(&format!(
-            "CREATE OR REPLACE FUNCTION drill_hang() RETURNS trigger LANGUAGE plpgsql AS
-                 $$BEGIN PERFORM pg_advisory_xact_lock_shared({HANG}); RETURN NEW; END$$;
-             CREATE TRIGGER drill_hang BEFORE INSERT ON notifications FOR EACH ROW EXECUTE FUNCTION drill_hang()"
-        ))
-        .await?;
+    // From here on writers wait: for this lock, and before that behind whoever asks for it.
     mark.struck();
+    administrator.execute("SELECT pg_advisory_lock($1)", &[&HANG]).await?;
     for _ in 0..CRASHES {
         sleep(TIME_TO_TAKE_MESSAGES).await;
         let lives: Vec<usize> = workers.iter().map(|worker| worker.lives()).collect();
@@ -68,12 +75,6 @@ pub(super) async fn crash_loop(servers: &Servers, workers: &[Arc<Member>], mark:
         }
     }
     administrator.execute("SELECT pg_advisory_unlock($1)", &[&HANG]).await?;
-    // Retried: it needs a moment without writers, and may not make them wait for it.
-    until_within(RESTART_PATIENCE, "the trigger is gone", async || {
-        let drop = "SET lock_timeout = '500ms'; DROP TRIGGER IF EXISTS drill_hang ON notifications";
-        Ok(administrator.batch_execute(drop).await?)
-    })
-    .await?;
     let set_aside = until_within(RESTART_PATIENCE, "a message was set aside to be decided alone", async || {
         let mut count = 0_u64;
         for worker in workers {
