@@ -3,7 +3,7 @@
 //! - [`servers`]: where PostgreSQL and RabbitMQ are; `./dev test` says so through the environment.
 //! - [`http`], [`management`]: requests to the programs' admin ports, and to RabbitMQ's management API.
 //! - [`database`], [`broker`]: a migrated database and a virtual host with the definitions, one of each per test.
-//! - [`program`]: the shipped binaries as child processes, with their signals, exit codes and logs.
+//! - [`program`]: the shipped binaries as child processes, with their signals, exit codes and logs. [`ports`]: for them.
 //! - [`proxy`]: a TCP proxy that cuts, holds, swallows or strands what passes between a program and a server.
 //! - [`merchants`]: two merchants with their keys. [`callback`], [`v3`]: WeChat Pay's side: callbacks of API v2 and v3.
 //!   [`mod@post`]: requests to ingest, one by one or all at the same instant.
@@ -20,7 +20,7 @@ pub mod http;
 pub mod management;
 pub mod merchants;
 pub mod outcome;
-mod ports;
+pub mod ports;
 pub mod post;
 pub mod program;
 pub mod proxy;

@@ -65,9 +65,7 @@ fn modules_are_never_called_mod_rs() {
 
 #[test]
 fn no_source_file_is_too_long() {
-    for path in
-        sources(&["shared/src", "ingest/src", "worker/src", "simulator/src", "e2e/src", "model/src", "drill/src"])
-    {
+    for path in sources_of_members() {
         let lines = fs::read_to_string(&path).unwrap().lines().count();
         assert!(lines <= LINES_MAX, "{} has {lines} lines, more than {LINES_MAX}", path.display());
     }
@@ -75,12 +73,30 @@ fn no_source_file_is_too_long() {
 
 #[test]
 fn every_source_file_opens_with_its_job() {
-    for path in
-        sources(&["shared/src", "ingest/src", "worker/src", "simulator/src", "e2e/src", "model/src", "drill/src"])
-    {
+    for path in sources_of_members() {
         let text = fs::read_to_string(&path).unwrap();
         assert!(text.starts_with("//! "), "{} does not open with `//!`", path.display());
     }
+}
+
+#[test]
+fn the_image_is_built_from_the_whole_workspace() {
+    let dockerfile = fs::read_to_string(project().join("deploy/Dockerfile")).unwrap();
+    for member in members() {
+        assert!(dockerfile.contains(&format!("\nCOPY {member} {member}\n")), "cargo would miss {member} in the image");
+    }
+}
+
+/// The folders of the workspace's packages.
+fn members() -> Vec<String> {
+    let manifest = fs::read_to_string(project().join("Cargo.toml")).unwrap();
+    let line = manifest.lines().find(|line| line.starts_with("members = ")).unwrap();
+    line.split('"').skip(1).step_by(2).map(ToOwned::to_owned).collect()
+}
+
+fn sources_of_members() -> Vec<PathBuf> {
+    let folders: Vec<String> = members().iter().map(|member| format!("{member}/src")).collect();
+    sources(&folders.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
 /// No code (comments aside) under `places`, except under `homes`, names `word`.

@@ -1,0 +1,223 @@
+//! Sends requests over keep-alive connections: flat out, each connection as fast as its answers come, or on a schedule
+//! that waits for no answer. On a schedule a latency counts from the moment at which the request was due.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use futures_util::future::try_join_all;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::{Mutex, mpsc};
+
+use crate::latencies::Latencies;
+use crate::requests::Requests;
+
+/// An answer of ingest's has some 200 bytes.
+const ANSWER_BYTES: usize = 1024;
+
+/// What came of the requests, which were all answered SUCCESS.
+#[derive(Debug)]
+pub struct Sent {
+    /// When each was answered SUCCESS, by its number.
+    pub answers: Vec<(usize, Instant)>,
+    /// From the first request to the last answer.
+    pub elapsed: Duration,
+    /// The time to SUCCESS.
+    pub latencies: Latencies,
+}
+
+impl Sent {
+    /// SUCCESS a second.
+    #[must_use]
+    pub fn per_second(&self) -> f64 {
+        self.answers.len() as f64 / self.elapsed.as_secs_f64()
+    }
+}
+
+/// When a flat-out run ends.
+#[derive(Debug, Clone, Copy)]
+pub enum Until {
+    /// After so long; the requests come round again.
+    Elapsed(Duration),
+    /// After so many requests.
+    Sent(usize),
+}
+
+/// Flat out: `connections` requests are in flight.
+///
+/// # Errors
+/// The server is away, breaks a connection, or answers anything else than SUCCESS: such a run measures nothing.
+pub async fn flat_out(address: SocketAddr, requests: &Requests, connections: usize, until: Until) -> Result<Sent> {
+    let lines = open(address, connections).await?;
+    let next = Arc::new(AtomicUsize::new(0));
+    let started = Instant::now();
+    let tasks = lines.into_iter().map(|line| {
+        let (requests, next) = (requests.clone(), Arc::clone(&next));
+        tokio::spawn(send_without_pause(line, requests, next, started, until))
+    });
+    collect(started, try_join_all(tasks).await?)
+}
+
+async fn send_without_pause(
+    mut line: Line,
+    requests: Requests,
+    next: Arc<AtomicUsize>,
+    started: Instant,
+    until: Until,
+) -> Result<Tally> {
+    let mut tally = Tally::new()?;
+    loop {
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        let is_over = match until {
+            Until::Elapsed(limit) => started.elapsed() >= limit,
+            Until::Sent(count) => number >= count,
+        };
+        if is_over {
+            return Ok(tally);
+        }
+        let since = Instant::now();
+        line.ask(requests.get(number)).await?;
+        tally.note(number, since);
+    }
+}
+
+/// `per_second` requests a second, `count` of them, over `connections` connections, which take turns.
+///
+/// # Errors
+/// The server is away, breaks a connection, or answers anything else than SUCCESS: such a run measures nothing.
+pub async fn on_schedule(
+    address: SocketAddr,
+    requests: &Requests,
+    connections: usize,
+    per_second: f64,
+    count: usize,
+) -> Result<Sent> {
+    let lines = open(address, connections).await?;
+    let started = Instant::now();
+    let due = Arc::new(Mutex::new(pace(started, per_second, count)));
+    let tasks = lines.into_iter().map(|line| tokio::spawn(send_when_due(line, requests.clone(), Arc::clone(&due))));
+    collect(started, try_join_all(tasks).await?)
+}
+
+async fn send_when_due(mut line: Line, requests: Requests, due: Arc<Mutex<Due>>) -> Result<Tally> {
+    let mut tally = Tally::new()?;
+    loop {
+        let next = due.lock().await.recv().await;
+        let Some((number, since)) = next else { return Ok(tally) };
+        line.ask(requests.get(number)).await?;
+        tally.note(number, since);
+    }
+}
+
+/// The numbers of the requests, each when it is due.
+pub type Due = mpsc::UnboundedReceiver<(usize, Instant)>;
+
+/// Calls out numbers when they are due. On a thread of its own: the runtime's timers know only whole milliseconds.
+#[must_use]
+pub fn pace(started: Instant, per_second: f64, count: usize) -> Due {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    thread::spawn(move || {
+        for number in 0..count {
+            let due = started + Duration::from_secs_f64(number as f64 / per_second);
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+            if sender.send((number, due)).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+async fn open(address: SocketAddr, connections: usize) -> Result<Vec<Line>> {
+    try_join_all((0..connections).map(|_| Line::open(address))).await
+}
+
+fn collect(started: Instant, tallies: Vec<Result<Tally>>) -> Result<Sent> {
+    let elapsed = started.elapsed();
+    let mut sent = Sent { answers: Vec::new(), elapsed, latencies: Latencies::new()? };
+    for tally in tallies {
+        let mut tally = tally?;
+        sent.answers.append(&mut tally.answers);
+        sent.latencies.add(&tally.latencies)?;
+    }
+    Ok(sent)
+}
+
+/// What one connection saw.
+struct Tally {
+    answers: Vec<(usize, Instant)>,
+    latencies: Latencies,
+}
+
+impl Tally {
+    fn new() -> Result<Self> {
+        Ok(Self { answers: Vec::new(), latencies: Latencies::new()? })
+    }
+
+    fn note(&mut self, number: usize, since: Instant) {
+        let now = Instant::now();
+        self.answers.push((number, now));
+        self.latencies.record(now.duration_since(since));
+    }
+}
+
+/// A keep-alive connection.
+struct Line {
+    stream: TcpStream,
+    answer: Vec<u8>,
+}
+
+impl Line {
+    async fn open(address: SocketAddr) -> Result<Self> {
+        let stream = TcpStream::connect(address).await.with_context(|| format!("connecting to {address}"))?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, answer: Vec::with_capacity(ANSWER_BYTES) })
+    }
+
+    /// Sends one request and reads its answer, which must be SUCCESS.
+    async fn ask(&mut self, request: &[u8]) -> Result<()> {
+        self.stream.write_all(request).await?;
+        self.answer.clear();
+        loop {
+            if self.stream.read_buf(&mut self.answer).await? == 0 {
+                bail!("the server hung up");
+            }
+            if let Some((head, body)) = whole(&self.answer) {
+                let is_success = head.starts_with(b"HTTP/1.1 200") && find(body, b"SUCCESS").is_some();
+                ensure!(is_success, "a callback was answered {}", String::from_utf8_lossy(&self.answer));
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Head and body of an answer that is there completely.
+fn whole(answer: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = find(answer, b"\r\n\r\n")?;
+    let (head, body) = answer.split_at_checked(end + 4)?;
+    let length = find(head, b"content-length: ")?;
+    let digits = head.get(length + 16..)?.split(|byte| *byte == b'\r').next()?;
+    let length: usize = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    (body.len() >= length).then_some((head, body))
+}
+
+fn find(text: &[u8], part: &[u8]) -> Option<usize> {
+    text.windows(part.len()).position(|window| window == part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_whole_when_its_body_is() {
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\ndate: x\r\n\r\nSUCCESS";
+        assert!(whole(answer).is_some_and(|(_, body)| body == b"SUCCESS"));
+        assert!(whole(&answer[..answer.len() - 1]).is_none());
+        assert!(whole(b"HTTP/1.1 200 OK\r\n").is_none());
+    }
+}

@@ -1,0 +1,131 @@
+//! What the database can do: pgbench with one transaction for each payment, as one would write it without batches, and
+//! with one set-based transaction for 256 of them, which is all of a worker that is the database's.
+//!
+//! Both write rows of the size that a worker writes, under ids that grow as a worker's do.
+
+use std::fs;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use tokio::process::Command;
+use url::Url;
+use uuid::Uuid;
+
+use crate::scene::Scene;
+
+/// Client counts of which the best is taken: more were no faster on two cores.
+const ONE_BY_ONE_CLIENTS: [u32; 2] = [16, 32];
+/// As many as a worker has lanes, and twice that.
+const SET_CLIENTS: [u32; 2] = [2, 4];
+/// Payments in one set.
+const SET: u32 = 256;
+
+/// A payment: lock, check, change, note, tell.
+const ONE_BY_ONE: &str = r"
+\set n random(1, :orders)
+BEGIN;
+SELECT id, amount_minor, state, version FROM orders
+    WHERE mch_id = 'pgbench' AND out_trade_no = 'PGBENCH' || :n FOR NO KEY UPDATE;
+UPDATE orders SET state = 'paid', transaction_id = '4200000000000000000000000001', paid_at = '2026-01-01',
+    version = version + 1, updated_at = now() WHERE mch_id = 'pgbench' AND out_trade_no = 'PGBENCH' || :n;
+INSERT INTO notifications SELECT * FROM pgbench_note(:n);
+INSERT INTO order_events (id, type, order_id, payload) SELECT * FROM pgbench_event(:n);
+COMMIT;
+";
+
+/// The same for 256 orders.
+const IN_SETS: &str = r"
+\set first 256 * random(0, :orders / 256 - 1)
+BEGIN;
+SELECT id, amount_minor, state, version FROM orders WHERE (mch_id, out_trade_no) IN
+    (SELECT 'pgbench', 'PGBENCH' || n FROM generate_series(:first + 1, :first + 256) AS n)
+    ORDER BY id FOR NO KEY UPDATE;
+UPDATE orders SET state = 'paid', transaction_id = '4200000000000000000000000001', paid_at = '2026-01-01',
+    version = version + 1, updated_at = now() WHERE (mch_id, out_trade_no) IN
+    (SELECT 'pgbench', 'PGBENCH' || n FROM generate_series(:first + 1, :first + 256) AS n);
+INSERT INTO notifications SELECT note.* FROM generate_series(:first + 1, :first + 256) AS n, pgbench_note(n) AS note;
+INSERT INTO order_events (id, type, order_id, payload)
+    SELECT event.* FROM generate_series(:first + 1, :first + 256) AS n, pgbench_event(n) AS event;
+COMMIT;
+";
+
+/// A row of the ledger and of the outbox. Functions that PostgreSQL inlines, so that they cost nothing.
+const ROWS: &str = r#"
+CREATE SEQUENCE IF NOT EXISTS pgbench_ids;
+CREATE OR REPLACE FUNCTION pgbench_note(n integer) RETURNS SETOF notifications LANGUAGE sql VOLATILE AS $$
+    SELECT lpad(to_hex(nextval('pgbench_ids')), 32, '0')::uuid, now(), 'payment', 'pgbench', 'PGBENCH' || n,
+        '4200000000000000000000000001', NULL, 'applied', NULL, now(), convert_to(repeat('0123456789abcdef', 55), 'UTF8'),
+        '{"type": "wechatpay.v2.payment", "mch-id": "1900000109", "envelope-version": "1"}'::jsonb
+$$;
+CREATE OR REPLACE FUNCTION pgbench_event(n integer)
+    RETURNS TABLE (id uuid, type text, order_id bigint, payload jsonb) LANGUAGE sql VOLATILE AS $$
+    SELECT lpad(to_hex(nextval('pgbench_ids')), 32, '0')::uuid, 'order.paid', n::bigint,
+        '{"type": "order.paid", "mch_id": "1900000109", "paid_at": "2026-11-23T02:15:30Z", "version": 1, "currency": "CNY",
+          "event_id": "0192f0c0-0000-7000-8000-000000000001", "order_id": 1, "sub_mch_id": null, "amount_minor": 1999,
+          "out_trade_no": "PGBENCH1", "transaction_id": "4200000000000000000000000001"}'::jsonb
+$$;
+"#;
+
+/// Payments a second.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// One transaction for each, at the best client count.
+    pub one_by_one: f64,
+    /// One transaction for 256.
+    pub in_sets: f64,
+}
+
+/// Runs both on `orders` orders, each time on fresh tables.
+///
+/// # Errors
+/// There is no pgbench.
+pub async fn measure(scene: &Scene, orders: usize, window: Duration) -> Result<Limits> {
+    scene.stage.database.batch_execute(ROWS).await?;
+    let (mut one_by_one, mut in_sets) = (0_f64, 0_f64);
+    for clients in ONE_BY_ONE_CLIENTS {
+        one_by_one = one_by_one.max(run(scene, ONE_BY_ONE, clients, orders, window).await?);
+    }
+    for clients in SET_CLIENTS {
+        in_sets = in_sets.max(f64::from(SET) * run(scene, IN_SETS, clients, orders, window).await?);
+    }
+    Ok(Limits { one_by_one, in_sets })
+}
+
+/// Transactions a second.
+async fn run(scene: &Scene, script: &str, clients: u32, orders: usize, window: Duration) -> Result<f64> {
+    scene.clear().await?;
+    let insert = "INSERT INTO orders (mch_id, out_trade_no, amount_minor, currency)
+                  SELECT 'pgbench', 'PGBENCH' || n, 100, 'CNY' FROM generate_series(1, $1) AS n";
+    scene.stage.database.execute(insert, &[&i32::try_from(orders)?]).await?;
+    scene.run(&["ANALYZE orders"]).await?;
+    let file = std::env::temp_dir().join(format!("countersign-bench-{}.sql", Uuid::now_v7()));
+    fs::write(&file, script)?;
+    let output = pgbench(&scene.stage.database.url())
+        .args(["--no-vacuum", "--protocol=prepared", "--jobs=2"])
+        .arg(format!("--client={clients}"))
+        .arg(format!("--time={}", window.as_secs().max(1)))
+        .arg(format!("--define=orders={orders}"))
+        .arg(format!("--file={}", file.display()))
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .context("pgbench, which comes with PostgreSQL")?;
+    fs::remove_file(&file)?;
+    ensure!(output.status.success(), "pgbench failed: {}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout)?;
+    let rate = text.lines().find_map(|line| line.strip_prefix("tps = ")).context("pgbench says no rate")?;
+    Ok(rate.split_whitespace().next().unwrap_or_default().parse()?)
+}
+
+/// Told by its environment where the database is: other users can read a command line.
+fn pgbench(database: &Url) -> Command {
+    let mut command = Command::new("pgbench");
+    command
+        .env("PGHOST", database.host_str().unwrap_or_default())
+        .env("PGPORT", database.port().unwrap_or(5432).to_string())
+        .env("PGUSER", database.username())
+        .env("PGPASSWORD", database.password().unwrap_or_default())
+        .env("PGDATABASE", database.path().trim_start_matches('/'));
+    command
+}

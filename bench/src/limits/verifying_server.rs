@@ -1,0 +1,44 @@
+//! Limit A of ingest: the same HTTP server takes, verifies and answers the same callbacks, and publishes nothing.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use actix_web::web::{self, Bytes};
+use actix_web::{App, HttpResponse, HttpServer};
+use anyhow::Result;
+use shared::merchants_file::MerchantsFile;
+use shared::protocol::merchants::Side;
+use shared::protocol::reply;
+use shared::protocol::v2::payment;
+
+/// Where it listens, and whose keys it has.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    #[arg(long)]
+    listen: SocketAddr,
+    #[arg(long)]
+    merchants: PathBuf,
+}
+
+/// Serves until it is killed.
+///
+/// # Errors
+/// It cannot listen or has no keys.
+pub async fn run(options: Options) -> Result<()> {
+    let merchants = web::Data::new(MerchantsFile::open(options.merchants, Side::Edge)?);
+    let listener = TcpListener::bind(options.listen)?;
+    let server = HttpServer::new(move || {
+        App::new().app_data(merchants.clone()).route("/wechatpay/v2/payment", web::post().to(take))
+    });
+    // The settings of ingest.
+    Ok(server.keep_alive(Duration::from_secs(75)).listen(listener)?.run().await?)
+}
+
+async fn take(body: Bytes, merchants: web::Data<MerchantsFile>) -> HttpResponse {
+    let keys = merchants.keys();
+    match payment::authenticate(&body, &keys) {
+        Ok(_) => HttpResponse::Ok().content_type(reply::V2_CONTENT_TYPE).body(reply::V2_SUCCESS),
+        Err(error) => HttpResponse::Unauthorized().body(error.to_string()),
+    }
+}

@@ -1,0 +1,48 @@
+//! The command line of the benchmark. The programs that it measures beside Countersign are run by itself, as children.
+
+use std::process::ExitCode;
+
+use bench::config::{Cli, Command};
+use bench::limits::{bare_publisher, synchronous, verifying_server};
+use bench::{parts, report};
+use clap::Parser;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command {
+        None => measure(&cli).await,
+        Some(Command::VerifyingServer(options)) => verifying_server::run(options).await.map(|()| true),
+        Some(Command::BarePublisher(options)) => bare_publisher::run(options).await.map(|()| true),
+        Some(Command::Synchronous(options)) => synchronous::run(options).await.map(|()| true),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// False when a ratio has fallen by more than its noise.
+async fn measure(cli: &Cli) -> anyhow::Result<bool> {
+    let options = &cli.options;
+    let recorded = options.recorded()?;
+    let figures = tokio::select! {
+        figures = parts::run(options) => figures?,
+        // Programs end with this process; ./dev ends the servers.
+        _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
+    };
+    report::write(options, &figures)?;
+    let Some(recorded) = recorded else { return Ok(true) };
+    let fallen = report::fallen(&recorded, &figures)?;
+    for line in &fallen {
+        println!("{line}");
+    }
+    if fallen.is_empty() {
+        println!("no ratio has fallen by more than its noise");
+    }
+    Ok(fallen.is_empty())
+}

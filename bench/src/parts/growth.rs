@@ -1,0 +1,73 @@
+//! Whether a big table slows the worker down: the same backlog on top of 100 thousand, one and ten million orders and as
+//! many rows in the ledger, which have short bodies.
+
+use anyhow::{Context, Result, ensure};
+use tokio::process::Command;
+
+use super::progress;
+use crate::config::Options;
+use crate::figures::Figures;
+use crate::requests::Requests;
+use crate::scene::Scene;
+
+const SIZES: [(&str, usize); 3] = [("100k", 100_000), ("1m", 1_000_000), ("10m", 10_000_000)];
+/// Rows of one filling statement.
+const FILL: usize = 500_000;
+/// What ten million rows of both tables take, with room for the log.
+const DISK_GB: u64 = 20;
+const FILLER: &str = "WITH new AS (
+         INSERT INTO orders (mch_id, out_trade_no, amount_minor, currency, state, transaction_id, paid_at, version)
+         SELECT 'filler', 'FILLER' || n, 100, 'CNY', 'paid', '42' || lpad(n::text, 26, '0'), now(), 1
+         FROM generate_series($1::int, $2::int) AS n RETURNING out_trade_no, transaction_id)
+     INSERT INTO notifications (id, received_at, kind, mch_id, out_trade_no, transaction_id, outcome, handled_at, body,
+                                headers)
+     SELECT gen_random_uuid(), now(), 'payment', 'filler', out_trade_no, transaction_id, 'applied', now(), '', '{}'
+     FROM new";
+
+pub(super) async fn run(options: &Options, figures: &mut Figures) -> Result<()> {
+    let scene = Scene::set().await?;
+    ensure!(free_gb(&scene).await? >= DISK_GB, "ten million orders need {DISK_GB} GB of disk for PostgreSQL");
+    let mut filled = 0;
+    for (name, size) in SIZES {
+        fill(&scene, filled, size).await?;
+        filled = size;
+        for round in 1..=options.rounds {
+            progress(&format!("growth, {name} orders, round {round} of {}", options.rounds));
+            let requests = Requests::payments(&format!("growth-{name}-{round}"), options.backlog() / 2);
+            scene.open_orders(&requests).await?;
+            scene.pile_up(&requests, requests.len()).await?;
+            scene.run(&["CHECKPOINT"]).await?;
+            let rate = scene.drain(1, |worker| worker, requests.len()).await?;
+            figures.add(format!("worker_{name}_orders_per_second"), rate);
+            // The events of this round are not to be told beside the next one.
+            scene.run(&["TRUNCATE order_events"]).await?;
+            scene.purge().await?;
+        }
+    }
+    let median = |name: &str| figures.median(&format!("worker_{name}_orders_per_second")).context("it was measured");
+    let ratio = median("10m")? / median("100k")?;
+    figures.add("growth_10m_of_100k", ratio);
+    Ok(())
+}
+
+/// Paid orders and their ledger, up to `to`.
+async fn fill(scene: &Scene, from: usize, to: usize) -> Result<()> {
+    let mut next = from;
+    while next < to {
+        let last = (next + FILL).min(to);
+        progress(&format!("growth, {last} of {to} orders are written"));
+        scene.stage.database.execute(FILLER, &[&i32::try_from(next + 1)?, &i32::try_from(last)?]).await?;
+        next = last;
+    }
+    scene.run(&["VACUUM ANALYZE orders", "VACUUM ANALYZE notifications"]).await
+}
+
+/// What PostgreSQL's disk has left.
+async fn free_gb(scene: &Scene) -> Result<u64> {
+    let directory: String = scene.stage.database.query_one("SHOW data_directory", &[]).await?.try_get(0)?;
+    let output = Command::new("df").args(["--output=avail", "--block-size=1G", &directory]).output().await?;
+    let text = String::from_utf8(output.stdout)?;
+    let line =
+        text.lines().nth(1).with_context(|| format!("df does not know {directory}: is PostgreSQL elsewhere?"))?;
+    Ok(line.trim().parse()?)
+}

@@ -1,0 +1,177 @@
+//! Where a part is measured: a database and a virtual host of its own on the real servers, emptied between rounds.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use chrono::{DateTime, Utc};
+use e2e::broker::Message;
+use e2e::merchants::MERCHANT;
+use e2e::program::{Launch, Program};
+use e2e::stage::Stage;
+use shared::messaging::envelope::{CALLBACKS_QUEUE, EVENTS_QUEUE};
+use tokio::time::{Instant, sleep};
+
+use crate::requests::Requests;
+
+/// What is published in one go.
+const CHUNK: usize = 10_000;
+/// How often it is looked whether a backlog is drained: each look costs the worker a page of metrics.
+const LOOK_EVERY: Duration = Duration::from_millis(25);
+/// How long a backlog may take.
+const DRAIN_PATIENCE: Duration = Duration::from_mins(10);
+
+/// The servers of a part.
+pub struct Scene {
+    /// Its database and virtual host.
+    pub stage: Stage,
+}
+
+impl Scene {
+    /// Makes them.
+    ///
+    /// # Errors
+    /// A server is away.
+    pub async fn set() -> Result<Self> {
+        Ok(Self { stage: Stage::set().await? })
+    }
+
+    /// Nothing is left of the last round, in the database's files neither.
+    ///
+    /// # Errors
+    /// A server is away.
+    pub async fn clear(&self) -> Result<()> {
+        self.run(&["TRUNCATE orders, refunds, notifications, quarantine, order_events", "CHECKPOINT"]).await?;
+        self.purge().await
+    }
+
+    /// Statements of which each is a transaction of its own.
+    ///
+    /// # Errors
+    /// The database refuses one.
+    pub async fn run(&self, statements: &[&str]) -> Result<()> {
+        for statement in statements {
+            self.stage.database.batch_execute(statement).await.with_context(|| (*statement).to_owned())?;
+        }
+        Ok(())
+    }
+
+    /// The queues are empty.
+    ///
+    /// # Errors
+    /// The broker is away.
+    pub async fn purge(&self) -> Result<()> {
+        self.stage.broker.purge(CALLBACKS_QUEUE).await?;
+        self.stage.broker.purge(EVENTS_QUEUE).await
+    }
+
+    /// The shop writes the orders that `requests` pay.
+    ///
+    /// # Errors
+    /// The database is away.
+    pub async fn open_orders(&self, requests: &Requests) -> Result<()> {
+        let insert = "INSERT INTO orders (mch_id, out_trade_no, amount_minor, currency)
+                      SELECT $1, unnest($2::text[]), 1999, 'CNY'";
+        self.stage.database.execute(insert, &[&MERCHANT, &requests.orders()]).await?;
+        self.run(&["ANALYZE orders"]).await
+    }
+
+    /// `count` callbacks wait in the queue, past ingest; they come round again when there are fewer.
+    ///
+    /// # Errors
+    /// The broker refuses one.
+    pub async fn pile_up(&self, requests: &Requests, count: usize) -> Result<()> {
+        let mut bodies = requests.bodies().iter().cycle().take(count).peekable();
+        while bodies.peek().is_some() {
+            let chunk = bodies.by_ref().take(CHUNK).map(|body| Message::callback(body.clone())).collect();
+            self.stage.broker.publish_callbacks(chunk).await?;
+        }
+        Ok(())
+    }
+
+    /// Has `workers` drain the `count` callbacks that wait in the queue: callbacks a second, from the start of the first
+    /// transaction to the last row of the last one. The start of the programs is left out, for it is the same for one
+    /// callback and for a million.
+    ///
+    /// # Errors
+    /// A worker does not start, or the queue is not drained.
+    pub async fn drain(&self, workers: usize, launch: impl Fn(Launch) -> Launch, count: usize) -> Result<f64> {
+        let now = "SELECT clock_timestamp()";
+        let begun: DateTime<Utc> = self.stage.database.query_one(now, &[]).await?.try_get(0)?;
+        let mut programs = Vec::new();
+        for _ in 0..workers {
+            programs.push(launch(self.stage.worker()?).spawn()?);
+        }
+        until_handled(&mut programs, count).await?;
+        for program in &mut programs {
+            program.stop().await?;
+        }
+        // An order's updated_at is the start of its transaction, a ledger row's handled_at the moment it was written.
+        let span = "SELECT count(*), extract(epoch FROM max(handled_at)
+                        - (SELECT min(updated_at) FROM orders WHERE updated_at > $1 AND state = 'paid'))::float8
+                    FROM notifications WHERE handled_at > $1";
+        let row = self.stage.database.query_one(span, &[&begun]).await?;
+        let (handled, seconds): (i64, Option<f64>) = (row.try_get(0)?, row.try_get(1)?);
+        ensure!(handled == i64::try_from(count)?, "the ledger has {handled} of {count} callbacks");
+        Ok(handled as f64 / seconds.context("no order was paid")?)
+    }
+
+    /// Waits until every event has been published, and gives how many there were to wait for.
+    ///
+    /// # Errors
+    /// The relay does not get there.
+    pub async fn until_told(&self) -> Result<i64> {
+        let (deadline, mut first) = (Instant::now() + DRAIN_PATIENCE, None);
+        loop {
+            let events: i64 =
+                self.stage.database.query_one("SELECT count(*) FROM order_events", &[]).await?.try_get(0)?;
+            let at_first = *first.get_or_insert(events);
+            if events == 0 {
+                return Ok(at_first);
+            }
+            ensure!(Instant::now() < deadline, "{events} events are still in the outbox");
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Bytes of all tables, with their indexes.
+    ///
+    /// # Errors
+    /// The database is away.
+    pub async fn bytes_on_disk(&self) -> Result<f64> {
+        let sum = "SELECT sum(pg_total_relation_size(oid))::float8 FROM pg_class
+                   WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'";
+        Ok(self.stage.database.query_one(sum, &[]).await?.try_get(0)?)
+    }
+}
+
+/// Waits until `programs` have handled `count` callbacks since they started.
+///
+/// # Errors
+/// They do not, or one has ended.
+pub async fn until_handled(programs: &mut [Program], count: usize) -> Result<()> {
+    let deadline = Instant::now() + DRAIN_PATIENCE;
+    loop {
+        let mut handled = 0;
+        for program in &mut *programs {
+            ensure!(program.is_running()?, "a worker has ended: {}", program.log()?);
+            // It does not listen from its first moment on.
+            handled += program.metric("worker_notifications_total", &[]).await.unwrap_or_default();
+        }
+        if handled >= u64::try_from(count)? {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "{handled} of {count} callbacks were handled");
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Stops programs in good order.
+///
+/// # Errors
+/// One does not stop.
+pub async fn stop(programs: impl IntoIterator<Item = Program>) -> Result<()> {
+    for mut program in programs {
+        program.stop().await?;
+    }
+    Ok(())
+}
