@@ -1,17 +1,15 @@
 //! When each order became visible as paid to somebody else: told by PostgreSQL right after the commit.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use e2e::database::Database;
-use e2e::until::until_within;
 use futures_util::future::poll_fn;
 use tokio_postgres::{AsyncMessage, Client, NoTls};
 
-/// How long commits may take.
-const PATIENCE: Duration = Duration::from_mins(2);
+use crate::moments::Moments;
+
 /// A notification for each paid order. It costs the worker's transactions a little, never the other way round.
 const NOTIFY: &str = "
     CREATE OR REPLACE FUNCTION bench_notify() RETURNS trigger LANGUAGE plpgsql AS
@@ -20,11 +18,9 @@ const NOTIFY: &str = "
 
 /// Watches until [`Commits::until`].
 pub struct Commits {
-    seen: Seen,
+    seen: Moments,
     client: Client,
 }
-
-type Seen = Arc<Mutex<HashMap<String, Instant>>>;
 
 impl Commits {
     /// Begins to watch.
@@ -33,12 +29,12 @@ impl Commits {
     /// The database is away.
     pub async fn watch(database: &Database) -> Result<Self> {
         let (client, mut connection) = tokio_postgres::connect(database.url().as_str(), NoTls).await?;
-        let seen = Seen::default();
-        let inside = Arc::clone(&seen);
+        let seen = Moments::default();
+        let inside = seen.clone();
         tokio::spawn(async move {
             while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
                 if let AsyncMessage::Notification(notification) = message {
-                    lock(&inside).entry(notification.payload().to_owned()).or_insert_with(Instant::now);
+                    inside.note(notification.payload().to_owned(), Instant::now());
                 }
             }
         });
@@ -52,17 +48,8 @@ impl Commits {
     /// # Errors
     /// They never are.
     pub async fn until(self, count: usize) -> Result<HashMap<String, Instant>> {
-        until_within(PATIENCE, &format!("{count} orders are paid"), async || {
-            let paid = lock(&self.seen).len();
-            ensure!(paid >= count, "{paid} are");
-            Ok(())
-        })
-        .await?;
+        let paid = self.seen.until(count, "paid").await?;
         self.client.batch_execute("DROP TRIGGER bench_notify ON order_events").await?;
-        Ok(std::mem::take(&mut *lock(&self.seen)))
+        Ok(paid)
     }
-}
-
-fn lock(seen: &Seen) -> MutexGuard<'_, HashMap<String, Instant>> {
-    seen.lock().unwrap_or_else(PoisonError::into_inner)
 }

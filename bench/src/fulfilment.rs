@@ -1,12 +1,10 @@
 //! The merchant's fulfilment: takes the events, and knows when it was first told of each order.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use e2e::broker::Broker;
-use e2e::until::until_within;
 use futures_util::StreamExt;
 use lapin::Channel;
 use lapin::options::BasicConsumeOptions;
@@ -14,16 +12,13 @@ use lapin::types::FieldTable;
 use serde::Deserialize;
 use shared::messaging::envelope::EVENTS_QUEUE;
 
-/// How long events may take.
-const PATIENCE: Duration = Duration::from_mins(2);
+use crate::moments::Moments;
 
 /// Consumes until it is dropped.
 pub struct Fulfilment {
-    told: Told,
+    told: Moments,
     channel: Channel,
 }
-
-type Told = Arc<Mutex<HashMap<String, Instant>>>;
 
 /// What it reads of an event.
 #[derive(Deserialize)]
@@ -40,13 +35,13 @@ impl Fulfilment {
         let channel = broker.channel().await?;
         let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
         let mut events = channel.basic_consume(EVENTS_QUEUE.into(), "".into(), options, FieldTable::default()).await?;
-        let told = Told::default();
-        let inside = Arc::clone(&told);
+        let told = Moments::default();
+        let inside = told.clone();
         tokio::spawn(async move {
             while let Some(Ok(delivery)) = events.next().await {
                 let now = Instant::now();
                 if let Ok(event) = serde_json::from_slice::<Event>(&delivery.data) {
-                    lock(&inside).entry(event.out_trade_no).or_insert(now);
+                    inside.note(event.out_trade_no, now);
                 }
             }
         });
@@ -58,17 +53,8 @@ impl Fulfilment {
     /// # Errors
     /// It never is.
     pub async fn until(self, count: usize) -> Result<HashMap<String, Instant>> {
-        until_within(PATIENCE, &format!("{count} orders are told of"), async || {
-            let told = lock(&self.told).len();
-            ensure!(told >= count, "{told} are");
-            Ok(())
-        })
-        .await?;
+        let told = self.told.until(count, "told of").await?;
         self.channel.close(200, "".into()).await?;
-        Ok(std::mem::take(&mut *lock(&self.told)))
+        Ok(told)
     }
-}
-
-fn lock(told: &Told) -> MutexGuard<'_, HashMap<String, Instant>> {
-    told.lock().unwrap_or_else(PoisonError::into_inner)
 }
