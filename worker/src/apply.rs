@@ -7,6 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 use shared::domain::ids::TransactionId;
 use shared::domain::notification::{Notification, ReportedRefund};
@@ -62,7 +63,7 @@ pub enum ApplyError {
     RefundMoved,
     /// The database refused or went away.
     #[error("the database refused or went away")]
-    Database(#[from] diesel::result::Error),
+    Database(#[from] DieselError),
 }
 
 /// Applies a batch from the broker in one transaction. Messages that the ledger knows, and repeats of one id inside the
@@ -235,9 +236,12 @@ async fn write(
         },
         async { if plan.events.is_empty() { Ok(()) } else { events::insert(conn, &plan.events).await } },
     );
-    // First: when the ledger has a row already, quarantine refuses a second one too.
-    if matches!(noted, Ok(rows) if rows < handled.len()) {
-        return Err(ApplyError::LedgerDiffers);
+    match noted {
+        Ok(rows) if rows < handled.len() => return Err(ApplyError::LedgerDiffers),
+        Err(DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) => {
+            return Err(ApplyError::LedgerDiffers);
+        }
+        _ => {}
     }
     if matches!(refunds, Ok(rows) if rows < refunded.len()) {
         return Err(ApplyError::RefundMoved);

@@ -161,11 +161,11 @@ impl Envelope {
         let mut kept: BTreeMap<_, _> = headers
             .filter(|(name, _)| !name.starts_with(BROKER_PREFIX) && properties.iter().all(|(known, _)| name != known))
             .take(HEADERS_MAX)
-            .map(|(name, value)| (storable(&name), storable(&value)))
+            .map(|(name, value)| (storable(name), storable(value)))
             .collect();
         for (name, value) in properties {
             if let Some(value) = value {
-                kept.insert(name.to_owned(), storable(value));
+                kept.insert(name.to_owned(), storable(value.to_owned()));
             }
         }
         Self { id, received_at, headers: kept }
@@ -188,7 +188,10 @@ fn of_body(body: &[u8]) -> Uuid {
 }
 
 /// PostgreSQL's jsonb refuses NUL, and a ledger row should not carry a novel.
-fn storable(text: &str) -> String {
+fn storable(text: String) -> String {
+    if text.len() <= HEADER_CHARS_MAX && !text.contains('\0') {
+        return text;
+    }
     text.chars()
         .take(HEADER_CHARS_MAX)
         .map(|char| if char == '\0' { char::REPLACEMENT_CHARACTER } else { char })
