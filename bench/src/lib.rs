@@ -34,3 +34,4 @@ pub mod process;
 pub mod report;
 pub mod requests;
 pub mod scene;
+pub mod scheduled;

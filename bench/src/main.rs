@@ -35,7 +35,6 @@ async fn measure(cli: &Cli) -> anyhow::Result<bool> {
         // Programs end with this process; ./dev ends the servers.
         _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
     };
-    report::write(options, &figures)?;
     let Some(recorded) = recorded else { return Ok(true) };
     let fallen = report::fallen(&recorded, &figures)?;
     for line in &fallen {

@@ -16,10 +16,11 @@ use crate::config::{Options, Part};
 use crate::figures::Figures;
 use crate::report;
 
-/// Runs the parts and shows each one's table as soon as it is done.
+/// Runs the parts. As soon as one is done its table is shown and the files are written: a run takes long and may be broken
+/// off.
 ///
 /// # Errors
-/// A server is away, or a program does not do its job.
+/// A server is away, a program does not do its job, or a file cannot be written.
 pub async fn run(options: &Options) -> Result<Figures> {
     let mut all = Figures::default();
     for part in options.parts() {
@@ -35,6 +36,7 @@ pub async fn run(options: &Options) -> Result<Figures> {
         }
         .with_context(|| format!("measuring {part:?}"))?;
         println!("{part:?}, {} s\n{}\n", started.elapsed().as_secs(), report::table(&all, &before));
+        report::write(options, &all)?;
     }
     Ok(all)
 }

@@ -5,13 +5,22 @@
 BENCH_RECORDED=$ROOT/docs/performance/quick.json
 
 bench() {
-    local status=0 arguments=("$@")
+    local brokers=1 status=0 arguments=()
+    while [[ $# -gt 0 ]]; do
+        case $1 in
+            --brokers) [[ $# -ge 2 ]] || die 64 "--brokers needs a number"; brokers=$2; shift 2 ;;
+            *) arguments+=("$1"); shift ;;
+        esac
+    done
+    [[ $brokers == [13] ]] || die 64 "--brokers is 1 or 3, not '$brokers'"
     prepare_to_run
-    case " $* " in
+    case " ${arguments[*]} " in
         *' --help '* | *' -h '*) exec "$BIN/bench" --help ;;
         *' --compare '* | *' --json '*) ;;
-        *' --quick '*) [[ ! -f $BENCH_RECORDED ]] || arguments+=(--compare "$BENCH_RECORDED") ;;
+        *' --quick '*) ((brokers > 1)) || [[ ! -f $BENCH_RECORDED ]] || arguments+=(--compare "$BENCH_RECORDED") ;;
     esac
+    export BROKERS=$brokers
+    ((brokers == 1)) || sweep_away_the_cluster
     start_servers
     export_environment
     timed "bench" "$BIN/bench" "${arguments[@]}" || status=$?

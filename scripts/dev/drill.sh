@@ -14,7 +14,7 @@ drill() {
     [[ $brokers == [13] ]] || die 64 "--brokers is 1 or 3, not '$brokers'"
     prepare_to_run
     if [[ $only_shows == yes ]]; then exec "$BIN/drill" "${arguments[@]}"; fi
-    sweep_away_last_drill
+    sweep_away_the_cluster
     export BROKERS=$brokers DEV=$ROOT/dev DRILL_DIR=$STATE
     start_servers
     with_progress "migrating the database" migrate
@@ -23,8 +23,9 @@ drill() {
     exit "$status"
 }
 
-# Every drill begins with empty servers: what an aborted one left would be found missing or too much by the audit.
-sweep_away_last_drill() {
+# Every drill begins with empty servers: what an aborted one left would be found missing or too much by the audit. A benchmark
+# on three nodes does as well.
+sweep_away_the_cluster() {
     lock_state
     stop_servers
     unlock_state

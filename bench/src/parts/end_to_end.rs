@@ -1,8 +1,5 @@
 //! From the callback to the paid order, with everything on the same cores: flat out, and on a schedule, where the time to
 //! the answer counts from the moment at which the callback was due. Beside it the synchronous handler, in the same rounds.
-//!
-//! An order is paid once a session of somebody else's can see it, and told when the merchant's fulfilment has the event. Both
-//! count from the moment at which WeChat Pay had its SUCCESS.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -12,15 +9,13 @@ use e2e::ports::free_address;
 use e2e::program::Program;
 
 use super::progress;
-use crate::commits::Commits;
 use crate::config::Options;
 use crate::figures::Figures;
-use crate::fulfilment::Fulfilment;
 use crate::generator::{Sent, Until, flat_out, on_schedule};
-use crate::latencies::Latencies;
 use crate::process::{peak_resident_mb, serve};
 use crate::requests::Requests;
 use crate::scene::{Scene, stop, until_handled};
+use crate::scheduled::{self, Seen};
 
 const CONNECTIONS: usize = 256;
 /// Database sessions of each of the synchronous handler's threads: more made it no faster.
@@ -39,13 +34,6 @@ struct Bench<'a> {
     worker: [Program; 1],
     /// Handled since the worker started.
     handled: usize,
-}
-
-/// What a load came to: the times to the answer, and from there to the paid order and to the merchant's being told.
-struct Seen {
-    answered: Latencies,
-    paid: Latencies,
-    told: Latencies,
 }
 
 pub(super) async fn run(options: &Options, figures: &mut Figures) -> Result<()> {
@@ -117,20 +105,8 @@ impl Bench<'_> {
     async fn measure(&mut self, load: &str, connections: usize, rate: f64, count: usize) -> Result<Seen> {
         let requests = Requests::payments(load, count);
         self.prepare(&requests).await?;
-        let commits = Commits::watch(&self.scene.stage.database).await?;
-        let fulfilment = Fulfilment::start(&self.scene.stage.broker).await?;
-        let sent = on_schedule(self.ingest, &requests, connections, rate, count).await?;
-        let (told_at, paid_at) = (fulfilment.until(count).await?, commits.until(count).await?);
         self.handled += count;
-        let mut seen = Seen { answered: sent.latencies, paid: Latencies::new()?, told: Latencies::new()? };
-        for (number, answered) in &sent.answers {
-            let order = requests.order(*number);
-            let (paid, told) = paid_at.get(&order).zip(told_at.get(&order)).context("an order that was not paid")?;
-            // It may be paid before WeChat Pay's answer has arrived: then there was nothing to wait for.
-            seen.paid.record(paid.saturating_duration_since(*answered));
-            seen.told.record(told.saturating_duration_since(*answered));
-        }
-        Ok(seen)
+        scheduled::run(&self.scene, self.ingest, &requests, connections, rate).await
     }
 
     async fn prepare(&self, requests: &Requests) -> Result<()> {

@@ -1,5 +1,5 @@
-//! Whether a big table slows the worker down: the same backlog on top of 100 thousand, one and ten million orders and as
-//! many rows in the ledger, which have short bodies.
+//! Whether big tables slow the worker down: the same backlog, then the same load, on top of 100 thousand, one and ten million
+//! orders and as many rows in the ledger, which have short bodies.
 
 use anyhow::{Context, Result, ensure};
 use tokio::process::Command;
@@ -8,9 +8,13 @@ use super::progress;
 use crate::config::Options;
 use crate::figures::Figures;
 use crate::requests::Requests;
-use crate::scene::Scene;
+use crate::scene::{Scene, stop};
+use crate::scheduled;
 
 const SIZES: [(&str, usize); 3] = [("100k", 100_000), ("1m", 1_000_000), ("10m", 10_000_000)];
+/// Callbacks a second while it is seen how soon orders are paid, and the connections that a burst may take.
+const PER_SECOND: f64 = 1000.0;
+const CONNECTIONS: usize = 256;
 /// Rows of one filling statement.
 const FILL: usize = 500_000;
 /// What ten million rows of both tables take, with room for the log.
@@ -42,12 +46,24 @@ pub(super) async fn run(options: &Options, figures: &mut Figures) -> Result<()> 
             // The events of this round are not to be told beside the next one.
             scene.run(&["TRUNCATE order_events"]).await?;
             scene.purge().await?;
+            figures.add(format!("paid_p99_ms_{name}_orders"), paid_p99_ms(&scene, options, name, round).await?);
         }
     }
     let median = |name: &str| figures.median(&format!("worker_{name}_orders_per_second")).context("it was measured");
     let ratio = median("10m")? / median("100k")?;
     figures.add("growth_10m_of_100k", ratio);
     Ok(())
+}
+
+/// How soon an order is paid, at a load that leaves the machine room.
+async fn paid_p99_ms(scene: &Scene, options: &Options, name: &str, round: usize) -> Result<f64> {
+    let count = (PER_SECOND * options.window().as_secs_f64()) as usize;
+    let requests = Requests::payments(&format!("growth-paid-{name}-{round}"), count);
+    scene.open_orders(&requests).await?;
+    let (ingest, worker) = (scene.stage.start_ingest().await?, scene.stage.start_worker().await?);
+    let seen = scheduled::run(scene, ingest.public(), &requests, CONNECTIONS, PER_SECOND).await?;
+    stop([ingest, worker]).await?;
+    Ok(seen.paid.ms(0.99))
 }
 
 /// Paid orders and their ledger, up to `to`.

@@ -1,0 +1,52 @@
+//! The pipeline under a load on a schedule: when each callback was answered, its order paid, and the merchant told.
+//!
+//! An order is paid once a session of somebody else's can see it, and told when the merchant's fulfilment has the event. Both
+//! count from the moment at which WeChat Pay had its SUCCESS.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result};
+
+use crate::commits::Commits;
+use crate::fulfilment::Fulfilment;
+use crate::generator::on_schedule;
+use crate::latencies::Latencies;
+use crate::requests::Requests;
+use crate::scene::Scene;
+
+/// What a load came to.
+pub struct Seen {
+    /// From the moment at which the callback was due to its answer.
+    pub answered: Latencies,
+    /// From the answer to the paid order.
+    pub paid: Latencies,
+    /// From the answer to the merchant's being told.
+    pub told: Latencies,
+}
+
+/// Sends `requests`, whose orders are open, and waits until each order is paid and told.
+///
+/// # Errors
+/// A callback is not answered SUCCESS, or an order is not paid or not told.
+pub async fn run(
+    scene: &Scene,
+    ingest: SocketAddr,
+    requests: &Requests,
+    connections: usize,
+    per_second: f64,
+) -> Result<Seen> {
+    let count = requests.len();
+    let commits = Commits::watch(&scene.stage.database).await?;
+    let fulfilment = Fulfilment::start(&scene.stage.broker).await?;
+    let sent = on_schedule(ingest, requests, connections, per_second, count).await?;
+    let (told_at, paid_at) = (fulfilment.until(count).await?, commits.until(count).await?);
+    let mut seen = Seen { answered: sent.latencies, paid: Latencies::new()?, told: Latencies::new()? };
+    for (number, answered) in &sent.answers {
+        let order = requests.order(*number);
+        let (paid, told) = paid_at.get(&order).zip(told_at.get(&order)).context("an order that was not paid")?;
+        // It may be paid before WeChat Pay's answer has arrived: then there was nothing to wait for.
+        seen.paid.record(paid.saturating_duration_since(*answered));
+        seen.told.record(told.saturating_duration_since(*answered));
+    }
+    Ok(seen)
+}
