@@ -45,7 +45,7 @@ pub struct Options {
     /// Only these parts
     #[arg(long, value_enum, value_delimiter = ',', value_name = "PART,..")]
     pub only: Vec<Part>,
-    /// Rounds of each measurement, all of them interleaved
+    /// Rounds of each measurement, interleaved within each part but growth and memory
     #[arg(long, default_value_t = 5, value_name = "N")]
     pub rounds: usize,
     /// Write the medians as one flat JSON object

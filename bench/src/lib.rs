@@ -7,6 +7,7 @@
 //! - [`limits`]: what Countersign is held against: the same server without a broker, a bare publisher, pgbench, and the
 //!   synchronous handler that one would write instead.
 //! - [`scene`], [`process`]: the servers of a part, its tables emptied between rounds; what the system says of a process.
+//!   [`scheduled`]: the whole pipeline under a load on a schedule.
 //! - [`parts`]: the measurements. [`report`], [`picture`]: tables, JSON, the guard, and what the documents show.
 //!
 //! `./dev bench` starts the servers and runs this.

@@ -36,7 +36,7 @@ async fn measure(cli: &Cli) -> anyhow::Result<bool> {
         _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
     };
     let Some(recorded) = recorded else { return Ok(true) };
-    let fallen = report::fallen(&recorded, &figures)?;
+    let fallen = report::fallen(&recorded, &figures);
     for line in &fallen {
         println!("{line}");
     }

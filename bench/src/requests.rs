@@ -4,6 +4,9 @@ use std::sync::Arc;
 
 use e2e::callback::Callback;
 
+/// The trace that a message carries: ingest begins one where WeChat Pay sends none.
+pub const TRACEPARENT: (&str, &str) = ("traceparent", "00-0192f0c0000070008000000000000001-8000000000000001-00");
+
 /// Callbacks that pay orders, in the order in which they are sent.
 #[derive(Debug, Clone)]
 pub struct Requests {

@@ -9,6 +9,7 @@ bench() {
     while [[ $# -gt 0 ]]; do
         case $1 in
             --brokers) [[ $# -ge 2 ]] || die 64 "--brokers needs a number"; brokers=$2; shift 2 ;;
+            --brokers=*) set -- --brokers "${1#*=}" "${@:2}" ;;
             *) arguments+=("$1"); shift ;;
         esac
     done
@@ -16,7 +17,7 @@ bench() {
     prepare_to_run
     case " ${arguments[*]} " in
         *' --help '* | *' -h '*) exec "$BIN/bench" --help ;;
-        *' --compare '* | *' --json '*) ;;
+        *' --compare'[\ =]* | *"$(basename "$BENCH_RECORDED") "*) ;;
         *' --quick '*) ((brokers > 1)) || [[ ! -f $BENCH_RECORDED ]] || arguments+=(--compare "$BENCH_RECORDED") ;;
     esac
     export BROKERS=$brokers

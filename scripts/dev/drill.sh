@@ -26,6 +26,7 @@ drill() {
 # Every drill begins with empty servers: what an aborted one left would be found missing or too much by the audit. A benchmark
 # on three nodes does as well.
 sweep_away_the_cluster() {
+    [[ $STATE == "$ROOT/.dev/drill" ]] || die 70 "$STATE is not a cluster's"
     lock_state
     stop_servers
     unlock_state

@@ -34,6 +34,15 @@ swaps() {
     say "every swap was noticed"
 }
 
+# Whether the patches fit the sources as they are.
+check_swaps() {
+    local patch
+    command -v git >/dev/null || { say "no git here: e2e/swaps is not checked"; return 0; }
+    for patch in "$SWAPS"/*.patch; do
+        (cd "$ROOT" && git apply --check "$patch") || die 1 "$patch no longer fits the sources"
+    done
+}
+
 # A test ends by an error, whose text follows on the line, or by a panic, whose text is on the next line.
 why_it_failed() {
     sed -n '/^Error: /{s/^Error: //p;q};/ panicked at /{n;p;q}' "$(log_file swaps)"

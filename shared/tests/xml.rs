@@ -56,6 +56,8 @@ fn what_a_callback_never_has_is_refused() {
         ("a reference to a surrogate", "<xml><a>&#xd800;</a></xml>", XmlError::Entity),
         ("NUL", "<xml><a>\0</a></xml>", XmlError::Control),
         ("a control character in CDATA", "<xml><a><![CDATA[\u{1b}]]></a></xml>", XmlError::Control),
+        ("a control character after Chinese", "<xml><a>支付\u{1b}</a></xml>", XmlError::Control),
+        ("a character that is none", "<xml><a>\u{fffe}</a></xml>", XmlError::Control),
         ("an unclosed root", "<xml><a>1</a>", XmlError::IllFormed),
         ("an unclosed field", "<xml><a>1", XmlError::IllFormed),
         ("crossed tags", "<xml><a>1</b></xml>", XmlError::IllFormed),

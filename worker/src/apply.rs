@@ -236,6 +236,7 @@ async fn write(
         },
         async { if plan.events.is_empty() { Ok(()) } else { events::insert(conn, &plan.events).await } },
     );
+    // Before the others: they only say that the transaction is aborted. The ledger has lost a held row, or has a new one already.
     match noted {
         Ok(rows) if rows < handled.len() => return Err(ApplyError::LedgerDiffers),
         Err(DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) => {

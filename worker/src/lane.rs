@@ -29,7 +29,7 @@ use crate::store::database::Database;
 const KEEP_BATCH_FOR: Duration = Duration::from_mins(1);
 /// The longest rest after a batch that was not full. Each is as long as its batch took: under load messages come in fewer
 /// and larger batches, and a lane that is idle has rested long before the next one.
-const REST_MAX: Duration = Duration::from_millis(5);
+const REST_MAX: Duration = Duration::from_millis(2);
 
 /// What a lane needs to know.
 #[derive(Clone)]

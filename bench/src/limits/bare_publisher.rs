@@ -19,9 +19,12 @@ use uuid::Uuid;
 use crate::generator::{Due, pace};
 use crate::latencies::Latencies;
 use crate::process;
+use crate::requests::TRACEPARENT;
 
 /// As many as ingest has lanes.
 const CHANNELS: usize = 4;
+/// Any second.
+const TIMESTAMP: u64 = 1_790_000_000;
 /// Bodies that are sent in turn.
 const BODIES: usize = 1000;
 
@@ -136,10 +139,12 @@ fn properties() -> BasicProperties {
     let mut headers = FieldTable::default();
     headers.insert("envelope-version".into(), AMQPValue::LongString("1".into()));
     headers.insert(MCH_ID.into(), AMQPValue::LongString(e2e::merchants::MERCHANT.into()));
+    headers.insert(TRACEPARENT.0.into(), AMQPValue::LongString(TRACEPARENT.1.into()));
     BasicProperties::default()
         .with_message_id(Uuid::now_v7().to_string().into())
         .with_type(CallbackKind::V2Payment.name().into())
         .with_content_type("text/xml".into())
+        .with_timestamp(TIMESTAMP)
         .with_delivery_mode(2)
         .with_headers(headers)
 }

@@ -29,8 +29,8 @@ SELECT id, amount_minor, state, version FROM orders
     WHERE mch_id = 'pgbench' AND out_trade_no = 'PGBENCH' || :n FOR NO KEY UPDATE;
 UPDATE orders SET state = 'paid', transaction_id = '4200000000000000000000000001', paid_at = '2026-01-01',
     version = version + 1, updated_at = now() WHERE mch_id = 'pgbench' AND out_trade_no = 'PGBENCH' || :n;
-INSERT INTO notifications SELECT * FROM pgbench_note(:n);
-INSERT INTO order_events (id, type, order_id, payload) SELECT * FROM pgbench_event(:n);
+INSERT INTO notifications SELECT NOTE FROM (VALUES (:n)) AS numbers (n);
+INSERT INTO order_events (id, type, order_id, payload) SELECT EVENT FROM (VALUES (:n)) AS numbers (n);
 COMMIT;
 ";
 
@@ -44,28 +44,30 @@ SELECT id, amount_minor, state, version FROM orders WHERE (mch_id, out_trade_no)
 UPDATE orders SET state = 'paid', transaction_id = '4200000000000000000000000001', paid_at = '2026-01-01',
     version = version + 1, updated_at = now() WHERE (mch_id, out_trade_no) IN
     (SELECT 'pgbench', 'PGBENCH' || n FROM generate_series(:first + 1, :first + 256) AS n);
-INSERT INTO notifications SELECT note.* FROM generate_series(:first + 1, :first + 256) AS n, pgbench_note(n) AS note;
+INSERT INTO notifications SELECT NOTE FROM generate_series(:first + 1, :first + 256) AS n;
 INSERT INTO order_events (id, type, order_id, payload)
-    SELECT event.* FROM generate_series(:first + 1, :first + 256) AS n, pgbench_event(n) AS event;
+    SELECT EVENT FROM generate_series(:first + 1, :first + 256) AS n;
 COMMIT;
 ";
 
-/// A row of the ledger and of the outbox. Functions that PostgreSQL inlines, so that they cost nothing.
-const ROWS: &str = r#"
-CREATE SEQUENCE IF NOT EXISTS pgbench_ids;
-CREATE OR REPLACE FUNCTION pgbench_note(n integer) RETURNS SETOF notifications LANGUAGE sql VOLATILE AS $$
-    SELECT lpad(to_hex(nextval('pgbench_ids')), 32, '0')::uuid, now(), 'payment', 'pgbench', 'PGBENCH' || n,
-        '4200000000000000000000000001', NULL, 'applied', NULL, now(), convert_to(repeat('0123456789abcdef', 55), 'UTF8'),
-        '{"type": "wechatpay.v2.payment", "mch-id": "1900000109", "envelope-version": "1"}'::jsonb
-$$;
-CREATE OR REPLACE FUNCTION pgbench_event(n integer)
-    RETURNS TABLE (id uuid, type text, order_id bigint, payload jsonb) LANGUAGE sql VOLATILE AS $$
-    SELECT lpad(to_hex(nextval('pgbench_ids')), 32, '0')::uuid, 'order.paid', n::bigint,
-        '{"type": "order.paid", "mch_id": "1900000109", "paid_at": "2026-11-23T02:15:30Z", "version": 1, "currency": "CNY",
-          "event_id": "0192f0c0-0000-7000-8000-000000000001", "order_id": 1, "sub_mch_id": null, "amount_minor": 1999,
-          "out_trade_no": "PGBENCH1", "transaction_id": "4200000000000000000000000001"}'::jsonb
-$$;
+/// A row of the ledger, of the size that a worker writes.
+const NOTE: &str = r#"
+    lpad(to_hex(nextval('pgbench_ids')), 32, '0')::uuid, now(), 'payment', 'pgbench', 'PGBENCH' || n,
+    '4200000000000000000000000001', NULL, 'applied', NULL, now(), convert_to(repeat('0123456789abcdef', 55), 'UTF8'),
+    '{"type": "wechatpay.v2.payment", "mch-id": "1900000109", "content-type": "text/xml", "envelope-version": "1",
+      "traceparent": "00-0192f0c0000070008000000000000001-8000000000000001-00"}'::jsonb
 "#;
+
+/// A row of the outbox.
+const EVENT: &str = r#"
+    lpad(to_hex(nextval('pgbench_ids')), 32, '0')::uuid, 'order.paid', n::bigint,
+    '{"type": "order.paid", "mch_id": "1900000109", "paid_at": "2026-11-23T02:15:30Z", "version": 1, "currency": "CNY",
+      "event_id": "0192f0c0-0000-7000-8000-000000000001", "order_id": 1, "sub_mch_id": null, "amount_minor": 1999,
+      "out_trade_no": "PGBENCH1", "transaction_id": "4200000000000000000000000001"}'::jsonb
+"#;
+
+/// Where ids come from.
+const SEQUENCE: &str = "CREATE SEQUENCE IF NOT EXISTS pgbench_ids";
 
 /// Payments a second.
 #[derive(Debug, Clone, Copy)]
@@ -81,7 +83,7 @@ pub struct Limits {
 /// # Errors
 /// There is no pgbench.
 pub async fn measure(scene: &Scene, orders: usize, window: Duration) -> Result<Limits> {
-    scene.stage.database.batch_execute(ROWS).await?;
+    scene.stage.database.batch_execute(SEQUENCE).await?;
     let (mut one_by_one, mut in_sets) = (0_f64, 0_f64);
     for clients in ONE_BY_ONE_CLIENTS {
         one_by_one = one_by_one.max(run(scene, ONE_BY_ONE, clients, orders, window).await?);
@@ -100,7 +102,8 @@ async fn run(scene: &Scene, script: &str, clients: u32, orders: usize, window: D
     scene.stage.database.execute(insert, &[&i32::try_from(orders)?]).await?;
     scene.run(&["ANALYZE orders"]).await?;
     let file = std::env::temp_dir().join(format!("countersign-bench-{}.sql", Uuid::now_v7()));
-    fs::write(&file, script)?;
+    // A line break ends a meta command, not a statement: these are inside statements.
+    fs::write(&file, script.replace("NOTE", NOTE).replace("EVENT", EVENT))?;
     let output = pgbench(&scene.stage.database.url())
         .args(["--no-vacuum", "--protocol=prepared", "--jobs=2"])
         .arg(format!("--client={clients}"))

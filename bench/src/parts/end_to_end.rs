@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use e2e::http;
 use e2e::ports::free_address;
 use e2e::program::Program;
 
@@ -20,6 +21,8 @@ use crate::scheduled::{self, Seen};
 const CONNECTIONS: usize = 256;
 /// Database sessions of each of the synchronous handler's threads: more made it no faster.
 const SESSIONS: &str = "16";
+/// So many connections reach every thread of a server.
+const CONNECTIONS_TO_WARM_UP: usize = 64;
 /// One callback at a time, each long over when the next one comes.
 const IDLE_PER_SECOND: f64 = 20.0;
 const IDLE_COUNT: usize = 60;
@@ -141,8 +144,18 @@ impl Bench<'_> {
         let merchants = self.scene.stage.merchants.path().to_str().context("a path that is not UTF-8")?;
         let arguments = ["--merchants", merchants, "--sessions", SESSIONS];
         let mut server = serve("synchronous", address, &arguments, &[("DATABASE_URL", database.as_str())]).await?;
+        warm_up(address).await?;
         let sent = load(address).await?;
         server.kill().await?;
         Ok(sent)
     }
+}
+
+/// Each of the server's threads takes connections in turn, and answers once its sessions are open: their opening is not to
+/// count against it.
+async fn warm_up(address: SocketAddr) -> Result<()> {
+    for _ in 0..CONNECTIONS_TO_WARM_UP {
+        http::get(address, "/").await?;
+    }
+    Ok(())
 }

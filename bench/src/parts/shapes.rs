@@ -8,7 +8,7 @@ use crate::figures::Figures;
 use crate::requests::Requests;
 use crate::scene::Scene;
 
-/// What differs from the worker's defaults, which come first: 2 lanes, one worker, batches of 1024, no repeats.
+/// What differs from the worker's defaults (2 lanes, batches of 1024), one worker and no repeats, which come first.
 const LANES: [&str; 2] = ["1", "4"];
 const WORKERS: [usize; 2] = [2, 3];
 const BATCHES: [&str; 4] = ["1", "16", "64", "256"];

@@ -114,8 +114,8 @@ pub async fn load(
     Ok(rows.into_iter().map(message).collect())
 }
 
-/// Adds a row per handled message. `ON CONFLICT` would cost each of them another look into the index, for messages that
-/// come twice once in a blue moon.
+/// Adds a row per handled message; returns how many. `ON CONFLICT` would cost each of them another look into the index, and
+/// only an ingest or an operator that publishes the same message twice makes a conflict.
 ///
 /// # Errors
 /// A unique violation when a message has a row already; otherwise the database is away or refuses a value.
