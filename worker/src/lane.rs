@@ -27,9 +27,6 @@ use crate::store::database::Database;
 /// How long a batch is kept while the database is away before it goes back to the broker. Each return counts against
 /// the queue's delivery limit, so outages must not burn deliveries.
 const KEEP_BATCH_FOR: Duration = Duration::from_mins(1);
-/// The longest rest after a batch that was not full. Each is as long as its batch took: under load messages come in fewer
-/// and larger batches, and a lane that is idle has rested long before the next one.
-const REST_MAX: Duration = Duration::from_millis(2);
 
 /// What a lane needs to know.
 #[derive(Clone)]
@@ -124,15 +121,12 @@ async fn work(
             }
             batch = consumer.next_batch(usize::from(lane.batch_max)) => batch?,
         };
-        let started = Instant::now();
         let messages: Vec<Message> = batch.iter_mut().map(Message::take_from).collect();
         let Some(last) = batch.last() else { return Ok(()) };
         handle(lane, session, &messages, stop).await?;
         consumer.ack_through(last).await?;
         if messages.len() >= usize::from(lane.batch_max) {
             lane.backlog.note(Instant::now());
-        } else {
-            pause(started.elapsed().min(REST_MAX), stop).await;
         }
     }
 }
