@@ -12,6 +12,13 @@ impl Figures {
         self.0.entry(name.into()).or_default().push(value);
     }
 
+    /// The processor time that each party took for a callback.
+    pub fn add_processor_time(&mut self, of: &str, parts: impl Iterator<Item = (&'static str, f64)>) {
+        for (party, microseconds) in parts {
+            self.add(format!("{of}_cpu_us_{party}"), microseconds);
+        }
+    }
+
     /// What has been measured so far.
     #[must_use]
     pub fn names(&self) -> BTreeSet<String> {

@@ -1,5 +1,6 @@
 //! What the system says of a process, and the children that this program is itself.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -38,17 +39,50 @@ fn memory_mb(pid: u32, name: &str) -> Result<f64> {
     Ok(kib * 1024.0 / 1e6)
 }
 
-/// Processor time that this process has used, in seconds.
-///
-/// # Errors
-/// The system does not say.
-pub fn own_cpu_seconds() -> Result<f64> {
-    let stat = fs::read_to_string("/proc/self/stat")?;
+/// Who uses the processor, by the name of the process.
+const PARTIES: [(&str, &str); 5] = [
+    ("beam.smp", "broker"),
+    ("postgres", "database"),
+    ("worker", "worker"),
+    ("ingest", "ingest"),
+    ("bench", "generator"),
+];
+
+/// Processor time that each party has used so far.
+#[derive(Debug, Clone, Default)]
+pub struct ProcessorTime(BTreeMap<&'static str, f64>);
+
+impl ProcessorTime {
+    /// Of all processes that live now: to be looked at before a program is stopped.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn now() -> Result<Self> {
+        let mut seconds = BTreeMap::new();
+        for process in fs::read_dir("/proc")?.flatten() {
+            // No process, or one that has ended meanwhile.
+            let Ok(stat) = fs::read_to_string(process.path().join("stat")) else { continue };
+            let Some((party, used)) = used(&stat) else { continue };
+            *seconds.entry(party).or_default() += used;
+        }
+        Ok(Self(seconds))
+    }
+
+    /// Microseconds that each party has used since `earlier` for each of `count` callbacks.
+    pub fn since(&self, earlier: &Self, count: usize) -> impl Iterator<Item = (&'static str, f64)> {
+        let used = |party, seconds: f64| (seconds - earlier.0.get(party).copied().unwrap_or_default()).max(0.0);
+        self.0.iter().map(move |(party, seconds)| (*party, used(party, *seconds) * 1e6 / count.max(1) as f64))
+    }
+}
+
+/// The party of a process and the seconds that it has used, from its `/proc/PID/stat`.
+fn used(stat: &str) -> Option<(&'static str, f64)> {
     // The name, in parentheses, may hold anything.
-    let (_, after) = stat.rsplit_once(')').context("an odd /proc/self/stat")?;
-    let mut fields = after.split_whitespace().skip(11);
-    let mut ticks = || -> Result<f64> { Ok(fields.next().context("too few fields")?.parse()?) };
-    Ok((ticks()? + ticks()?) / TICKS_PER_SECOND)
+    let (before, after) = stat.rsplit_once(')')?;
+    let (_, name) = before.split_once('(')?;
+    let (_, party) = PARTIES.into_iter().find(|(known, _)| *known == name)?;
+    let mut ticks = after.split_whitespace().skip(11).map_while(|field| field.parse::<f64>().ok());
+    Some((party, (ticks.next()? + ticks.next()?) / TICKS_PER_SECOND))
 }
 
 /// This program in another role. It ends with the value. URLs with passwords go through the environment, for other users
@@ -75,4 +109,17 @@ pub async fn serve(role: &str, address: SocketAddr, arguments: &[&str], environm
     })
     .await?;
     Ok(child)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_may_hold_anything() {
+        let times = "S 1 1 1 0 -1 4194560 1 0 0 0 150 50 0 0 20";
+        assert_eq!(used(&format!("7 (beam.smp) {times}")), Some(("broker", 2.0)));
+        assert_eq!(used(&format!("7 (a) b) {times}")), None);
+        assert_eq!(used(""), None);
+    }
 }

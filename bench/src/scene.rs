@@ -11,6 +11,7 @@ use e2e::stage::Stage;
 use shared::messaging::envelope::{CALLBACKS_QUEUE, EVENTS_QUEUE, MCH_ID};
 use tokio::time::{Instant, sleep};
 
+use crate::process::ProcessorTime;
 use crate::requests::{Requests, TRACEPARENT};
 
 /// What is published in one go.
@@ -24,6 +25,14 @@ const DRAIN_PATIENCE: Duration = Duration::from_mins(10);
 pub struct Scene {
     /// Its database and virtual host.
     pub stage: Stage,
+}
+
+/// What draining a backlog came to.
+pub struct Drained {
+    /// Callbacks a second.
+    pub per_second: f64,
+    /// Microseconds of processor time for each callback, by who used them.
+    pub processor_time: Vec<(&'static str, f64)>,
 }
 
 impl Scene {
@@ -93,14 +102,16 @@ impl Scene {
     ///
     /// # Errors
     /// A worker does not start, or the queue is not drained.
-    pub async fn drain(&self, workers: usize, launch: impl Fn(Launch) -> Launch, count: usize) -> Result<f64> {
+    pub async fn drain(&self, workers: usize, launch: impl Fn(Launch) -> Launch, count: usize) -> Result<Drained> {
         let now = "SELECT clock_timestamp()";
         let begun: DateTime<Utc> = self.stage.database.query_one(now, &[]).await?.try_get(0)?;
+        let before = ProcessorTime::now()?;
         let mut programs = Vec::new();
         for _ in 0..workers {
             programs.push(launch(self.stage.worker()?).spawn()?);
         }
         until_handled(&mut programs, count).await?;
+        let processor_time = ProcessorTime::now()?.since(&before, count).collect();
         for program in &mut programs {
             program.stop().await?;
         }
@@ -111,7 +122,7 @@ impl Scene {
         let row = self.stage.database.query_one(span, &[&begun]).await?;
         let (handled, seconds): (i64, Option<f64>) = (row.try_get(0)?, row.try_get(1)?);
         ensure!(handled == i64::try_from(count)?, "the ledger has {handled} of {count} callbacks");
-        Ok(0.9 * handled as f64 / seconds.context("nothing was handled")?)
+        Ok(Drained { per_second: 0.9 * handled as f64 / seconds.context("nothing was handled")?, processor_time })
     }
 
     /// Waits until every event has been published, and gives how many there were to wait for.

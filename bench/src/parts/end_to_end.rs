@@ -13,7 +13,7 @@ use super::progress;
 use crate::config::Options;
 use crate::figures::Figures;
 use crate::generator::{Sent, Until, flat_out, on_schedule};
-use crate::process::{peak_resident_mb, serve};
+use crate::process::{ProcessorTime, peak_resident_mb, serve};
 use crate::requests::Requests;
 use crate::scene::{Scene, stop, until_handled};
 use crate::scheduled::{self, Seen};
@@ -72,12 +72,13 @@ impl Bench<'_> {
     /// Orders paid a second, from the first callback to the last commit.
     async fn flat_out(&mut self, figures: &mut Figures, requests: &Requests) -> Result<f64> {
         self.prepare(requests).await?;
-        let started = Instant::now();
+        let (started, before) = (Instant::now(), ProcessorTime::now()?);
         let sent = flat_out(self.ingest, requests, CONNECTIONS, Until::Sent(requests.len())).await?;
         until_handled(&mut self.worker, self.handled + requests.len()).await?;
         let paid = requests.len() as f64 / started.elapsed().as_secs_f64();
         self.scene.until_told().await?;
         let told = requests.len() as f64 / started.elapsed().as_secs_f64();
+        figures.add_processor_time("end_to_end", ProcessorTime::now()?.since(&before, requests.len()));
         self.handled += requests.len();
         figures.add("end_to_end_answered_per_second", sent.per_second());
         figures.add("end_to_end_told_per_second", told);

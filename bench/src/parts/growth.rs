@@ -41,7 +41,7 @@ pub(super) async fn run(options: &Options, figures: &mut Figures) -> Result<()> 
             scene.open_orders(&requests).await?;
             scene.pile_up(&requests, requests.len()).await?;
             scene.run(&["CHECKPOINT"]).await?;
-            let rate = scene.drain(1, |worker| worker, requests.len()).await?;
+            let rate = scene.drain(1, |worker| worker, requests.len()).await?.per_second;
             figures.add(format!("worker_{name}_orders_per_second"), rate);
             // The events of this round are not to be told beside the next one.
             scene.run(&["TRUNCATE order_events"]).await?;

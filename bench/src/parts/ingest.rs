@@ -13,7 +13,7 @@ use crate::config::Options;
 use crate::figures::Figures;
 use crate::generator::{Until, flat_out, on_schedule};
 use crate::limits::bare_publisher;
-use crate::process::{own_cpu_seconds, peak_resident_mb, resident_mb, serve};
+use crate::process::{ProcessorTime, peak_resident_mb, resident_mb, serve};
 use crate::requests::Requests;
 use crate::scene::Scene;
 
@@ -63,9 +63,9 @@ impl Bench<'_> {
     async fn compare_with_bound(&self, figures: &mut Figures, connections: usize) -> Result<f64> {
         let window = Until::Elapsed(self.options.window());
         let verified = flat_out(self.verifying, &self.requests, connections, window).await?;
-        let cpu_before = own_cpu_seconds()?;
+        let before = ProcessorTime::now()?;
         let answered = flat_out(self.ingest, &self.requests, connections, window).await?;
-        let generator_cores = (own_cpu_seconds()? - cpu_before) / answered.elapsed.as_secs_f64();
+        let after = ProcessorTime::now()?;
         self.scene.purge().await?;
         let amqp = self.scene.stage.broker.ingest_url();
         let confirmed = bare_publisher::measure(&amqp, connections, self.options.window(), None).await?;
@@ -78,7 +78,7 @@ impl Bench<'_> {
         add("confirmed_per_second", confirmed.per_second);
         add("of_bound", answered.per_second() / bound);
         add("answer_p99_ms", answered.latencies.ms(0.99));
-        add("generator_cores", generator_cores);
+        figures.add_processor_time(&format!("ingest_{connections}"), after.since(&before, answered.answers.len()));
         Ok(answered.per_second())
     }
 

@@ -24,27 +24,27 @@ pub(super) async fn run(options: &Options, figures: &mut Figures) -> Result<()> 
     for round in 1..=options.rounds {
         progress(&format!("shapes, round {round} of {}", options.rounds));
         prepare(&scene, &whole, count).await?;
-        figures.add("worker_default_per_second", scene.drain(1, |worker| worker, count).await?);
+        figures.add("worker_default_per_second", scene.drain(1, |worker| worker, count).await?.per_second);
         for lanes in LANES {
             prepare(&scene, &whole, count).await?;
-            let rate = scene.drain(1, |worker| worker.env("WORKER_LANES", lanes), count).await?;
+            let rate = scene.drain(1, |worker| worker.env("WORKER_LANES", lanes), count).await?.per_second;
             figures.add(format!("worker_{lanes}_lanes_per_second"), rate);
         }
         for workers in WORKERS {
             prepare(&scene, &whole, count).await?;
-            let rate = scene.drain(workers, |worker| worker, count).await?;
+            let rate = scene.drain(workers, |worker| worker, count).await?.per_second;
             figures.add(format!("worker_{workers}_workers_per_second"), rate);
         }
         for batch in BATCHES {
             let requests = if batch == "1" { &few } else { &whole };
             prepare(&scene, requests, requests.len()).await?;
-            let rate = scene.drain(1, |worker| worker.env("WORKER_BATCH_MAX", batch), requests.len()).await?;
+            let rate = scene.drain(1, |worker| worker.env("WORKER_BATCH_MAX", batch), requests.len()).await?.per_second;
             figures.add(format!("worker_batch_{batch}_per_second"), rate);
         }
         for repeats in REPEATS {
             let distinct = Requests::payments("repeats", count * (100 - repeats) / 100);
             prepare(&scene, &distinct, count).await?;
-            let rate = scene.drain(1, |worker| worker, count).await?;
+            let rate = scene.drain(1, |worker| worker, count).await?.per_second;
             figures.add(format!("worker_{repeats}_percent_repeats_per_second"), rate);
         }
     }

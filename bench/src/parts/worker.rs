@@ -17,7 +17,9 @@ pub(super) async fn run(options: &Options, figures: &mut Figures) -> Result<()> 
         scene.clear().await?;
         scene.open_orders(&requests).await?;
         scene.pile_up(&requests, requests.len()).await?;
-        let worker = scene.drain(1, |worker| worker, requests.len()).await?;
+        let drained = scene.drain(1, |worker| worker, requests.len()).await?;
+        let worker = drained.per_second;
+        figures.add_processor_time("worker", drained.processor_time.into_iter());
         figures.add("disk_bytes_per_callback", scene.bytes_on_disk().await? / requests.len() as f64);
         let limits = pgbench::measure(&scene, requests.len(), options.window() / 2).await?;
         figures.add("worker_per_second", worker);
