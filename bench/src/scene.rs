@@ -8,6 +8,7 @@ use e2e::broker::Message;
 use e2e::merchants::MERCHANT;
 use e2e::program::{Launch, Program};
 use e2e::stage::Stage;
+use e2e::until::until_within;
 use shared::messaging::envelope::{CALLBACKS_QUEUE, EVENTS_QUEUE, MCH_ID};
 use tokio::time::{Instant, sleep};
 
@@ -18,6 +19,8 @@ use crate::requests::{Requests, TRACEPARENT};
 const CHUNK: usize = 10_000;
 /// How often it is looked whether a backlog is drained: each look costs the worker a page of metrics.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
+/// How long emptying the tables may take.
+const CLEAR_PATIENCE: Duration = Duration::from_secs(20);
 /// How long a backlog may take.
 const DRAIN_PATIENCE: Duration = Duration::from_mins(10);
 
@@ -49,7 +52,10 @@ impl Scene {
     /// # Errors
     /// A server is away.
     pub async fn clear(&self) -> Result<()> {
-        self.run(&["TRUNCATE orders, refunds, notifications, quarantine, order_events", "CHECKPOINT"]).await?;
+        let truncate = "TRUNCATE orders, refunds, notifications, quarantine, order_events";
+        // A worker that lives on looks at them as well: PostgreSQL may end either of the two, and both try again.
+        until_within(CLEAR_PATIENCE, "the tables are empty", async || self.run(&[truncate]).await).await?;
+        self.run(&["CHECKPOINT"]).await?;
         self.purge().await
     }
 
