@@ -1,8 +1,9 @@
 //! What the system says of a process, and the children that this program is itself.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, DirEntry};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -59,9 +60,9 @@ impl ProcessorTime {
     /// The system does not say.
     pub fn now() -> Result<Self> {
         let mut seconds = BTreeMap::new();
-        for process in fs::read_dir("/proc")?.flatten() {
-            // No process, or one that has ended meanwhile.
-            let Ok(stat) = fs::read_to_string(process.path().join("stat")) else { continue };
+        for process in processes()? {
+            // It may have ended meanwhile.
+            let Ok(stat) = fs::read_to_string(process.join("stat")) else { continue };
             let Some((party, used)) = used(&stat) else { continue };
             *seconds.entry(party).or_default() += used;
         }
@@ -73,6 +74,12 @@ impl ProcessorTime {
         let used = |party, seconds: f64| (seconds - earlier.0.get(party).copied().unwrap_or_default()).max(0.0);
         self.0.iter().map(move |(party, seconds)| (*party, used(party, *seconds) * 1e6 / count.max(1) as f64))
     }
+}
+
+/// Their directories: those whose names are numbers. `/proc/self` would be this process once more.
+fn processes() -> Result<impl Iterator<Item = PathBuf>> {
+    let is_number = |entry: &DirEntry| entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit);
+    Ok(fs::read_dir("/proc")?.flatten().filter(is_number).map(|entry| entry.path()))
 }
 
 /// The party of a process and the seconds that it has used, from its `/proc/PID/stat`.
@@ -114,6 +121,13 @@ pub async fn serve(role: &str, address: SocketAddr, arguments: &[&str], environm
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_process_counts_once() {
+        let this = std::process::id().to_string();
+        let is_this = |process: &PathBuf| fs::canonicalize(process).is_ok_and(|path| path.ends_with(&this));
+        assert_eq!(processes().unwrap().filter(is_this).count(), 1);
+    }
 
     #[test]
     fn a_name_may_hold_anything() {
