@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
 use shared::domain::decide::decide;
-use shared::domain::ids::{OutRefundNo, TransactionId};
+use shared::domain::ids::{MchId, OutRefundNo, OutTradeNo, TransactionId};
 use shared::domain::notification::{Notification, Payment, PaymentResult};
 use shared::domain::order::{Order, OrderState, Surplus};
 use shared::domain::refund::{Refund, RefundState};
@@ -147,10 +147,7 @@ impl OrderEvent {
 #[must_use]
 pub fn plan<'batch>(orders: Vec<Order>, refunds: Vec<Refund>, findings: impl Iterator<Item = &'batch Finding>) -> Plan {
     let mut state = State {
-        orders: orders
-            .into_iter()
-            .map(|order| ((order.mch_id.as_str().to_owned(), order.out_trade_no.as_str().to_owned()), order))
-            .collect(),
+        orders: orders.into_iter().map(|order| ((order.mch_id.clone(), order.out_trade_no.clone()), order)).collect(),
         refunds: refunds.into_iter().map(|refund| ((refund.order_id, refund.out_refund_no.clone()), refund)).collect(),
     };
     let mut plan = Plan::default();
@@ -166,15 +163,13 @@ pub fn plan<'batch>(orders: Vec<Order>, refunds: Vec<Refund>, findings: impl Ite
 
 /// The rows as the last step left them.
 struct State {
-    orders: HashMap<(String, String), Order>,
+    orders: HashMap<(MchId, OutTradeNo), Order>,
     refunds: HashMap<(i64, OutRefundNo), Refund>,
 }
 
 impl Plan {
     fn step(&mut self, state: &mut State, notification: &Notification) -> Outcome {
-        let key = notification
-            .out_trade_no()
-            .map(|number| (notification.mch_id().as_str().to_owned(), number.as_str().to_owned()));
+        let key = notification.out_trade_no().map(|number| (notification.mch_id().clone(), number.clone()));
         let order = key.and_then(|key| state.orders.get_mut(&key));
         let refund_key = order.as_ref().zip(notification.out_refund_no()).map(|(order, no)| (order.id, no.clone()));
         let refund = refund_key.and_then(|key| state.refunds.get(&key));

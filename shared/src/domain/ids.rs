@@ -3,6 +3,7 @@
 //! A value is 1 to [`ID_BYTES_MAX`] bytes without control characters; anything else is not an id.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// The longest id accepted, in bytes. WeChat Pay documents 32 for most and 64 for `out_refund_no`.
 pub const ID_BYTES_MAX: usize = 64;
@@ -11,14 +12,14 @@ macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(String);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// `None` when `text` is empty, longer than [`ID_BYTES_MAX`] or holds a control character.
             #[must_use]
             pub fn parse(text: &str) -> Option<Self> {
                 let fits = !text.is_empty() && text.len() <= ID_BYTES_MAX;
-                (fits && !text.chars().any(char::is_control)).then(|| Self(text.to_owned()))
+                (fits && !text.chars().any(char::is_control)).then(|| Self(text.into()))
             }
 
             /// The id as WeChat Pay and the merchant write it.

@@ -18,25 +18,39 @@ pub const FIELDS_MAX: usize = 128;
 #[derive(Debug)]
 pub struct Fields<'body>(Vec<Field<'body>>);
 
-/// Name and value.
-type Field<'body> = (Cow<'body, str>, Cow<'body, str>);
+/// Both parts are slices of the body, but for a value that had to be put together.
+#[derive(Debug)]
+struct Field<'body> {
+    start: BytesStart<'body>,
+    value: Cow<'body, str>,
+}
+
+impl Field<'_> {
+    fn name(&self) -> &str {
+        self.start.name().into_inner()
+    }
+
+    fn into_owned(self) -> Field<'static> {
+        Field { start: self.start.into_owned(), value: self.value.into_owned().into() }
+    }
+}
 
 impl Fields<'_> {
     /// The value of `name`; `None` when the field is absent or empty, which WeChat Pay's signature holds for the same.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
-        let at = self.0.binary_search_by(|(key, _)| key.as_ref().cmp(name)).ok()?;
-        self.0.get(at).map(|(_, value)| value.as_ref()).filter(|value| !value.is_empty())
+        let at = self.0.binary_search_by(|field| field.name().cmp(name)).ok()?;
+        self.0.get(at).map(|field| field.value.as_ref()).filter(|value| !value.is_empty())
     }
 
     /// The same fields, kept on their own.
     pub(super) fn into_owned(self) -> Fields<'static> {
-        Fields(self.0.into_iter().map(|(name, value)| (name.into_owned().into(), value.into_owned().into())).collect())
+        Fields(self.0.into_iter().map(Field::into_owned).collect())
     }
 
     /// Every field in byte order of the names, the empty ones included.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_ref(), value.as_ref()))
+        self.0.iter().map(|field| (field.name(), field.value.as_ref()))
     }
 }
 
@@ -125,8 +139,8 @@ pub(super) fn read_under<'body>(root: &str, body: &'body [u8]) -> Result<Unverif
     let mut fields = read_fields(&mut reader)?;
     expect_end(&mut reader)?;
 
-    fields.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-    if fields.array_windows().any(|[(one, _), (next, _)]| one == next) {
+    fields.sort_unstable_by(|one, other| one.name().cmp(other.name()));
+    if fields.array_windows().any(|[one, next]| one.name() == next.name()) {
         return Err(XmlError::Repeated);
     }
     Ok(Unverified(Fields(fields)))
@@ -157,15 +171,14 @@ fn find_root(reader: &mut Reader<&[u8]>, name: &str) -> Result<(), XmlError> {
 fn read_fields<'body>(reader: &mut Reader<&'body [u8]>) -> Result<Vec<Field<'body>>, XmlError> {
     let mut fields = Vec::with_capacity(32);
     loop {
-        let (name, value) = match next(reader)? {
+        let field = match next(reader)? {
             Event::Start(start) => {
-                no_attributes(&start)?;
-                let name = field_name(&start)?;
-                (name, read_value(reader)?)
+                check(&start)?;
+                Field { start, value: read_value(reader)? }
             }
             Event::Empty(start) => {
-                no_attributes(&start)?;
-                (field_name(&start)?, Cow::Borrowed(""))
+                check(&start)?;
+                Field { start, value: Cow::Borrowed("") }
             }
             Event::End(_) => return Ok(fields),
             Event::Text(text) if is_blank(&text) => continue,
@@ -177,7 +190,7 @@ fn read_fields<'body>(reader: &mut Reader<&'body [u8]>) -> Result<Vec<Field<'bod
         if fields.len() == FIELDS_MAX {
             return Err(XmlError::TooManyFields);
         }
-        fields.push((name, value));
+        fields.push(field);
     }
 }
 
@@ -225,13 +238,14 @@ fn no_attributes(start: &BytesStart<'_>) -> Result<(), XmlError> {
     if is_blank(start.attributes_raw()) { Ok(()) } else { Err(XmlError::Attributes) }
 }
 
-/// The name of a field: an ASCII letter or `_`, then letters, digits, `_`, `-` and `.`. A name with `=` or `&` in it
-/// would let one signed text stand for two sets of fields.
-fn field_name<'body>(start: &BytesStart<'body>) -> Result<Cow<'body, str>, XmlError> {
-    let name = start.name().as_ref().to_owned();
+/// The start of a field has no attributes. Its name is an ASCII letter or `_`, then letters, digits, `_`, `-` and `.`: one with
+/// `=` or `&` in it would let one signed text stand for two sets of fields.
+fn check(start: &BytesStart<'_>) -> Result<(), XmlError> {
+    no_attributes(start)?;
+    let name = start.name().into_inner();
     let is_name = !name.starts_with(|first: char| !first.is_ascii_alphabetic() && first != '_')
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'));
-    if is_name { Ok(Cow::Owned(name)) } else { Err(XmlError::Name) }
+    if is_name { Ok(()) } else { Err(XmlError::Name) }
 }
 
 fn append<'body>(value: &mut Cow<'body, str>, segment: Cow<'body, str>) {
