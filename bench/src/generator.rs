@@ -24,7 +24,9 @@ const ANSWER_BYTES: usize = 1024;
 pub struct Sent {
     /// When each was answered SUCCESS, by its number.
     pub answers: Vec<(usize, Instant)>,
-    /// From the first request to the last answer.
+    /// When the first was sent: all connections were open.
+    pub started: Instant,
+    /// From then to the last answer.
     pub elapsed: Duration,
     /// The time to SUCCESS.
     pub latencies: Latencies,
@@ -138,7 +140,7 @@ async fn open(address: SocketAddr, connections: usize) -> Result<Vec<Line>> {
 
 fn collect(started: Instant, tallies: Vec<Result<Tally>>) -> Result<Sent> {
     let elapsed = started.elapsed();
-    let mut sent = Sent { answers: Vec::new(), elapsed, latencies: Latencies::new()? };
+    let mut sent = Sent { answers: Vec::new(), started, elapsed, latencies: Latencies::new()? };
     for tally in tallies {
         let mut tally = tally?;
         sent.answers.append(&mut tally.answers);

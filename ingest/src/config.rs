@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use shared::config::ConfigError;
+use shared::listener;
 use shared::merchants_file::MerchantsFile;
 use shared::messaging::connection::AmqpUrls;
 use shared::protocol::merchants::Side;
@@ -109,5 +110,5 @@ impl Config {
 }
 
 fn bind(variable: &'static str, addr: SocketAddr) -> Result<TcpListener, ConfigError> {
-    TcpListener::bind(addr).map_err(|error| ConfigError { variable, problem: format!("{addr}: {error}") })
+    listener::listen(addr).map_err(|error| ConfigError { variable, problem: format!("{addr}: {error}") })
 }

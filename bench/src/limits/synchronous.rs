@@ -2,7 +2,7 @@
 //! commit. It keeps the same tables: order, ledger and outbox. Kept small and honest: prepared statements, one round trip
 //! for everything that may go together, as many connections as do it good.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use actix_web::web::{self, Bytes};
@@ -10,6 +10,7 @@ use actix_web::{App, HttpResponse, HttpServer};
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use shared::domain::notification::{Notification, PaymentResult};
+use shared::listener;
 use shared::merchants_file::MerchantsFile;
 use shared::protocol::merchants::Side;
 use shared::protocol::reply;
@@ -65,7 +66,7 @@ impl Pool {
 /// It cannot listen, or has no database or keys.
 pub async fn run(options: Options) -> Result<()> {
     let merchants = web::Data::new(MerchantsFile::open(options.merchants, Side::Edge)?);
-    let listener = TcpListener::bind(options.listen)?;
+    let listener = listener::listen(options.listen)?;
     let (database, sessions) = (options.database, options.sessions);
     let server = HttpServer::new(move || {
         let database = database.clone();

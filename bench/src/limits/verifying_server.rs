@@ -1,12 +1,13 @@
 //! Limit A of ingest: the same HTTP server takes, verifies and answers the same callbacks, and publishes nothing.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use actix_web::web::{self, Bytes};
 use actix_web::{App, HttpResponse, HttpServer};
 use anyhow::Result;
+use shared::listener;
 use shared::merchants_file::MerchantsFile;
 use shared::protocol::merchants::Side;
 use shared::protocol::reply;
@@ -27,7 +28,7 @@ pub struct Options {
 /// It cannot listen or has no keys.
 pub async fn run(options: Options) -> Result<()> {
     let merchants = web::Data::new(MerchantsFile::open(options.merchants, Side::Edge)?);
-    let listener = TcpListener::bind(options.listen)?;
+    let listener = listener::listen(options.listen)?;
     let server = HttpServer::new(move || {
         App::new().app_data(merchants.clone()).route("/wechatpay/v2/payment", web::post().to(take))
     });

@@ -2,7 +2,6 @@
 //! the answer counts from the moment at which the callback was due. Beside it the synchronous handler, in the same rounds.
 
 use std::net::SocketAddr;
-use std::time::Instant;
 
 use anyhow::{Context, Result};
 use e2e::http;
@@ -72,12 +71,13 @@ impl Bench<'_> {
     /// Orders paid a second, from the first callback to the last commit.
     async fn flat_out(&mut self, figures: &mut Figures, requests: &Requests) -> Result<f64> {
         self.prepare(requests).await?;
-        let (started, before) = (Instant::now(), ProcessorTime::now()?);
+        let before = ProcessorTime::now()?;
         let sent = flat_out(self.ingest, requests, CONNECTIONS, Until::Sent(requests.len())).await?;
         until_handled(&mut self.worker, self.handled + requests.len()).await?;
-        let paid = requests.len() as f64 / started.elapsed().as_secs_f64();
+        let per_second = || requests.len() as f64 / sent.started.elapsed().as_secs_f64();
+        let paid = per_second();
         self.scene.until_told().await?;
-        let told = requests.len() as f64 / started.elapsed().as_secs_f64();
+        let told = per_second();
         figures.add_processor_time("end_to_end", ProcessorTime::now()?.since(&before, requests.len()));
         self.handled += requests.len();
         figures.add("end_to_end_answered_per_second", sent.per_second());

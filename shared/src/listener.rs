@@ -1,0 +1,41 @@
+//! The socket of a server that many connect to at once.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+use socket2::{Domain, Socket, Type};
+
+/// How many connections may wait to be accepted; the kernel cuts it to `net.core.somaxconn`. Past it a connection attempt is
+/// dropped and tried again after a whole second: a proxy in front that reopens its connections must not wait for that. The
+/// standard library asks for 128.
+const BACKLOG: i32 = 4096;
+
+/// Listens on `addr`.
+///
+/// # Errors
+/// The address is taken, not this machine's, or not allowed.
+pub fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
+    // As the standard library does: a restart does not wait for what is left of the last run's connections.
+    socket.set_reuse_address(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_burst_of_connections_does_not_wait_to_be_accepted() {
+        let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let addr = listener.local_addr().unwrap();
+        let connect = || TcpStream::connect_timeout(&addr, Duration::from_millis(500));
+        let burst: Vec<_> = (0..500).map(|_| connect()).collect::<Result<_, _>>().unwrap();
+        assert_eq!(burst.len(), 500);
+    }
+}
