@@ -14,6 +14,7 @@ pub fn fields(fields: &Fields<'_>) {
     assert!(names.is_sorted_by(|one, next| one < next), "{names:?}");
     for (name, value) in fields.iter() {
         assert_eq!(fields.get(name), Some(value).filter(|value| !value.is_empty()));
+        assert!(name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_'), "{name:?}");
         assert!(!value.contains('\0'));
     }
 }

@@ -8,7 +8,7 @@ use shared::protocol::{BODY_BYTES_MAX, Unverified};
 
 #[test]
 fn what_a_callback_never_has_is_refused() {
-    let cases: [(&str, &str, XmlError); 49] = [
+    let cases: [(&str, &str, XmlError); 54] = [
         ("nothing", "", XmlError::Root),
         ("blanks", " \n", XmlError::Root),
         ("no markup", "SUCCESS", XmlError::StrayText),
@@ -49,6 +49,11 @@ fn what_a_callback_never_has_is_refused() {
         ("a field twice", "<xml><a>1</a><b>2</b><a>3</a></xml>", XmlError::Repeated),
         ("a field twice with one value", "<xml><a>1</a><a>1</a></xml>", XmlError::Repeated),
         ("a field twice, once empty", "<xml><a/><a>1</a></xml>", XmlError::Repeated),
+        ("a field twice, once with a blank in its tag", "<xml><a >1</a><a>2</a></xml>", XmlError::Repeated),
+        ("the same with a field between", "<xml><a\n>1</a><b>2</b><a>3</a></xml>", XmlError::Repeated),
+        ("an empty field twice, once with a blank", "<xml><a/><a /></xml>", XmlError::Repeated),
+        ("a field without a name", "<xml><>1</></xml>", XmlError::Name),
+        ("an empty field without a name", "<xml>< /></xml>", XmlError::Name),
         ("an unknown entity", "<xml><a>&nbsp;</a></xml>", XmlError::Entity),
         ("a reference to NUL", "<xml><a>&#0;</a></xml>", XmlError::Entity),
         ("a reference to a control character", "<xml><a>&#x1b;</a></xml>", XmlError::Control),
@@ -77,6 +82,14 @@ fn a_field_is_named_as_wechat_pay_names_fields() {
     for name in ["a", "_a", "total_fee", "coupon_id_0", "A1"] {
         let body = format!("<xml><{name}>1</{name}></xml>");
         assert_eq!(value(&body, name), "1", "{body}");
+    }
+}
+
+#[test]
+fn blanks_in_a_tag_are_no_part_of_the_name() {
+    let body = "<xml><b >2</b><a\n>1</a><ab/><c\t/><aa>3</aa></xml>";
+    for (name, expected) in [("a", "1"), ("b", "2"), ("aa", "3")] {
+        assert_eq!(value(body, name), expected, "{name}");
     }
 }
 

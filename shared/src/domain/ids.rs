@@ -8,6 +8,7 @@ use std::sync::Arc;
 /// The longest id accepted, in bytes. WeChat Pay documents 32 for most and 64 for `out_refund_no`.
 pub const ID_BYTES_MAX: usize = 64;
 
+// Shared text: an id goes from the notification to the order, its change and its event.
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*

@@ -18,20 +18,30 @@ pub const FIELDS_MAX: usize = 128;
 #[derive(Debug)]
 pub struct Fields<'body>(Vec<Field<'body>>);
 
-/// Both parts are slices of the body, but for a value that had to be put together.
-#[derive(Debug)]
-struct Field<'body> {
-    start: BytesStart<'body>,
-    value: Cow<'body, str>,
-}
+/// Name and value.
+type Field<'body> = (Name<'body>, Cow<'body, str>);
 
-impl Field<'_> {
-    fn name(&self) -> &str {
-        self.start.name().into_inner()
+/// The name of a field, with the tag that has it: nothing is copied.
+#[derive(Debug)]
+struct Name<'body>(BytesStart<'body>);
+
+impl<'body> Name<'body> {
+    /// An ASCII letter or `_`, then letters, digits, `_`, `-` and `.`: a name with `=` or `&` in it would let one signed
+    /// text stand for two sets of fields. And no attributes.
+    fn parse(start: BytesStart<'body>) -> Result<Self, XmlError> {
+        no_attributes(&start)?;
+        let name = start.name().into_inner();
+        let is_name = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'));
+        if is_name { Ok(Self(start)) } else { Err(XmlError::Name) }
     }
 
-    fn into_owned(self) -> Field<'static> {
-        Field { start: self.start.into_owned(), value: self.value.into_owned().into() }
+    fn as_str(&self) -> &str {
+        self.0.name().into_inner()
+    }
+
+    fn into_owned(self) -> Name<'static> {
+        Name(self.0.into_owned())
     }
 }
 
@@ -39,18 +49,18 @@ impl Fields<'_> {
     /// The value of `name`; `None` when the field is absent or empty, which WeChat Pay's signature holds for the same.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
-        let at = self.0.binary_search_by(|field| field.name().cmp(name)).ok()?;
-        self.0.get(at).map(|field| field.value.as_ref()).filter(|value| !value.is_empty())
+        let at = self.0.binary_search_by(|(key, _)| key.as_str().cmp(name)).ok()?;
+        self.0.get(at).map(|(_, value)| value.as_ref()).filter(|value| !value.is_empty())
     }
 
     /// The same fields, kept on their own.
     pub(super) fn into_owned(self) -> Fields<'static> {
-        Fields(self.0.into_iter().map(Field::into_owned).collect())
+        Fields(self.0.into_iter().map(|(name, value)| (name.into_owned(), value.into_owned().into())).collect())
     }
 
     /// Every field in byte order of the names, the empty ones included.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|field| (field.name(), field.value.as_ref()))
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_ref()))
     }
 }
 
@@ -139,8 +149,8 @@ pub(super) fn read_under<'body>(root: &str, body: &'body [u8]) -> Result<Unverif
     let mut fields = read_fields(&mut reader)?;
     expect_end(&mut reader)?;
 
-    fields.sort_unstable_by(|one, other| one.name().cmp(other.name()));
-    if fields.array_windows().any(|[one, next]| one.name() == next.name()) {
+    fields.sort_unstable_by(|(one, _), (other, _)| one.as_str().cmp(other.as_str()));
+    if fields.array_windows().any(|[(one, _), (next, _)]| one.as_str() == next.as_str()) {
         return Err(XmlError::Repeated);
     }
     Ok(Unverified(Fields(fields)))
@@ -172,14 +182,8 @@ fn read_fields<'body>(reader: &mut Reader<&'body [u8]>) -> Result<Vec<Field<'bod
     let mut fields = Vec::with_capacity(32);
     loop {
         let field = match next(reader)? {
-            Event::Start(start) => {
-                check(&start)?;
-                Field { start, value: read_value(reader)? }
-            }
-            Event::Empty(start) => {
-                check(&start)?;
-                Field { start, value: Cow::Borrowed("") }
-            }
+            Event::Start(start) => (Name::parse(start)?, read_value(reader)?),
+            Event::Empty(start) => (Name::parse(start)?, Cow::Borrowed("")),
             Event::End(_) => return Ok(fields),
             Event::Text(text) if is_blank(&text) => continue,
             Event::Text(_) | Event::CData(_) | Event::GeneralRef(_) => return Err(XmlError::StrayText),
@@ -236,16 +240,6 @@ fn next<'body>(reader: &mut Reader<&'body [u8]>) -> Result<Event<'body>, XmlErro
 
 fn no_attributes(start: &BytesStart<'_>) -> Result<(), XmlError> {
     if is_blank(start.attributes_raw()) { Ok(()) } else { Err(XmlError::Attributes) }
-}
-
-/// The start of a field has no attributes. Its name is an ASCII letter or `_`, then letters, digits, `_`, `-` and `.`: one with
-/// `=` or `&` in it would let one signed text stand for two sets of fields.
-fn check(start: &BytesStart<'_>) -> Result<(), XmlError> {
-    no_attributes(start)?;
-    let name = start.name().into_inner();
-    let is_name = !name.starts_with(|first: char| !first.is_ascii_alphabetic() && first != '_')
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'));
-    if is_name { Ok(()) } else { Err(XmlError::Name) }
 }
 
 fn append<'body>(value: &mut Cow<'body, str>, segment: Cow<'body, str>) {
