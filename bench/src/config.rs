@@ -6,13 +6,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use clap::builder::RangedU64ValueParser;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::limits::{bare_publisher, synchronous, verifying_server};
 
 /// Measures Countersign beside the physical limits and beside a synchronous handler.
 #[derive(Debug, Parser)]
-#[command(version, after_help = "Run it through ./dev bench, which starts the servers.")]
+#[command(
+    version,
+    after_help = "Run it through ./dev bench, which starts the servers, and those of a cluster with --brokers 3."
+)]
 pub struct Cli {
     /// What is measured.
     #[command(flatten)]
@@ -45,8 +49,8 @@ pub struct Options {
     /// Only these parts
     #[arg(long, value_enum, value_delimiter = ',', value_name = "PART,..")]
     pub only: Vec<Part>,
-    /// Rounds of each measurement, interleaved within each part but growth and memory
-    #[arg(long, default_value_t = 5, value_name = "N")]
+    /// Rounds of each measurement, interleaved within each part; growth goes size by size, and memory has one
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pub rounds: usize,
     /// Write the medians as one flat JSON object
     #[arg(long, value_name = "FILE")]
@@ -54,7 +58,8 @@ pub struct Options {
     /// Draw the pictures into this folder
     #[arg(long, value_name = "FOLDER")]
     pub pictures: Option<PathBuf>,
-    /// Say which ratio is worse than in this file (written by --json) by more than its noise, and exit with 1
+    /// Say which ratio is worse than in this file (written by --json) by more than its noise, and exit with 1; it takes
+    /// three rounds to tell
     #[arg(long, value_name = "FILE")]
     pub compare: Option<PathBuf>,
 }

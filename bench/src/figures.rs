@@ -13,7 +13,7 @@ impl Figures {
     }
 
     /// The processor time that each party took for a callback.
-    pub fn add_processor_time(&mut self, of: &str, parts: impl Iterator<Item = (&'static str, f64)>) {
+    pub fn add_processor_time(&mut self, of: &str, parts: BTreeMap<&'static str, f64>) {
         for (party, microseconds) in parts {
             self.add(format!("{of}_cpu_us_{party}"), microseconds);
         }
@@ -28,6 +28,12 @@ impl Figures {
     /// Each with its values, by name.
     pub fn all(&self) -> impl Iterator<Item = (&str, &[f64])> {
         self.0.iter().map(|(name, values)| (name.as_str(), values.as_slice()))
+    }
+
+    /// The rounds of one; none when it was not measured.
+    #[must_use]
+    pub fn values(&self, name: &str) -> &[f64] {
+        self.0.get(name).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// The median over the rounds.

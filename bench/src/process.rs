@@ -49,9 +49,9 @@ const PARTIES: [(&str, &str); 5] = [
     ("bench", "generator"),
 ];
 
-/// Processor time that each party has used so far.
-#[derive(Debug, Clone, Default)]
-pub struct ProcessorTime(BTreeMap<&'static str, f64>);
+/// Processor time that each process of a party on this machine has used so far: its party and seconds, by its directory.
+#[derive(Debug)]
+pub struct ProcessorTime(BTreeMap<PathBuf, (&'static str, f64)>);
 
 impl ProcessorTime {
     /// Of all processes that live now: to be looked at before a program is stopped.
@@ -59,20 +59,20 @@ impl ProcessorTime {
     /// # Errors
     /// The system does not say.
     pub fn now() -> Result<Self> {
-        let mut seconds = BTreeMap::new();
-        for process in processes()? {
-            // It may have ended meanwhile.
-            let Ok(stat) = fs::read_to_string(process.join("stat")) else { continue };
-            let Some((party, used)) = used(&stat) else { continue };
-            *seconds.entry(party).or_default() += used;
-        }
-        Ok(Self(seconds))
+        // One may end while it is looked at.
+        let read = |process: PathBuf| Some((used(&fs::read_to_string(process.join("stat")).ok()?)?, process));
+        Ok(Self(processes()?.filter_map(read).map(|(used, process)| (process, used)).collect()))
     }
 
     /// Microseconds that each party has used since `earlier` for each of `count` callbacks.
-    pub fn since(&self, earlier: &Self, count: usize) -> impl Iterator<Item = (&'static str, f64)> {
-        let used = |party, seconds: f64| (seconds - earlier.0.get(party).copied().unwrap_or_default()).max(0.0);
-        self.0.iter().map(move |(party, seconds)| (*party, used(party, *seconds) * 1e6 / count.max(1) as f64))
+    #[must_use]
+    pub fn since(&self, earlier: &Self, count: usize) -> BTreeMap<&'static str, f64> {
+        let mut microseconds = BTreeMap::new();
+        for (process, (party, seconds)) in &self.0 {
+            let before = earlier.0.get(process).map_or(0.0, |(_, seconds)| *seconds);
+            *microseconds.entry(*party).or_default() += (seconds - before) * 1e6 / count.max(1) as f64;
+        }
+        microseconds
     }
 }
 

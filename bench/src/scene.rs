@@ -1,5 +1,6 @@
 //! Where a part is measured: a database and a virtual host of its own on the real servers, emptied between rounds.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -35,7 +36,7 @@ pub struct Drained {
     /// Callbacks a second.
     pub per_second: f64,
     /// Microseconds of processor time for each callback, by who used them.
-    pub processor_time: Vec<(&'static str, f64)>,
+    pub processor_time: BTreeMap<&'static str, f64>,
 }
 
 impl Scene {
@@ -117,7 +118,7 @@ impl Scene {
             programs.push(launch(self.stage.worker()?).spawn()?);
         }
         until_handled(&mut programs, count).await?;
-        let processor_time = ProcessorTime::now()?.since(&before, count).collect();
+        let processor_time = ProcessorTime::now()?.since(&before, count);
         for program in &mut programs {
             program.stop().await?;
         }

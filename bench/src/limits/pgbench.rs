@@ -12,6 +12,7 @@ use tokio::process::Command;
 use url::Url;
 use uuid::Uuid;
 
+use crate::requests::Requests;
 use crate::scene::Scene;
 
 /// Client counts of which the best is taken: more were no faster on two cores.
@@ -21,9 +22,10 @@ const SET_CLIENTS: [u32; 2] = [2, 4];
 /// Payments in one set.
 const SET: u32 = 256;
 
-/// A payment: lock, check, change, note, tell.
+/// A payment: lock, check, change, note, tell. The clients take the orders in turn, so that none waits for another.
 const ONE_BY_ONE: &str = r"
-\set n random(1, :orders)
+\set i :i + 1
+\set n 1 + (:i * :clients + :client_id) % :orders
 BEGIN;
 SELECT id, amount_minor, state, version FROM orders
     WHERE mch_id = 'pgbench' AND out_trade_no = 'PGBENCH' || :n FOR NO KEY UPDATE;
@@ -36,7 +38,8 @@ COMMIT;
 
 /// The same for 256 orders.
 const IN_SETS: &str = r"
-\set first 256 * random(0, :orders / 256 - 1)
+\set i :i + 1
+\set first 256 * ((:i * :clients + :client_id) % (:orders / 256))
 BEGIN;
 SELECT id, amount_minor, state, version FROM orders WHERE (mch_id, out_trade_no) IN
     (SELECT 'pgbench', 'PGBENCH' || n FROM generate_series(:first + 1, :first + 256) AS n)
@@ -53,7 +56,7 @@ COMMIT;
 /// A row of the ledger, of the size that a worker writes.
 const NOTE: &str = r#"
     lpad(to_hex(nextval('pgbench_ids')), 32, '0')::uuid, now(), 'payment', 'pgbench', 'PGBENCH' || n,
-    '4200000000000000000000000001', NULL, 'applied', NULL, now(), convert_to(repeat('0123456789abcdef', 55), 'UTF8'),
+    '4200000000000000000000000001', NULL, 'applied', NULL, now(), convert_to(repeat('x', BODY_BYTES), 'UTF8'),
     '{"type": "wechatpay.v2.payment", "mch-id": "1900000109", "content-type": "text/xml", "envelope-version": "1",
       "traceparent": "00-0192f0c0000070008000000000000001-8000000000000001-00"}'::jsonb
 "#;
@@ -78,24 +81,26 @@ pub struct Limits {
     pub in_sets: f64,
 }
 
-/// Runs both on `orders` orders, each time on fresh tables.
+/// Runs both on as many orders as there are `requests`, with bodies of their size, each time on fresh tables.
 ///
 /// # Errors
 /// There is no pgbench.
-pub async fn measure(scene: &Scene, orders: usize, window: Duration) -> Result<Limits> {
+pub async fn measure(scene: &Scene, requests: &Requests, window: Duration) -> Result<Limits> {
     scene.stage.database.batch_execute(SEQUENCE).await?;
     let (mut one_by_one, mut in_sets) = (0_f64, 0_f64);
     for clients in ONE_BY_ONE_CLIENTS {
-        one_by_one = one_by_one.max(run(scene, ONE_BY_ONE, clients, orders, window).await?);
+        one_by_one = one_by_one.max(run(scene, ONE_BY_ONE, clients, requests, window).await?);
     }
     for clients in SET_CLIENTS {
-        in_sets = in_sets.max(f64::from(SET) * run(scene, IN_SETS, clients, orders, window).await?);
+        in_sets = in_sets.max(f64::from(SET) * run(scene, IN_SETS, clients, requests, window).await?);
     }
     Ok(Limits { one_by_one, in_sets })
 }
 
 /// Transactions a second.
-async fn run(scene: &Scene, script: &str, clients: u32, orders: usize, window: Duration) -> Result<f64> {
+async fn run(scene: &Scene, script: &str, clients: u32, requests: &Requests, window: Duration) -> Result<f64> {
+    let orders = requests.len();
+    let body_bytes = requests.bodies().first().map_or(0, Vec::len).to_string();
     scene.clear().await?;
     let insert = "INSERT INTO orders (mch_id, out_trade_no, amount_minor, currency)
                   SELECT 'pgbench', 'PGBENCH' || n, 100, 'CNY' FROM generate_series(1, $1) AS n";
@@ -103,18 +108,21 @@ async fn run(scene: &Scene, script: &str, clients: u32, orders: usize, window: D
     scene.run(&["ANALYZE orders"]).await?;
     let file = std::env::temp_dir().join(format!("countersign-bench-{}.sql", Uuid::now_v7()));
     // A line break ends a meta command, not a statement: these are inside statements.
-    fs::write(&file, script.replace("NOTE", NOTE).replace("EVENT", EVENT))?;
+    let script = script.replace("NOTE", NOTE).replace("EVENT", EVENT).replace("BODY_BYTES", &body_bytes);
+    fs::write(&file, script)?;
     let output = pgbench(&scene.stage.database.url())
         .args(["--no-vacuum", "--protocol=prepared", "--jobs=2"])
         .arg(format!("--client={clients}"))
         .arg(format!("--time={}", window.as_secs().max(1)))
-        .arg(format!("--define=orders={orders}"))
+        .args([format!("--define=orders={orders}"), format!("--define=clients={clients}"), "--define=i=0".to_owned()])
         .arg(format!("--file={}", file.display()))
         .stdin(Stdio::null())
+        .kill_on_drop(true)
         .output()
         .await
-        .context("pgbench, which comes with PostgreSQL")?;
+        .context("pgbench, which comes with PostgreSQL");
     fs::remove_file(&file)?;
+    let output = output?;
     ensure!(output.status.success(), "pgbench failed: {}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout)?;
     let rate = text.lines().find_map(|line| line.strip_prefix("tps = ")).context("pgbench says no rate")?;

@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use actix_web::web::{self, Bytes};
 use actix_web::{App, HttpResponse, HttpServer};
@@ -76,6 +77,8 @@ pub async fn run(options: Options) -> Result<()> {
             .data_factory(move || Pool::open(database.clone(), sessions))
             .route("/wechatpay/v2/payment", web::post().to(take))
     });
+    // The settings of ingest.
+    let server = server.client_request_timeout(Duration::from_secs(4)).keep_alive(Duration::from_secs(75));
     Ok(server.listen(listener)?.run().await?)
 }
 
@@ -123,7 +126,8 @@ impl Session {
         let pay = "UPDATE orders SET state = 'paid', transaction_id = $2, paid_at = now(), version = version + 1, \
                    updated_at = now() WHERE id = $1";
         let note = "INSERT INTO notifications (id, received_at, kind, mch_id, out_trade_no, transaction_id, outcome, \
-                    handled_at, body, headers) VALUES ($1, now(), 'payment', $2, $3, $4, $5, now(), $6, '{}')";
+                    handled_at, body, headers) VALUES ($1, now(), 'payment', $2, $3, $4, $5, now(), $6, \
+                    '{\"type\": \"wechatpay.v2.payment\", \"mch-id\": \"1900000109\", \"content-type\": \"text/xml\"}')";
         let tell =
             "INSERT INTO order_events (id, type, order_id, payload) VALUES ($1, 'order.paid', $2, $3::text::jsonb)";
         Ok(Self {
@@ -137,7 +141,7 @@ impl Session {
 
     async fn apply(&self, paid: &Paid<'_>) -> Result<()> {
         let Self { client, lock, pay, note, tell } = self;
-        // Sent together, they cost one round trip.
+        // Two round trips: what is sent together costs one.
         let (begun, order) = tokio::join!(client.batch_execute("BEGIN"), async {
             client.query_one(lock, &[&paid.mch_id, &paid.out_trade_no]).await
         },);
@@ -152,26 +156,28 @@ impl Session {
             let event = json!({
                 "event_id": id_of_event, "type": "order.paid", "order_id": id, "mch_id": paid.mch_id,
                 "out_trade_no": paid.out_trade_no, "transaction_id": paid.transaction_id, "amount_minor": amount,
+                "currency": "CNY", "version": 1, "paid_at": "2026-11-23T02:15:30Z",
             });
             let event = event.to_string();
             let row: [&(dyn ToSql + Sync); 6] =
                 [&id_of_note, &paid.mch_id, &paid.out_trade_no, &paid.transaction_id, &outcome, &paid.body];
-            let (changed, noted, told) = tokio::join!(
+            // After a statement that failed COMMIT rolls back.
+            let (changed, noted, told, committed) = tokio::join!(
                 async { if is_new { client.execute(pay, &[&id, &paid.transaction_id]).await } else { Ok(0) } },
                 client.execute(note, &row),
                 async { if is_new { client.execute(tell, &[&id_of_event, &id, &event]).await } else { Ok(0) } },
+                client.batch_execute("COMMIT"),
             );
             changed?;
             noted?;
             told?;
-            Ok(())
+            Ok(committed?)
         };
-        match applied.await {
-            Ok(()) => Ok(client.batch_execute("COMMIT").await?),
-            Err(error) => {
-                client.batch_execute("ROLLBACK").await?;
-                Err(error)
-            }
+        let applied = applied.await;
+        if applied.is_err() {
+            // Nothing happens when COMMIT has ended the transaction already.
+            client.batch_execute("ROLLBACK").await?;
         }
+        applied
     }
 }

@@ -33,7 +33,8 @@ pub async fn run(options: Options) -> Result<()> {
         App::new().app_data(merchants.clone()).route("/wechatpay/v2/payment", web::post().to(take))
     });
     // The settings of ingest.
-    Ok(server.keep_alive(Duration::from_secs(75)).listen(listener)?.run().await?)
+    let server = server.client_request_timeout(Duration::from_secs(4)).keep_alive(Duration::from_secs(75));
+    Ok(server.listen(listener)?.run().await?)
 }
 
 async fn take(body: Bytes, merchants: web::Data<MerchantsFile>) -> HttpResponse {

@@ -52,9 +52,9 @@ pub(super) async fn run(options: &Options, figures: &mut Figures) -> Result<()> 
         for connections in connections {
             flat = bench.compare_with_bound(figures, *connections).await?;
         }
-        figures.add("rss_ingest_mb", peak_resident_mb(ingest.pid())?);
         bench.answer_at_half_load(figures, flat / 2.0).await?;
     }
+    figures.add("rss_ingest_mb", peak_resident_mb(ingest.pid())?);
     Ok(())
 }
 

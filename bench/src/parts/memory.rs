@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::progress;
 use crate::figures::Figures;
 use crate::generator::{Until, flat_out};
-use crate::process::resident_mb;
+use crate::process::{peak_resident_mb, resident_mb};
 use crate::requests::Requests;
 use crate::scene::{Scene, stop, until_handled};
 
@@ -33,5 +33,7 @@ pub(super) async fn run(figures: &mut Figures) -> Result<()> {
             figures.add(format!("rss_worker_after_{after}_mb"), worker_mb);
         }
     }
+    figures.add("rss_ingest_peak_1m_mb", peak_resident_mb(ingest.pid())?);
+    figures.add("rss_worker_peak_1m_mb", peak_resident_mb(worker[0].pid())?);
     stop([ingest].into_iter().chain(worker)).await
 }

@@ -19,9 +19,9 @@ pub(super) async fn run(options: &Options, figures: &mut Figures) -> Result<()> 
         scene.pile_up(&requests, requests.len()).await?;
         let drained = scene.drain(1, |worker| worker, requests.len()).await?;
         let worker = drained.per_second;
-        figures.add_processor_time("worker", drained.processor_time.into_iter());
+        figures.add_processor_time("worker", drained.processor_time);
         figures.add("disk_bytes_per_callback", scene.bytes_on_disk().await? / requests.len() as f64);
-        let limits = pgbench::measure(&scene, requests.len(), options.window() / 2).await?;
+        let limits = pgbench::measure(&scene, &requests, options.window() / 2).await?;
         figures.add("worker_per_second", worker);
         figures.add("pgbench_one_by_one_per_second", limits.one_by_one);
         figures.add("pgbench_in_sets_per_second", limits.in_sets);
