@@ -161,8 +161,9 @@ impl Session {
             let event = event.to_string();
             let row: [&(dyn ToSql + Sync); 6] =
                 [&id_of_note, &paid.mch_id, &paid.out_trade_no, &paid.transaction_id, &outcome, &paid.body];
-            // After a statement that failed COMMIT rolls back.
+            // Sent in this order; after a statement that failed COMMIT rolls back.
             let (changed, noted, told, committed) = tokio::join!(
+                biased;
                 async { if is_new { client.execute(pay, &[&id, &paid.transaction_id]).await } else { Ok(0) } },
                 client.execute(note, &row),
                 async { if is_new { client.execute(tell, &[&id_of_event, &id, &event]).await } else { Ok(0) } },
