@@ -27,10 +27,10 @@ pub mod config;
 pub mod outcome;
 
 /// How long a client may take over a request's head.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(4);
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long an idle connection is kept: longer than the proxies in front keep theirs (nginx: 60 s), so that none of them
 /// sends a callback into a connection that is just being closed here.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
+pub const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// How long requests may take to finish once no new ones come; none takes longer than
 /// [`callbacks::REQUEST_DEADLINE`].
 const DRAIN_SECONDS: u64 = 5;

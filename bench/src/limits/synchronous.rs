@@ -4,7 +4,6 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use actix_web::web::{self, Bytes};
 use actix_web::{App, HttpResponse, HttpServer};
@@ -77,8 +76,7 @@ pub async fn run(options: Options) -> Result<()> {
             .data_factory(move || Pool::open(database.clone(), sessions))
             .route("/wechatpay/v2/payment", web::post().to(take))
     });
-    // The settings of ingest.
-    let server = server.client_request_timeout(Duration::from_secs(4)).keep_alive(Duration::from_secs(75));
+    let server = server.client_request_timeout(ingest::HEAD_TIMEOUT).keep_alive(ingest::KEEP_ALIVE);
     Ok(server.listen(listener)?.run().await?)
 }
 
