@@ -21,13 +21,15 @@ ALTER ROLE countersign_worker
 
 BEGIN;
 
-REVOKE ALL ON orders, refunds, notifications, quarantine, order_events FROM countersign_worker;
+REVOKE ALL ON orders, payments, refunds, notifications, quarantine, order_events FROM countersign_worker;
 
 GRANT USAGE ON SCHEMA public TO countersign_worker;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO countersign_worker;
 
 GRANT SELECT ON orders TO countersign_worker;
 GRANT UPDATE (state, transaction_id, paid_at, refunded_minor, version, updated_at) ON orders TO countersign_worker;
+
+GRANT SELECT, INSERT, UPDATE (disposition, returned_minor) ON payments TO countersign_worker;
 
 GRANT SELECT, INSERT, UPDATE ON refunds, notifications, quarantine TO countersign_worker;
 

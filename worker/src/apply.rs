@@ -1,55 +1,73 @@
 //! The batch transaction: lock the orders, plan, write everything, commit. One set statement per table, whatever the
 //! size of the batch.
 //!
-//! Its one invariant: what a message came to, the change to its order, the event that tells of it and its row in the
+//! Its one invariant: what a callback came to, the change to its order, the event that tells of it and its row in the
 //! ledger are committed together or not at all. The caller acknowledges after the commit.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
-use diesel_async::{AsyncConnection, AsyncPgConnection};
-use shared::domain::ids::TransactionId;
-use shared::domain::notification::{Notification, ReportedRefund};
-use shared::domain::order::Order;
-use shared::domain::refund::Refund;
+use diesel_async::AsyncPgConnection;
+use shared::domain::decide::Asked;
+use shared::domain::ids::{MchId, OutRefundNo, TransactionId};
+use shared::domain::notification::Notification;
+use shared::domain::payment::PaymentRecord;
 use shared::merchants_file::Keys;
+use uuid::Uuid;
 
-use crate::message::Message;
-use crate::plan::{self, Finding, Outcome, Plan};
+use crate::message::{Examined, Message};
+use crate::outcome::{Held, Outcome, Undecided};
+use crate::plan::{self, ChangedPayment, Decided, Finding, Item, OrderKey, Plan, Rows};
 use crate::store::orders::Locked;
-use crate::store::{events, notifications, orders, quarantine, refunds};
+use crate::store::payments::{Brought, Changed};
+use crate::store::{database, events, notifications, orders, payments, quarantine, refunds};
 
-/// What deciding depends on besides the messages and the orders.
+/// What deciding depends on besides the callbacks and the orders.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules<'a> {
     /// The keys that authenticate.
     pub keys: &'a Keys,
-    /// How long a message waits before a person is told.
+    /// How long a callback waits before an operator is told.
     pub wait_limit: Duration,
 }
 
-/// A message with what it came to.
+/// A callback, or one sub-order of a combined one: one row in the ledger.
 #[derive(Debug)]
-pub struct Handled<'a> {
-    /// The message.
+pub struct Part<'a> {
+    /// The message that brought it.
     pub message: &'a Message,
-    /// What its bytes turned out to be.
-    pub finding: Finding,
-    /// What it came to.
-    pub outcome: Outcome,
+    /// Its place in the message, from 0.
+    pub number: i16,
+    /// What it turned out to be.
+    pub examined: Examined<'a>,
+    /// Its row.
+    pub row: LedgerRow,
 }
 
-/// Whether the messages are new to the ledger.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ledger {
-    /// From the broker: rows are inserted.
-    Insert,
-    /// Held before: rows are moved along. One that goes on waiting for the same reason is left as it is.
-    Move {
-        /// The reason under which the rows waited; `None` when they must be written in any case.
-        waited: Option<&'static str>,
+/// Whether a part is new to the ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LedgerRow {
+    /// A row is inserted.
+    New,
+    /// It is held: its rows are moved along.
+    Held {
+        /// Why it was held.
+        reason: String,
+        /// The operator who asked to have it decided, and how.
+        request: Option<(String, Asked)>,
     },
+}
+
+/// A part with what it came to.
+#[derive(Debug)]
+pub struct Handled<'a> {
+    /// The part.
+    pub part: Part<'a>,
+    /// What it came to.
+    pub decided: Decided,
+    /// Id, type and version of the event that it caused.
+    pub event: Option<(Uuid, &'static str, i32)>,
 }
 
 /// Why a transaction was rolled back.
@@ -58,215 +76,228 @@ pub enum ApplyError {
     /// The ledger has some of the new messages already, or has lost some of the held ones.
     #[error("the ledger does not have the rows that it should have")]
     LedgerDiffers,
+    /// Another session recorded one of these transactions at the same time, for another order.
+    #[error("a payment was recorded at the same time")]
+    PaymentRecorded,
     /// The merchant wrote a refund at the same time.
-    #[error("a refund was written by somebody else meanwhile")]
+    #[error("a refund was not as it had been read")]
     RefundMoved,
-    /// The database refused or went away.
-    #[error("the database refused or went away")]
+    /// The database.
+    #[error("the database refused or is unavailable")]
     Database(#[from] DieselError),
 }
 
-/// Applies a batch from the broker in one transaction. Messages that the ledger knows, and repeats of one id inside the
-/// batch, are dropped: they were handled. Returns the outcomes of the others.
-///
-/// # Errors
-/// Nothing was written; see [`crate::settle`] for what to try next.
-pub async fn apply(
-    conn: &mut AsyncPgConnection,
-    messages: &[Message],
-    rules: Rules<'_>,
-    locked: Locked,
-) -> Result<Vec<Outcome>, ApplyError> {
-    let mut ids = HashSet::with_capacity(messages.len());
-    let mut fresh: Vec<&Message> = messages.iter().filter(|message| ids.insert(message.id)).collect();
-    // Only a message handed over before can be in the ledger, so others need no look-up.
-    if fresh.iter().any(|message| message.redelivered) {
-        let redelivered = fresh.iter().copied().filter(|message| message.redelivered);
-        let known = notifications::known(conn, redelivered).await?;
-        fresh.retain(|message| !known.contains(&message.id));
-    }
-    match transact(conn, &fresh, rules, locked).await {
-        // An ingest or an operator published the same message twice: rare enough to pay for it only then.
-        Err(ApplyError::LedgerDiffers) => {
-            let known = notifications::known(conn, fresh.iter().copied()).await?;
-            fresh.retain(|message| !known.contains(&message.id));
-            transact(conn, &fresh, rules, locked).await
+impl ApplyError {
+    /// Whether another session was first: the same again, on what it has left, may succeed.
+    #[must_use]
+    pub fn is_race(&self) -> bool {
+        match self {
+            Self::LedgerDiffers | Self::PaymentRecorded | Self::RefundMoved => true,
+            Self::Database(_) => false,
         }
-        Err(ApplyError::RefundMoved) => transact(conn, &fresh, rules, locked).await,
-        result => result,
     }
 }
 
-async fn transact(
-    conn: &mut AsyncPgConnection,
-    messages: &[&Message],
-    rules: Rules<'_>,
-    locked: Locked,
-) -> Result<Vec<Outcome>, ApplyError> {
-    if messages.is_empty() {
-        return Ok(Vec::new());
+impl<'a> Part<'a> {
+    /// The parts of a message that is new to the ledger.
+    pub fn new_of(message: &'a Message, rules: Rules<'a>) -> impl Iterator<Item = Self> {
+        let examined = message.examine(rules.keys, Asked::ByReport);
+        (0..).zip(examined).map(move |(number, examined)| Self { message, number, examined, row: LedgerRow::New })
     }
-    let findings = messages.iter().map(|message| message.examine(rules.keys)).collect();
-    conn.transaction(async |conn| decide_and_write(conn, messages, findings, rules, locked, Ledger::Insert).await).await
+
+    /// One part for a message that is held as a whole.
+    #[must_use]
+    pub fn held_whole(message: &'a Message, why: Undecided) -> Self {
+        Self { message, number: 0, examined: Examined::undecided(why), row: LedgerRow::New }
+    }
+
+    fn item(&self) -> Item<'_> {
+        let (by, asked) = match &self.row {
+            LedgerRow::Held { request: Some((by, asked)), .. } => (Some(by.as_str()), *asked),
+            LedgerRow::Held { request: None, .. } | LedgerRow::New => (None, Asked::ByReport),
+        };
+        Item { finding: &self.examined.finding, asked, by }
+    }
 }
 
-/// Locks, plans and writes, inside the caller's transaction.
+impl Handled<'_> {
+    /// What the part came to.
+    #[must_use]
+    pub fn outcome(&self) -> &Outcome {
+        &self.decided.outcome
+    }
+
+    /// A held row stays exactly as it is when it goes on waiting for the same, or when its order is locked.
+    fn stays_as_it_is(&self) -> bool {
+        let LedgerRow::Held { reason, request } = &self.part.row else { return false };
+        let Outcome::Waiting(held) = &self.decided.outcome else { return false };
+        let is_locked = matches!(held, Held::Undecided(Undecided::ForLock(_)));
+        is_locked || (request.is_none() && held.reason() == reason)
+    }
+}
+
+/// Decides the parts and writes what they come to, inside the caller's transaction.
 ///
 /// # Errors
 /// The caller must roll back.
 pub async fn decide_and_write(
     conn: &mut AsyncPgConnection,
-    messages: &[&Message],
-    findings: Vec<Finding>,
+    parts: Vec<Part<'_>>,
     rules: Rules<'_>,
     locked: Locked,
-    ledger: Ledger,
 ) -> Result<Vec<Outcome>, ApplyError> {
-    let (orders, refunds) = read(conn, &findings, locked).await?;
-    let mut plan = plan::plan(orders, refunds, findings.iter());
-    let mut handled: Vec<Handled<'_>> = messages
-        .iter()
-        .zip(findings)
-        .zip(std::mem::take(&mut plan.outcomes))
-        .map(|((message, finding), outcome)| Handled { message, finding, outcome })
-        .collect();
-
-    if let Ledger::Move { waited: Some(reason) } = ledger {
-        let goes_on = |outcome: &Outcome| matches!(outcome, Outcome::Waiting(held) if held.reason() == reason);
-        handled.retain(|handled| !goes_on(&handled.outcome));
-    }
-    write(conn, &plan, &handled, rules, ledger).await?;
-    if !plan.returned.is_empty() {
-        // After the others: a payment that went back may have been refused in this very batch.
-        quarantine::settle_surplus(conn, &plan.returned).await?;
-    }
-    Ok(handled.into_iter().map(|handled| handled.outcome).collect())
-}
-
-/// Locks the orders that the findings name, and reads what decides over refunds once nobody else can change it.
-async fn read(
-    conn: &mut AsyncPgConnection,
-    findings: &[Finding],
-    locked: Locked,
-) -> Result<(Vec<Order>, Vec<Refund>), ApplyError> {
-    let numbers = order_numbers(findings);
-    if numbers.is_empty() {
-        return Ok((Vec::new(), Vec::new()));
-    }
-    let mut orders = orders::lock(conn, &numbers, locked).await?;
-    let reported: Vec<&ReportedRefund> = findings.iter().filter_map(reported_refund).collect();
-    let refunds = if reported.is_empty() { Vec::new() } else { refunds::read(conn, &reported).await? };
-    let questioned = questioned(&mut orders, findings);
-    if !questioned.is_empty() {
-        quarantine::read_surplus(conn, questioned).await?;
-    }
-    Ok((orders, refunds))
-}
-
-/// The orders about which a finding names another transaction than their own: it may be of a payment that the order did not
-/// want. An order that is not paid yet has none of its own.
-fn questioned<'orders>(orders: &'orders mut [Order], findings: &[Finding]) -> Vec<&'orders mut Order> {
-    let mut named: HashMap<(&str, &str), HashSet<&TransactionId>> = HashMap::new();
-    for finding in findings {
-        let Finding::Notified(notification) = finding else { continue };
-        if let (Some(number), Some(transaction_id)) = (notification.out_trade_no(), notification.transaction_id()) {
-            named.entry((notification.mch_id().as_str(), number.as_str())).or_default().insert(transaction_id);
-        }
-    }
-    let is_questioned = |order: &&mut Order| {
-        let named = named.get(&(order.mch_id.as_str(), order.out_trade_no.as_str()));
-        named.is_some_and(|named| named.iter().any(|named| order.state.transaction_id() != Some(*named)))
+    let rows = read(conn, &parts, locked).await?;
+    let mut plan = plan::plan(rows, parts.iter().map(Part::item));
+    let event_ids: Vec<Uuid> = plan.events.iter().map(|_| Uuid::now_v7()).collect();
+    let payments: Vec<_> = plan.payments.values().filter_map(|changed| brought_by(changed, &parts)).collect();
+    let told = |place: usize| {
+        let event = plan.events.get(place)?;
+        Some((*event_ids.get(place)?, event.name(), event.order.version))
     };
-    orders.iter_mut().filter(is_questioned).collect()
+    let decided = std::mem::take(&mut plan.decided);
+    let mut handled: Vec<Handled<'_>> = parts
+        .into_iter()
+        .zip(decided)
+        .map(|(part, decided)| Handled { event: decided.event.and_then(told), part, decided })
+        .collect();
+    handled.retain(|handled| !handled.stays_as_it_is());
+    write(
+        conn,
+        &Writes { plan: &plan, event_ids: &event_ids, payments: Changed::of(&payments), handled: &handled, rules },
+    )
+    .await?;
+    Ok(handled.into_iter().map(|handled| handled.decided.outcome).collect())
 }
 
-fn reported_refund(finding: &Finding) -> Option<&ReportedRefund> {
+/// Locks the orders that the parts name, and then reads what is on record about them: only after the lock nobody can change
+/// it any more.
+async fn read(conn: &mut AsyncPgConnection, parts: &[Part<'_>], locked: Locked) -> Result<Rows, DieselError> {
+    let notified = || parts.iter().filter_map(|part| notification(&part.examined.finding));
+    let transactions: HashSet<(&MchId, &TransactionId)> =
+        notified().filter_map(|it| Some((it.mch_id(), it.transaction_id()?))).collect();
+    let mut keys: HashSet<OrderKey> = notified().filter_map(plan::order_key).collect();
+    let refunded: Vec<_> = notified().filter_map(refunded_transaction).collect();
+    if keys.is_empty() && refunded.is_empty() {
+        return Ok(Rows::default());
+    }
+    if locked == Locked::Skip {
+        database::wait_little_for_locks(conn).await?;
+    }
+    if !refunded.is_empty() {
+        keys.extend(payments::orders_of(conn, &refunded).await?);
+    }
+    let keys: Vec<OrderKey> = keys.into_iter().collect();
+    let orders = orders::lock(conn, &keys, locked).await?;
+    let mut busy = match locked {
+        Locked::Wait => Vec::new(),
+        Locked::Skip if orders.len() == keys.len() => Vec::new(),
+        Locked::Skip => orders::existing(conn, &keys).await?,
+    };
+    let held: HashSet<i64> = orders.iter().map(|order| order.id).collect();
+    busy.retain(|(id, _)| !held.contains(id));
+
+    let payments = payments::read(conn, transactions.into_iter()).await?;
+    let refund_keys = refund_keys(parts, &orders, &payments);
+    let refunds = if refund_keys.is_empty() { Vec::new() } else { refunds::read(conn, &refund_keys).await? };
+    Ok(Rows { orders, busy, payments, refunds })
+}
+
+fn notification(finding: &Finding) -> Option<&Notification> {
     match finding {
-        Finding::Notified(Notification::Refund(refund)) => Some(refund),
-        Finding::Notified(Notification::Payment(_) | Notification::Other(_)) | Finding::Undecided(_) => None,
+        Finding::Notified(notification) => Some(notification),
+        Finding::Undecided(_) => None,
     }
 }
 
-/// Runs every statement of a batch on nothing: a missing table, right or disk fails here, a message at fault does not.
-///
-/// # Errors
-/// The database is at fault.
-pub async fn rehearse(conn: &mut AsyncPgConnection, rules: Rules<'_>) -> Result<(), ApplyError> {
-    conn.transaction(async |conn| {
-        orders::lock(conn, &[], Locked::Skip).await?;
-        refunds::read(conn, &[]).await?;
-        quarantine::rehearse_surplus(conn).await?;
-        quarantine::settle_surplus(conn, &[]).await?;
-        let conn = &*conn;
-        orders::update(conn, &[]).await?;
-        refunds::write(conn, &[]).await?;
-        notifications::insert(conn, &[]).await?;
-        quarantine::insert(conn, &[], rules.wait_limit).await?;
-        Ok(events::insert(conn, &[]).await?)
-    })
-    .await
+fn refunded_transaction(notification: &Notification) -> Option<(&MchId, &TransactionId)> {
+    match notification {
+        Notification::Refund(refund) => Some((&refund.mch_id, &refund.transaction_id)),
+        Notification::Payment(_) | Notification::Other(_) => None,
+    }
+}
+
+/// The refunds that are reported, each of the order whose payment it names; that payment may come in this very batch.
+fn refund_keys<'a>(
+    parts: &'a [Part<'_>],
+    orders: &[shared::domain::order::Order],
+    payments: &[PaymentRecord],
+) -> Vec<(i64, &'a OutRefundNo)> {
+    let notified = || parts.iter().filter_map(|part| notification(&part.examined.finding));
+    if notified().all(|it| refunded_transaction(it).is_none()) {
+        return Vec::new();
+    }
+    let ids: HashMap<OrderKey, i64> = orders
+        .iter()
+        .map(|order| ((order.mch_id.clone(), order.sub_mch_id.clone(), order.out_trade_no.clone()), order.id))
+        .collect();
+    let paid_now =
+        notified().filter_map(|it| Some(((it.mch_id(), it.transaction_id()?), *ids.get(&plan::order_key(it)?)?)));
+    let mut order_of: HashMap<(&MchId, &TransactionId), i64> = paid_now.collect();
+    order_of.extend(payments.iter().map(|payment| ((&payment.mch_id, &payment.transaction_id), payment.order_id)));
+    notified()
+        .filter_map(|it| {
+            let order_id = order_of.get(&refunded_transaction(it)?)?;
+            Some((*order_id, it.out_refund_no()?))
+        })
+        .collect()
+}
+
+/// A payment with the key of the ledger row that brought it.
+fn brought_by<'a>(changed: &'a ChangedPayment, parts: &[Part<'_>]) -> Option<(&'a ChangedPayment, Brought)> {
+    let part = parts.get(changed.brought_by)?;
+    Some((changed, Brought { id: part.message.id, received_at: part.message.received_at, part: part.number }))
+}
+
+/// Everything that one transaction writes.
+struct Writes<'a> {
+    plan: &'a Plan,
+    event_ids: &'a [Uuid],
+    payments: Changed<'a>,
+    handled: &'a [Handled<'a>],
+    rules: Rules<'a>,
 }
 
 /// The statements do not depend on each other: sent together, they cost one round trip.
-async fn write(
-    conn: &AsyncPgConnection,
-    plan: &Plan,
-    handled: &[Handled<'_>],
-    rules: Rules<'_>,
-    ledger: Ledger,
-) -> Result<(), ApplyError> {
+async fn write(conn: &AsyncPgConnection, writes: &Writes<'_>) -> Result<(), ApplyError> {
+    let Writes { plan, event_ids, payments, handled, rules } = writes;
     let changed: Vec<_> = plan.orders.values().collect();
     let refunded: Vec<_> = plan.refunds.values().collect();
-    let any_held = handled.iter().any(|handled| handled.outcome.held().is_some());
-    let (updated, refunds, noted, held, told) = tokio::join!(
+    let (new, held): (Vec<&Handled<'_>>, Vec<&Handled<'_>>) =
+        handled.iter().partition(|handled| handled.part.row == LedgerRow::New);
+    let new_held: Vec<_> = new.iter().copied().filter(|handled| handled.outcome().held().is_some()).collect();
+    let (updated, recorded, refunds, noted, moved, kept, moved_on, told) = tokio::join!(
         async { if changed.is_empty() { Ok(()) } else { orders::update(conn, &changed).await } },
+        async { payments::write(conn, payments).await },
         async { if refunded.is_empty() { Ok(0) } else { refunds::write(conn, &refunded).await } },
+        async { if new.is_empty() { Ok(()) } else { notifications::insert(conn, &new).await } },
+        async { if held.is_empty() { Ok(0) } else { notifications::move_on(conn, &held).await } },
         async {
-            match ledger {
-                Ledger::Insert => notifications::insert(conn, handled).await,
-                Ledger::Move { .. } => notifications::move_on(conn, handled).await,
-            }
+            if new_held.is_empty() { Ok(()) } else { quarantine::insert(conn, &new_held, rules.wait_limit).await }
         },
-        async {
-            match ledger {
-                Ledger::Insert if any_held => quarantine::insert(conn, handled, rules.wait_limit).await,
-                Ledger::Insert => Ok(()),
-                Ledger::Move { .. } => quarantine::move_on(conn, handled).await,
-            }
-        },
-        async { if plan.events.is_empty() { Ok(()) } else { events::insert(conn, &plan.events).await } },
+        async { if held.is_empty() { Ok(()) } else { quarantine::move_on(conn, &held, rules.wait_limit).await } },
+        async { if plan.events.is_empty() { Ok(()) } else { events::insert(conn, event_ids, &plan.events).await } },
     );
-    // Before the others: they only say that the transaction is aborted. The ledger has lost a held row, or has a new one already.
-    match noted {
-        Ok(rows) if rows < handled.len() => return Err(ApplyError::LedgerDiffers),
-        Err(DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) => {
-            return Err(ApplyError::LedgerDiffers);
-        }
-        _ => {}
+    // Before the others, which only say that the transaction is aborted: another session was first.
+    if is_unique_violation(&recorded) {
+        return Err(ApplyError::PaymentRecorded);
+    }
+    if is_unique_violation(&noted) || matches!(moved, Ok(rows) if rows < held.len()) {
+        return Err(ApplyError::LedgerDiffers);
     }
     if matches!(refunds, Ok(rows) if rows < refunded.len()) {
         return Err(ApplyError::RefundMoved);
     }
     // In the order sent: after one has failed, the database only says of the others that the transaction is aborted.
     updated?;
+    recorded?;
     refunds?;
     noted?;
-    held?;
+    moved?;
+    kept?;
+    moved_on?;
     Ok(told?)
 }
 
-/// The distinct orders that the batch names.
-fn order_numbers(findings: &[Finding]) -> Vec<(&str, &str)> {
-    let mut numbers: Vec<(&str, &str)> = findings
-        .iter()
-        .filter_map(|finding| match finding {
-            Finding::Notified(notification) => {
-                Some((notification.mch_id().as_str(), notification.out_trade_no()?.as_str()))
-            }
-            Finding::Undecided(_) => None,
-        })
-        .collect();
-    numbers.sort_unstable();
-    numbers.dedup();
-    numbers
+fn is_unique_violation<T>(result: &Result<T, DieselError>) -> bool {
+    matches!(result, Err(DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, _)))
 }

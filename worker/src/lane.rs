@@ -20,13 +20,14 @@ use tokio_util::sync::CancellationToken;
 use crate::apply::Rules;
 use crate::backlog::Backlog;
 use crate::message::Message;
-use crate::plan::Outcome;
+use crate::outcome::Outcome;
 use crate::settle::Session;
 use crate::store::database::Database;
 
-/// How long a batch is kept while the database is away before it goes back to the broker. Each return counts against
-/// the queue's delivery limit, so outages must not burn deliveries.
-const KEEP_BATCH_FOR: Duration = Duration::from_mins(1);
+/// How long a batch is kept while this worker cannot reach the database; then it goes back to the broker, because another
+/// worker may reach it. Each return counts against the queue's delivery limit, so a batch is kept without end while the
+/// database is reached and refuses its work: no other worker would fare better.
+const KEEP_UNREACHABLE_FOR: Duration = Duration::from_mins(1);
 
 /// What a lane needs to know.
 #[derive(Clone)]
@@ -58,7 +59,7 @@ pub struct Lane {
 enum Interrupted {
     #[error("the broker ended the consumer")]
     Consumer(#[from] ConsumeError),
-    #[error("the database stayed away, the batch goes back to the broker")]
+    #[error("the database stayed unavailable, the batch goes back to the broker")]
     DatabaseAway,
 }
 
@@ -71,7 +72,11 @@ pub async fn run(lane: Lane, stop: CancellationToken) {
         let keys = lane.merchants.keys();
         if let Err(error) = session.rehearse(Rules { keys: &keys, wait_limit: lane.wait_limit }).await {
             gauge!("worker_database_up").set(0.0);
-            tracing::error!(lane = lane.number, error = chain(&error), "database away");
+            tracing::error!(
+                lane = lane.number,
+                error = chain(&error),
+                "the database is unavailable; this lane takes nothing from the broker"
+            );
             pause(backoff.pause(), &stop).await;
             continue;
         }
@@ -139,6 +144,7 @@ async fn handle(
     stop: &CancellationToken,
 ) -> Result<(), Interrupted> {
     let started = Instant::now();
+    let mut reached = started;
     let mut backoff = backoff();
     loop {
         let keys = lane.merchants.keys();
@@ -157,9 +163,12 @@ async fn handle(
                     lane = lane.number,
                     kept = messages.len(),
                     error = chain(&error),
-                    "database away, batch kept"
+                    "the database is unavailable; the batch is kept and tried again"
                 );
-                if stop.is_cancelled() || started.elapsed() > KEEP_BATCH_FOR {
+                if !error.is_unreachable() {
+                    reached = Instant::now();
+                }
+                if stop.is_cancelled() || reached.elapsed() > KEEP_UNREACHABLE_FOR {
                     return Err(Interrupted::DatabaseAway);
                 }
                 pause(backoff.pause(), stop).await;

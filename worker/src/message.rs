@@ -1,13 +1,15 @@
-//! One message of a batch, and what its bytes turn out to be.
+//! One callback of a batch, and what its bytes turn out to be.
 //!
-//! The worker authenticates the stored bytes again: whoever can write to the broker can delay a payment, never forge
-//! one. [`Message::examine`] is the only place where bytes become a notification.
+//! The worker authenticates the stored bytes again: write access to the broker delays a payment, and never forges one.
+//! [`Message::examine`] is the only place where bytes become notifications.
 
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use shared::domain::ids::MchId;
-use shared::domain::notification::Notification;
+use shared::domain::decide::Asked;
+use shared::domain::ids::{MchId, OutRefundNo, OutTradeNo, SubMchId, TransactionId};
+use shared::domain::money::Money;
+use shared::domain::notification::{Notification, Payment, PaymentResult};
 use shared::merchants_file::Keys;
 use shared::messaging::consumer::Delivery;
 use shared::messaging::envelope::{CallbackKind, MCH_ID};
@@ -18,7 +20,8 @@ use shared::protocol::v3::resource::{self, OpenError};
 use shared::protocol::{AuthenticateError, DecodeError};
 use uuid::Uuid;
 
-use crate::plan::{Finding, Undecided};
+use crate::outcome::Undecided;
+use crate::plan::Finding;
 
 /// From this many earlier deliveries on a message is not decided among others.
 pub const DELIVERIES_BEFORE_ALONE: u64 = 5;
@@ -30,7 +33,7 @@ pub struct Message {
     pub id: Uuid,
     /// The time inside `id`.
     pub received_at: DateTime<Utc>,
-    /// What rode beside the body.
+    /// What rode in the message's properties and headers.
     pub headers: BTreeMap<String, String>,
     /// The exact bytes that WeChat Pay sent.
     pub body: Vec<u8>,
@@ -38,6 +41,60 @@ pub struct Message {
     pub redelivered: bool,
     /// Whether it must not be decided among others.
     pub suspect: bool,
+}
+
+/// What one callback, or one sub-order of a combined one, turned out to be.
+#[derive(Debug, Clone)]
+pub struct Examined<'keys> {
+    /// What it says, or why it could not be read.
+    pub finding: Finding,
+    /// What it names, as far as it could be read.
+    pub names: Names,
+    /// The fingerprint of the key that proved it.
+    pub key: Option<&'keys str>,
+}
+
+/// What a callback names, for the columns by which people look for it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Names {
+    /// `payment`, `refund` or `other`.
+    pub kind: Option<&'static str>,
+    /// The merchant.
+    pub mch_id: Option<MchId>,
+    /// The sub-merchant.
+    pub sub_mch_id: Option<SubMchId>,
+    /// The order.
+    pub out_trade_no: Option<OutTradeNo>,
+    /// The payment.
+    pub transaction_id: Option<TransactionId>,
+    /// The refund.
+    pub out_refund_no: Option<OutRefundNo>,
+    /// What the payer paid; a refund has none.
+    pub paid: Option<Money>,
+}
+
+impl Names {
+    /// What a notification names.
+    #[must_use]
+    pub fn of(notification: &Notification) -> Self {
+        let (sub_mch_id, paid) = match notification {
+            Notification::Payment(Payment { sub_mch_id, result, .. }) => match result {
+                PaymentResult::Success(success) => (sub_mch_id.clone(), Some(success.total)),
+                PaymentResult::NotSuccessful => (sub_mch_id.clone(), None),
+            },
+            Notification::Refund(refund) => (refund.sub_mch_id.clone(), None),
+            Notification::Other(_) => (None, None),
+        };
+        Self {
+            kind: Some(notification.kind()),
+            mch_id: Some(notification.mch_id().clone()),
+            sub_mch_id,
+            out_trade_no: notification.out_trade_no().cloned(),
+            transaction_id: notification.transaction_id().cloned(),
+            out_refund_no: notification.out_refund_no().cloned(),
+            paid,
+        }
+    }
 }
 
 impl Message {
@@ -52,6 +109,13 @@ impl Message {
             redelivered: delivery.redelivered,
             suspect: delivery.delivery_count >= DELIVERIES_BEFORE_ALONE,
         }
+    }
+
+    /// Whether another message is this one again, and not another one under its id.
+    #[must_use]
+    pub fn says_the_same_as(&self, other: &Self) -> bool {
+        let what = |message: &Self| ["type", MCH_ID].map(|name| message.headers.get(name).cloned());
+        self.body == other.body && what(self) == what(other)
     }
 
     /// The kind of callback that ingest took it for; `None` for one that this version does not know.
@@ -73,38 +137,64 @@ impl Message {
         Self { headers: kind.into_iter().chain(mch_id).collect(), ..self.clone() }
     }
 
-    /// Authenticates and decodes the body.
+    /// Authenticates and decodes the body: one finding, or one per sub-order of a combined order. A signed text that can be
+    /// read in more than one way is read only when an operator has accepted it.
     #[must_use]
-    pub fn examine(&self, keys: &Keys) -> Finding {
+    pub fn examine<'keys>(&self, keys: &'keys Keys, asked: Asked) -> Vec<Examined<'keys>> {
         if self.suspect {
-            return Finding::Undecided(Undecided::DecideAlone);
+            return vec![Examined::undecided(Undecided::DecideAlone)];
         }
         let read = match self.kind() {
-            Some(CallbackKind::V2Payment) => read_v2_payment(&self.body, keys),
+            Some(CallbackKind::V2Payment) => read_v2_payment(&self.body, keys, asked),
             Some(CallbackKind::V2Refund) => read_v2_refund(&self.body, keys),
             Some(CallbackKind::V3) => read_v3(&self.body, self.mch_id(), keys),
-            None => Err(Undecided::Undecodable("a type of message that this version does not know".into())),
+            None => Err(Undecided::ForVersion("a type of message that this version does not know".into())),
         };
         match read {
-            Ok(notification) => Finding::Notified(notification),
-            Err(undecided) => Finding::Undecided(undecided),
+            Ok((key, parts)) => parts.into_iter().map(|part| Examined::decoded(key, part)).collect(),
+            Err(undecided) => vec![Examined::undecided(undecided)],
         }
     }
 }
 
-fn read_v2_payment(body: &[u8], keys: &Keys) -> Result<Notification, Undecided> {
+impl<'keys> Examined<'keys> {
+    /// Something of which nothing can be read.
+    #[must_use]
+    pub fn undecided(why: Undecided) -> Self {
+        Self { finding: Finding::Undecided(why), names: Names::default(), key: None }
+    }
+
+    fn decoded(key: &'keys str, part: Result<Notification, DecodeError>) -> Self {
+        match part {
+            Ok(notification) => {
+                let names = Names::of(&notification);
+                Self { finding: Finding::Notified(notification), names, key: Some(key) }
+            }
+            Err(error) => Self {
+                finding: Finding::Undecided(Undecided::Undecodable(error.to_string())),
+                names: Names::default(),
+                key: Some(key),
+            },
+        }
+    }
+}
+
+/// The key that proved a body, and what it says.
+type Read<'keys> = Result<(&'keys str, Vec<Result<Notification, DecodeError>>), Undecided>;
+
+fn read_v2_payment<'keys>(body: &[u8], keys: &'keys Keys, _asked: Asked) -> Read<'keys> {
     let payment = payment::authenticate(body, keys).map_err(|error| not_v2(&error))?;
     keys.count_use(payment.key);
-    payment::decode(&payment.content).map_err(undecodable)
+    Ok((&payment.key.name, vec![payment::decode(&payment.content)]))
 }
 
-fn read_v2_refund(body: &[u8], keys: &Keys) -> Result<Notification, Undecided> {
+fn read_v2_refund<'keys>(body: &[u8], keys: &'keys Keys) -> Read<'keys> {
     let refund = refund::authenticate(body, keys).map_err(|error| not_v2(&error))?;
     keys.count_use(refund.key);
-    refund::decode(&refund.content).map_err(undecodable)
+    Ok((&refund.key.name, vec![refund::decode(&refund.content)]))
 }
 
-fn read_v3(body: &[u8], mch_id: Option<MchId>, keys: &Keys) -> Result<Notification, Undecided> {
+fn read_v3<'keys>(body: &[u8], mch_id: Option<MchId>, keys: &'keys Keys) -> Read<'keys> {
     let mch_id = mch_id.ok_or_else(|| Undecided::NotAuthentic("the header mch-id is missing".to_owned()))?;
     let event = resource::open(body, mch_id.as_str(), keys).map_err(|error| match error {
         // Ingest knew WeChat Pay's signature. If this worker cannot open it, its merchants file may be the older one.
@@ -114,11 +204,7 @@ fn read_v3(body: &[u8], mch_id: Option<MchId>, keys: &Keys) -> Result<Notificati
         }
     })?;
     keys.count_use(event.key);
-    notification::decode(&event.content, &mch_id).map_err(undecodable)
-}
-
-fn undecodable(error: DecodeError) -> Undecided {
-    Undecided::Undecodable(error.to_string())
+    Ok((&event.key.name, vec![notification::decode(&event.content, &mch_id)]))
 }
 
 fn not_v2(error: &AuthenticateError) -> Undecided {

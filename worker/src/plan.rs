@@ -1,19 +1,23 @@
-//! The pure half of a batch: what each message of it comes to, decided one after another on the orders' state.
+//! The pure half of a batch: what each callback of it comes to, decided one after another on the orders' state.
 //!
 //! [`plan`] folds `decide` over the batch in delivery order, each step seeing the state that the last one left. It does
 //! no IO and knows no clock; [`crate::apply`] locks the orders before and writes the plan after.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
-use shared::domain::decide::decide;
-use shared::domain::ids::{MchId, OutRefundNo, OutTradeNo, TransactionId};
-use shared::domain::notification::{Notification, Payment, PaymentResult};
-use shared::domain::order::{Order, OrderState, Surplus};
+use shared::domain::decide::{Asked, Known, decide};
+use shared::domain::ids::{MchId, OutRefundNo, OutTradeNo, SubMchId, TransactionId};
+use shared::domain::money::Money;
+use shared::domain::notification::Notification;
+use shared::domain::order::{Order, OrderState};
+use shared::domain::payment::{Disposition, PaymentRecord};
 use shared::domain::refund::{Refund, RefundState};
-use shared::domain::verdict::{Awaited, Change, Ignored, Refusal, Verdict};
+use shared::domain::verdict::{Awaited, Change, Verdict};
 
-/// What the bytes of one message turned out to be.
+use crate::outcome::{Held, Outcome, Undecided};
+
+/// What the bytes of one callback, or of one sub-order of a combined one, turned out to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finding {
     /// An authentic notification: the order's state decides.
@@ -22,49 +26,40 @@ pub enum Finding {
     Undecided(Undecided),
 }
 
-/// Why a message was not decided against an order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Undecided {
-    /// No key in this worker's ring made its signature; the key may be on its way.
-    ForKey(String),
-    /// Somebody else holds a lock that writing it needs, for longer than a batch can wait.
-    ForLock(String),
-    /// It was handed out so often that it may be what kills workers: decided later, alone.
-    DecideAlone,
-    /// Not the XML of a callback.
-    Malformed(String),
-    /// Not signed as WeChat Pay signs.
-    NotAuthentic(String),
-    /// Authentic, but not a notification this version understands.
-    Undecodable(String),
-    /// The database refuses it however it is written.
-    RejectedByDatabase(String),
+/// One thing to decide.
+#[derive(Debug, Clone, Copy)]
+pub struct Item<'a> {
+    /// What it is.
+    pub finding: &'a Finding,
+    /// Why it is decided.
+    pub asked: Asked,
+    /// The operator who asked.
+    pub by: Option<&'a str>,
 }
 
-/// What one message came to: the outcome in the ledger.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// The order was changed.
-    Applied,
-    /// The order showed it already.
-    Duplicate,
-    /// Nothing of the order's business.
-    Ignored(Ignored),
-    /// Held until what it waits for has come.
-    Waiting(Held),
-    /// Held for a person.
-    Quarantined(Held),
+impl<'a> Item<'a> {
+    /// Something that WeChat Pay reported.
+    #[must_use]
+    pub fn reported(finding: &'a Finding) -> Self {
+        Self { finding, asked: Asked::ByReport, by: None }
+    }
 }
 
-/// Why a message is held.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Held {
-    /// `decide` waits for something.
-    Awaiting(Awaited),
-    /// `decide` refused it.
-    Refused(Refusal),
-    /// It never came to `decide`.
-    Undecided(Undecided),
+/// What names an order: merchant, sub-merchant and number.
+pub type OrderKey = (MchId, Option<SubMchId>, OutTradeNo);
+
+/// The rows that a batch names, as the transaction has read them.
+#[derive(Debug, Clone, Default)]
+pub struct Rows {
+    /// The orders, locked.
+    pub orders: Vec<Order>,
+    /// Orders that exist and that another session has locked, by id. Absent is something else: such an order may be decided
+    /// in a moment.
+    pub busy: Vec<(i64, OrderKey)>,
+    /// The payments on record with the transactions that the batch names, read after the orders were locked.
+    pub payments: Vec<PaymentRecord>,
+    /// The refunds with the numbers that the batch names.
+    pub refunds: Vec<Refund>,
 }
 
 /// What is to be written for a batch.
@@ -72,14 +67,36 @@ pub enum Held {
 pub struct Plan {
     /// The orders that change, each once, by id.
     pub orders: BTreeMap<i64, ChangedOrder>,
+    /// The payments that are new or change, each once.
+    pub payments: BTreeMap<(MchId, TransactionId), ChangedPayment>,
     /// The refunds that change, each once, by order and number.
     pub refunds: BTreeMap<(i64, OutRefundNo), ChangedRefund>,
-    /// The payments that went back because their order did not want them.
-    pub returned: Vec<ReturnedSurplus>,
-    /// One outcome per message, in the order of the messages.
-    pub outcomes: Vec<Outcome>,
+    /// One decision per item, in the order of the items.
+    pub decided: Vec<Decided>,
     /// What the merchant's fulfilment is to hear, in the order it happened.
     pub events: Vec<OrderEvent>,
+}
+
+/// What one item came to, and on what that was decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decided {
+    /// The outcome.
+    pub outcome: Outcome,
+    /// The order as the decision found it.
+    pub seen: Option<Seen>,
+    /// The place in [`Plan::events`] of the event that it caused.
+    pub event: Option<usize>,
+}
+
+/// An order as a decision found it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// Its version.
+    pub version: i32,
+    /// The name of its state.
+    pub state: &'static str,
+    /// What it was to cost.
+    pub amount: Money,
 }
 
 /// An order as the batch leaves it.
@@ -91,6 +108,17 @@ pub struct ChangedOrder {
     pub paid_at: Option<DateTime<Utc>>,
 }
 
+/// A payment as the batch leaves it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangedPayment {
+    /// The row that was read; `None` when there was none.
+    pub was: Option<PaymentRecord>,
+    /// The row after the changes.
+    pub now: PaymentRecord,
+    /// The place of the item that brought it.
+    pub brought_by: usize,
+}
+
 /// A refund as the batch leaves it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChangedRefund {
@@ -98,15 +126,8 @@ pub struct ChangedRefund {
     pub was: Option<Refund>,
     /// The row after the changes.
     pub now: Refund,
-}
-
-/// A payment that its order did not want, and that has gone back.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReturnedSurplus {
-    /// The order.
-    pub order: Order,
-    /// WeChat Pay's number for that payment.
-    pub transaction_id: TransactionId,
+    /// The operator who accepted that it contradicts the row that was read.
+    pub accepted_by: Option<String>,
 }
 
 /// What the merchant's fulfilment hears of one change.
@@ -118,205 +139,230 @@ pub struct OrderEvent {
     pub happened: Happened,
 }
 
-/// What happened to an order.
+/// What happened to an order or to one of its payments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Happened {
-    /// It was paid, at this time.
-    Paid(DateTime<Utc>),
-    /// One of its refunds is now as it stands here.
-    Refund(Refund),
+    /// It was paid.
+    Paid(PaymentRecord),
+    /// It did not want a payment, which is owed back.
+    Refused {
+        /// The payment.
+        payment: PaymentRecord,
+        /// The name of the refusal.
+        reason: &'static str,
+    },
+    /// A refund is now as it stands here.
+    Refund {
+        /// The refund.
+        refund: Refund,
+        /// The payment that it refunds, after the change.
+        payment: PaymentRecord,
+    },
 }
 
 impl OrderEvent {
     /// The event's type.
     #[must_use]
     pub fn name(&self) -> &'static str {
-        match &self.happened {
-            Happened::Paid(_) => "order.paid",
-            Happened::Refund(refund) => match (refund.state, &self.order.state) {
-                (RefundState::Succeeded(_), OrderState::Refunded(_)) => "order.refunded",
-                (RefundState::Succeeded(_) | RefundState::Requested, _) => "order.partially_refunded",
-                (RefundState::Abnormal, _) => "refund.abnormal",
-                (RefundState::Closed, _) => "refund.closed",
+        let Happened::Refund { refund, payment } = &self.happened else {
+            return if matches!(self.happened, Happened::Paid(_)) { "order.paid" } else { "payment.refused" };
+        };
+        match (refund.state, payment.disposition) {
+            (RefundState::Abnormal, _) => "refund.abnormal",
+            (RefundState::Closed, _) => "refund.closed",
+            (RefundState::Succeeded(_) | RefundState::Requested, Disposition::Returned) => "payment.returned",
+            (RefundState::Succeeded(_) | RefundState::Requested, Disposition::Refused) => "payment.partially_returned",
+            (RefundState::Succeeded(_) | RefundState::Requested, Disposition::Accepted) => match self.order.state {
+                OrderState::Refunded(_) => "order.refunded",
+                OrderState::Pending | OrderState::Paid(_) | OrderState::Closed => "order.partially_refunded",
             },
+        }
+    }
+
+    /// The payment that it is about.
+    #[must_use]
+    pub fn payment(&self) -> &PaymentRecord {
+        match &self.happened {
+            Happened::Paid(payment) | Happened::Refused { payment, .. } | Happened::Refund { payment, .. } => payment,
         }
     }
 }
 
-/// Decides every finding of a batch against `orders` and `refunds`, the rows that the batch names, the orders locked.
+/// Decides every item of a batch against `rows`.
 #[must_use]
-pub fn plan<'batch>(orders: Vec<Order>, refunds: Vec<Refund>, findings: impl Iterator<Item = &'batch Finding>) -> Plan {
-    let mut state = State {
-        orders: orders.into_iter().map(|order| ((order.mch_id.clone(), order.out_trade_no.clone()), order)).collect(),
-        refunds: refunds.into_iter().map(|refund| ((refund.order_id, refund.out_refund_no.clone()), refund)).collect(),
-    };
+pub fn plan<'batch>(rows: Rows, items: impl Iterator<Item = Item<'batch>>) -> Plan {
+    let mut state = State::new(rows);
     let mut plan = Plan::default();
-    for finding in findings {
-        let outcome = match finding {
-            Finding::Notified(notification) => plan.step(&mut state, notification),
-            Finding::Undecided(undecided) => undecided.outcome(),
+    for (place, item) in items.enumerate() {
+        let decided = match item.finding {
+            Finding::Notified(notification) => plan.step(&mut state, place, item, notification),
+            Finding::Undecided(undecided) => Decided { outcome: undecided.outcome(), seen: None, event: None },
         };
-        plan.outcomes.push(outcome);
+        plan.decided.push(decided);
     }
     plan
 }
 
+/// What names the order of a payment.
+#[must_use]
+pub fn order_key(notification: &Notification) -> Option<OrderKey> {
+    let Notification::Payment(payment) = notification else { return None };
+    Some((payment.mch_id.clone(), payment.sub_mch_id.clone(), payment.out_trade_no.clone()?))
+}
+
 /// The rows as the last step left them.
 struct State {
-    orders: HashMap<(MchId, OutTradeNo), Order>,
+    ids: HashMap<OrderKey, i64>,
+    orders: HashMap<i64, Order>,
+    busy_ids: HashSet<i64>,
+    busy_keys: HashSet<OrderKey>,
+    payments: HashMap<(MchId, TransactionId), PaymentRecord>,
     refunds: HashMap<(i64, OutRefundNo), Refund>,
 }
 
-impl Plan {
-    fn step(&mut self, state: &mut State, notification: &Notification) -> Outcome {
-        let key = notification.out_trade_no().map(|number| (notification.mch_id().clone(), number.clone()));
-        let order = key.and_then(|key| state.orders.get_mut(&key));
-        let refund_key = order.as_ref().zip(notification.out_refund_no()).map(|(order, no)| (order.id, no.clone()));
-        let refund = refund_key.and_then(|key| state.refunds.get(&key));
-        match (decide(order.as_deref(), refund, notification), order) {
-            (Verdict::Apply(change), Some(order)) => {
-                *order = change.applied_to(order);
-                self.apply(change, order, &mut state.refunds);
-                Outcome::Applied
+/// Where the order of a notification is.
+enum Place {
+    Here(i64),
+    Busy,
+    Absent,
+}
+
+impl State {
+    fn new(rows: Rows) -> Self {
+        let key = |order: &Order| (order.mch_id.clone(), order.sub_mch_id.clone(), order.out_trade_no.clone());
+        let payment_key = |payment: &PaymentRecord| (payment.mch_id.clone(), payment.transaction_id.clone());
+        let (busy_ids, busy_keys) = rows.busy.into_iter().unzip();
+        Self {
+            ids: rows.orders.iter().map(|order| (key(order), order.id)).collect(),
+            orders: rows.orders.into_iter().map(|order| (order.id, order)).collect(),
+            busy_ids,
+            busy_keys,
+            payments: rows.payments.into_iter().map(|payment| (payment_key(&payment), payment)).collect(),
+            refunds: rows.refunds.into_iter().map(|row| ((row.order_id, row.out_refund_no.clone()), row)).collect(),
+        }
+    }
+
+    /// A payment finds its order by its numbers, a refund by the payment that it names.
+    fn place(&self, notification: &Notification, payment: Option<&PaymentRecord>) -> Place {
+        let (id, is_busy) = match notification {
+            Notification::Payment(_) => {
+                let Some(key) = order_key(notification) else { return Place::Absent };
+                (self.ids.get(&key).copied(), self.busy_keys.contains(&key))
             }
-            (Verdict::Apply(_), None) => Outcome::Waiting(Held::Awaiting(Awaited::Order)),
-            (Verdict::Wait(awaited), _) => Outcome::Waiting(Held::Awaiting(awaited)),
-            (Verdict::Duplicate, _) => Outcome::Duplicate,
-            (Verdict::Ignore(ignored), _) => Outcome::Ignored(ignored),
-            (Verdict::Quarantine(refusal), order) => {
-                if let (Some(order), Some(unwanted)) = (order, unwanted(notification, &refusal)) {
-                    order.surplus.retain(|surplus| surplus.transaction_id != unwanted.transaction_id);
-                    order.surplus.push(unwanted);
+            Notification::Refund(_) => {
+                let id = payment.map(|payment| payment.order_id);
+                (id.filter(|id| self.orders.contains_key(id)), id.is_some_and(|id| self.busy_ids.contains(&id)))
+            }
+            Notification::Other(_) => (None, false),
+        };
+        match id {
+            Some(id) => Place::Here(id),
+            None if is_busy => Place::Busy,
+            None => Place::Absent,
+        }
+    }
+}
+
+impl Plan {
+    fn step(&mut self, state: &mut State, place: usize, item: Item<'_>, notification: &Notification) -> Decided {
+        let transaction = notification.transaction_id().map(|id| (notification.mch_id().clone(), id.clone()));
+        let payment = transaction.as_ref().and_then(|key| state.payments.get(key));
+        let order = match state.place(notification, payment) {
+            Place::Here(id) => state.orders.get(&id),
+            // No money moved: no order decides about it.
+            Place::Busy if transaction.is_some() => {
+                let locked = Undecided::ForLock("another session has locked the order".to_owned());
+                return Decided { outcome: locked.outcome(), seen: None, event: None };
+            }
+            Place::Busy | Place::Absent => None,
+        };
+        let refund_key = order.zip(notification.out_refund_no()).map(|(order, number)| (order.id, number.clone()));
+        let refund = refund_key.and_then(|key| state.refunds.get(&key));
+        let seen = order.map(Seen::of);
+        let mut event = None;
+        let outcome = match (decide(Known { order, payment, refund }, item.asked, notification), order) {
+            (Verdict::Apply(change), Some(order)) => {
+                let order = change.applied_to(order);
+                let is_told = !matches!(change, Change::Adopt(_));
+                event = self.apply(state, place, item, order, change);
+                if is_told { Outcome::Applied } else { Outcome::Duplicate }
+            }
+            (Verdict::Refuse(refusal, payment), Some(order)) => {
+                let order = Order { version: order.version.saturating_add(1), ..order.clone() };
+                // A replay that is refused again is no news.
+                if self.record(state, place, &payment) {
+                    let reason = refusal.name();
+                    event = Some(self.tell(state, order, Happened::Refused { payment, reason }));
                 }
                 Outcome::Quarantined(Held::Refused(refusal))
             }
-        }
+            (Verdict::Apply(_) | Verdict::Refuse(..), None) => Outcome::Waiting(Held::Awaiting(Awaited::Order)),
+            (Verdict::Wait(awaited), _) => Outcome::Waiting(Held::Awaiting(awaited)),
+            (Verdict::Duplicate, _) => Outcome::Duplicate,
+            (Verdict::Ignore(ignored), _) => Outcome::Ignored(ignored),
+            (Verdict::Quarantine(refusal), _) => Outcome::Quarantined(Held::Refused(refusal)),
+        };
+        Decided { outcome, seen, event }
     }
 
-    /// Notes what `change` has made of `order`.
-    fn apply(&mut self, change: Change, order: &Order, refunds: &mut HashMap<(i64, OutRefundNo), Refund>) {
+    /// Notes what `change` has made of `order` and its payment; returns the place of the event, if there is one.
+    fn apply(
+        &mut self,
+        state: &mut State,
+        place: usize,
+        item: Item<'_>,
+        order: Order,
+        change: Change,
+    ) -> Option<usize> {
+        self.record(state, place, change.payment());
         let happened = match change {
-            Change::Pay { paid_at, .. } => Happened::Paid(paid_at),
-            Change::Refund(now) => {
+            Change::Pay(payment) => Happened::Paid(payment),
+            Change::Adopt(_) => return None,
+            Change::Refund { refund: now, payment } => {
                 let key = (order.id, now.out_refund_no.clone());
-                let was = refunds.insert(key.clone(), now.clone());
-                let changed = self.refunds.entry(key).or_insert(ChangedRefund { was, now: now.clone() });
+                let was = state.refunds.insert(key.clone(), now.clone());
+                let accepted_by = item.by.filter(|_| item.asked == Asked::ByAcceptance).map(ToOwned::to_owned);
+                let changed = ChangedRefund { was, now: now.clone(), accepted_by: accepted_by.clone() };
+                let changed = self.refunds.entry(key).or_insert(changed);
                 changed.now = now.clone();
-                Happened::Refund(now)
-            }
-            Change::ReturnSurplus { transaction_id } => {
-                self.returned.push(ReturnedSurplus { order: order.clone(), transaction_id });
-                return;
+                changed.accepted_by = changed.accepted_by.take().or(accepted_by);
+                Happened::Refund { refund: now, payment }
             }
         };
+        Some(self.tell(state, order, happened))
+    }
+
+    /// Notes a payment as it is now; false when the record says so already.
+    fn record(&mut self, state: &mut State, place: usize, now: &PaymentRecord) -> bool {
+        let key = (now.mch_id.clone(), now.transaction_id.clone());
+        let was = state.payments.insert(key.clone(), now.clone());
+        if was
+            .as_ref()
+            .is_some_and(|was| (was.disposition, was.returned_minor) == (now.disposition, now.returned_minor))
+        {
+            return false;
+        }
+        let changed = ChangedPayment { was, now: now.clone(), brought_by: place };
+        self.payments.entry(key).or_insert(changed).now = now.clone();
+        true
+    }
+
+    /// Notes a change of an order, and the event that tells of it.
+    fn tell(&mut self, state: &mut State, order: Order, happened: Happened) -> usize {
         let unpaid = ChangedOrder { order: order.clone(), paid_at: None };
         let changed = self.orders.entry(order.id).or_insert(unpaid);
         changed.order = order.clone();
-        if let Happened::Paid(paid_at) = happened {
-            changed.paid_at = Some(paid_at);
+        if let Happened::Paid(payment) = &happened {
+            changed.paid_at = Some(payment.paid_at);
         }
-        self.events.push(OrderEvent { order: order.clone(), happened });
+        state.orders.insert(order.id, order.clone());
+        self.events.push(OrderEvent { order, happened });
+        self.events.len().saturating_sub(1)
     }
 }
 
-/// The payment that a refusal leaves owed back, where its sum is beyond doubt.
-fn unwanted(notification: &Notification, refusal: &Refusal) -> Option<Surplus> {
-    let Notification::Payment(Payment { result: PaymentResult::Success(success), .. }) = notification else {
-        return None;
-    };
-    let is_owed_back =
-        matches!(refusal, Refusal::AmountMismatch { .. } | Refusal::PaidTwice { .. } | Refusal::PaidAfterClose { .. });
-    is_owed_back.then(|| Surplus {
-        transaction_id: success.transaction_id.clone(),
-        total_minor: success.total.amount_minor,
-        is_settled: false,
-        is_returned: false,
-    })
-}
-
-impl Undecided {
-    /// What the ledger says of such a message.
-    #[must_use]
-    pub fn outcome(&self) -> Outcome {
-        let held = Held::Undecided(self.clone());
-        match self {
-            Self::ForKey(_) | Self::ForLock(_) | Self::DecideAlone => Outcome::Waiting(held),
-            Self::Malformed(_) | Self::NotAuthentic(_) | Self::Undecodable(_) | Self::RejectedByDatabase(_) => {
-                Outcome::Quarantined(held)
-            }
-        }
-    }
-}
-
-impl Outcome {
-    /// The name in `notifications.outcome`.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Applied => "applied",
-            Self::Duplicate => "duplicate",
-            Self::Ignored(_) => "ignored",
-            Self::Waiting(_) => "waiting",
-            Self::Quarantined(_) => "quarantined",
-        }
-    }
-
-    /// The name in `notifications.reason`.
-    #[must_use]
-    pub fn reason(&self) -> Option<&'static str> {
-        match self {
-            Self::Applied | Self::Duplicate => None,
-            Self::Ignored(ignored) => Some(ignored.name()),
-            Self::Waiting(held) | Self::Quarantined(held) => Some(held.reason()),
-        }
-    }
-
-    /// Why the message is held, when it is.
-    #[must_use]
-    pub fn held(&self) -> Option<&Held> {
-        match self {
-            Self::Applied | Self::Duplicate | Self::Ignored(_) => None,
-            Self::Waiting(held) | Self::Quarantined(held) => Some(held),
-        }
-    }
-}
-
-impl Held {
-    /// The name in `quarantine.reason`.
-    #[must_use]
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::Awaiting(awaited) => awaited.name(),
-            Self::Refused(refusal) => refusal.name(),
-            Self::Undecided(undecided) => match undecided {
-                Undecided::ForKey(_) => "for_key",
-                Undecided::ForLock(_) => "for_lock",
-                Undecided::DecideAlone => "decide_alone",
-                Undecided::Malformed(_) => "malformed",
-                Undecided::NotAuthentic(_) => "not_authentic",
-                Undecided::Undecodable(_) => "undecodable",
-                Undecided::RejectedByDatabase(_) => "rejected_by_database",
-            },
-        }
-    }
-
-    /// The evidence in `quarantine.detail`.
-    #[must_use]
-    pub fn detail(&self) -> serde_json::Value {
-        match self {
-            Self::Awaiting(_) | Self::Undecided(Undecided::DecideAlone) => serde_json::json!({}),
-            Self::Refused(refusal) => {
-                let (expected, got) = refusal.evidence();
-                serde_json::json!({ "expected": expected, "got": got })
-            }
-            Self::Undecided(
-                Undecided::ForKey(problem)
-                | Undecided::ForLock(problem)
-                | Undecided::Malformed(problem)
-                | Undecided::NotAuthentic(problem)
-                | Undecided::Undecodable(problem)
-                | Undecided::RejectedByDatabase(problem),
-            ) => serde_json::json!({ "problem": problem }),
-        }
+impl Seen {
+    fn of(order: &Order) -> Self {
+        Self { version: order.version, state: order.state.name(), amount: order.amount }
     }
 }

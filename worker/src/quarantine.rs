@@ -12,7 +12,8 @@ use clap::{Args, Subcommand};
 use comfy_table::{ContentArrangement, Table, presets};
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
 
-use crate::store::operate::{self, Filter, Group, Row};
+use crate::store::operate::{self, ACCEPTABLE, Deed, Filter, Group, Nature, Operator, Row};
+use crate::terminal;
 
 /// How long a command waits for a row that a worker is deciding at this moment.
 const LOCK_TIMEOUT: &str = "SET lock_timeout = '10s'";
@@ -28,17 +29,27 @@ pub enum Command {
     Show {
         /// A row's id, as `list` prints it
         id: i64,
-        /// Print the callback's body too: it names the payer
+        /// Print the callback's body too, with everything escaped that a terminal would act on: it names the payer
         #[arg(long)]
         body: bool,
+        /// Print the exact bytes of the body and nothing else, for a file or another program
+        #[arg(long, conflicts_with_all = ["body", "json"])]
+        raw: bool,
         /// JSON instead of text
         #[arg(long)]
         json: bool,
     },
-    /// Decide again, as if the callbacks had just come; the workers do it within a second or two
+    /// Decide again, as if the callbacks had just come; the workers do it within a second or two. By its id, also a row that is
+    /// resolved
     Replay(Change),
-    /// Close: you have dealt with it (paid back, corrected by hand, ..)
+    /// Take a callback although it contradicts what is on record (ambiguous_signature, refund_id_mismatch,
+    /// refund_state_conflict): you have checked it in WeChat Pay's portal
+    Accept(Change),
+    /// Close: you have dealt with it (paid back, corrected by hand, ..). What nothing else knows of cannot be closed: replay or
+    /// abandon it
     Resolve(Change),
+    /// Give up a callback that nothing else knows of; the ledger says so, and a later report of the same is decided anew
+    Abandon(Change),
 }
 
 /// Which payments.
@@ -88,57 +99,108 @@ pub async fn run(mut conn: AsyncPgConnection, command: Command, wait_limit: Dura
             let groups = operate::groups(&mut conn, &selection.filter(Vec::new(), LIST_LIMIT)).await?;
             print_groups(&groups, selection.json)
         }
-        Command::Show { id, body, json } => {
+        Command::Show { id, body, raw, json } => {
             let row = operate::row(&mut conn, id).await?.with_context(|| format!("there is no quarantine row {id}"))?;
-            print_row(&row, body, json)
+            if raw { print_raw(&row) } else { print_row(&row, body, json) }
         }
         Command::Replay(change) => {
-            let groups = change.groups(&mut conn).await?;
-            if !change.dry_run {
-                let ids = row_ids(&groups);
-                let moved = operate::replay(&mut conn, &ids, &change.by, &change.why, wait_limit).await?;
-                eprintln!("{moved} rows of {} payments will be decided again by the next sweep", groups.len());
-            }
-            change.report(&groups)
+            change.run(&mut conn, Deed::Replay(wait_limit), "will be decided again by the next sweep").await
         }
-        Command::Resolve(change) => {
-            let groups = change.groups(&mut conn).await?;
-            if !change.dry_run {
-                let moved = operate::resolve(&mut conn, &row_ids(&groups), &change.by, &change.why).await?;
-                eprintln!("{moved} rows of {} payments resolved", groups.len());
-            }
-            change.report(&groups)
+        Command::Accept(change) => {
+            change.run(&mut conn, Deed::Accept(wait_limit), "will be accepted by the next sweep").await
         }
+        Command::Resolve(change) => change.run(&mut conn, Deed::Resolve, "resolved").await,
+        Command::Abandon(change) => change.run(&mut conn, Deed::Abandon, "abandoned").await,
     }
 }
 
 impl Selection {
     fn filter(&self, ids: Vec<i64>, limit: i64) -> Filter {
-        Filter { ids, reason: self.reason.clone(), order: self.order.clone(), limit: self.limit.unwrap_or(limit) }
+        Filter {
+            ids,
+            reason: self.reason.clone(),
+            order: self.order.clone(),
+            resolved: false,
+            limit: self.limit.unwrap_or(limit),
+        }
     }
 }
 
+/// Names that a program of ours leaves where an operator's name stands; a row must say which it was.
+const PROGRAMS: [&str; 8] = ["sweeper", "refund", "worker", "ingest", "relay", "countersign", "console", "inquirer"];
+/// The longest name and reason that are kept, in characters.
+const TEXT_CHARS_MAX: usize = 500;
+
 impl Change {
-    async fn groups(&self, conn: &mut AsyncPgConnection) -> anyhow::Result<Vec<Group>> {
+    async fn run(self, conn: &mut AsyncPgConnection, deed: Deed, done: &str) -> anyhow::Result<()> {
+        self.check()?;
+        let groups = self.groups(conn, deed).await?;
+        for group in &groups {
+            check_deed(deed, group)?;
+        }
+        if self.dry_run {
+            eprintln!("dry run: {} rows of {} payments would be changed", row_ids(&groups).len(), groups.len());
+        } else {
+            let operator = Operator { by: self.by.trim(), why: self.why.trim() };
+            let changed = operate::change(conn, &groups, operator, deed).await?;
+            eprintln!("{changed} rows of {} payments {done}", groups.len());
+            let left = row_ids(&groups).len().saturating_sub(changed);
+            if left > 0 {
+                eprintln!("{left} rows were decided meanwhile and are left as they are: look at them again");
+            }
+        }
+        print_groups(&groups, self.selection.json)
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
         for (option, value) in [("--by", &self.by), ("--why", &self.why)] {
             if value.trim().is_empty() {
                 bail!("{option} must not be empty");
             }
+            if value.chars().count() > TEXT_CHARS_MAX {
+                bail!("{option} must not be longer than {TEXT_CHARS_MAX} characters");
+            }
+            if terminal::escape(value) != *value {
+                bail!("{option} must not contain control characters");
+            }
         }
-        let groups = operate::groups(conn, &self.selection.filter(self.ids.clone(), i64::MAX)).await?;
+        if PROGRAMS.iter().any(|name| name.eq_ignore_ascii_case(self.by.trim())) {
+            bail!("--by must be your own name: '{}' is the name of a program", self.by.trim());
+        }
+        Ok(())
+    }
+
+    async fn groups(&self, conn: &mut AsyncPgConnection, deed: Deed) -> anyhow::Result<Vec<Group>> {
+        let mut filter = self.selection.filter(self.ids.clone(), i64::MAX);
+        filter.resolved = matches!(deed, Deed::Replay(_));
+        let groups = operate::groups(conn, &filter).await?;
         let found = row_ids(&groups);
         let missing: Vec<String> = self.ids.iter().filter(|id| !found.contains(id)).map(ToString::to_string).collect();
         if !missing.is_empty() {
-            bail!("nothing was changed: no unresolved row has the id {}", missing.join(", "));
+            let kind = if filter.resolved { "row" } else { "unresolved row" };
+            bail!("nothing was changed: no {kind} has the id {}", missing.join(", "));
         }
         Ok(groups)
     }
+}
 
-    fn report(&self, groups: &[Group]) -> anyhow::Result<()> {
-        if self.dry_run {
-            eprintln!("dry run: {} rows of {} payments would be changed", row_ids(groups).len(), groups.len());
-        }
-        print_groups(groups, self.selection.json)
+/// Whether this may be done to rows that are held for this reason.
+fn check_deed(deed: Deed, group: &Group) -> anyhow::Result<()> {
+    let (id, reason) = (group.id, &group.reason);
+    match (deed, Nature::of(reason)) {
+        (Deed::Resolve, Nature::Work) => bail!(
+            "nothing was changed: row {id} ({reason}) is undecided work that nothing else knows of, so it cannot be resolved. Mend \
+             the cause and replay it, or give it up with: worker quarantine abandon {id} --by .. --why .."
+        ),
+        (Deed::Abandon, Nature::ForPeople) => bail!(
+            "nothing was changed: row {id} ({reason}) is decided, and what is on record stays. Close it with: worker quarantine \
+             resolve {id} --by .. --why .."
+        ),
+        (Deed::Accept(_), _) if !ACCEPTABLE.contains(&reason.as_str()) => bail!(
+            "nothing was changed: row {id} ({reason}) cannot be accepted. Only {} can; for the others mend the cause and replay",
+            ACCEPTABLE.join(", ")
+        ),
+        _ => Ok(()),
     }
 }
 
@@ -148,7 +210,7 @@ fn row_ids(groups: &[Group]) -> Vec<i64> {
 
 fn print_groups(groups: &[Group], json: bool) -> anyhow::Result<()> {
     if json {
-        return print_line(&serde_json::to_string_pretty(groups)?);
+        return print_json(&groups);
     }
     if groups.is_empty() {
         eprintln!("nothing is waiting or open");
@@ -175,7 +237,7 @@ fn print_groups(groups: &[Group], json: bool) -> anyhow::Result<()> {
             _ => "-".to_owned(),
         };
         let got = if group.detail.get("problem").is_some() { evidence("problem") } else { evidence("got") };
-        table.add_row([
+        let row = [
             group.id.to_string(),
             group.state.clone(),
             group.reason.clone(),
@@ -187,28 +249,45 @@ fn print_groups(groups: &[Group], json: bool) -> anyhow::Result<()> {
             got,
             group.ids.len().to_string(),
             group.first_received_at.to_rfc3339_opts(SecondsFormat::Secs, true),
-        ]);
+        ];
+        table.add_row(row.map(|cell| terminal::escape(&cell)));
     }
     print_line(&table.to_string())
 }
 
 fn print_row(row: &Row, body: bool, json: bool) -> anyhow::Result<()> {
     let mut value = serde_json::to_value(row)?;
-    let text = String::from_utf8_lossy(&row.body);
+    let text = row.body.as_deref().map(String::from_utf8_lossy);
     if let (true, Some(fields)) = (body, value.as_object_mut()) {
-        fields.insert("body".to_owned(), text.as_ref().into());
+        fields.insert("body".to_owned(), text.as_deref().into());
     }
     if json {
-        return print_line(&serde_json::to_string_pretty(&value)?);
+        return print_json(&value);
     }
     for (name, value) in value.as_object().into_iter().flatten().filter(|(name, _)| *name != "body") {
         match value {
             serde_json::Value::Null => {}
-            serde_json::Value::String(text) => print_line(&format!("{name:<20} {text}"))?,
-            other => print_line(&format!("{name:<20} {other}"))?,
+            serde_json::Value::String(text) => print_line(&format!("{name:<20} {}", terminal::escape(text)))?,
+            other => print_line(&format!("{name:<20} {}", terminal::escape(&other.to_string())))?,
         }
     }
-    if body { print_line(&format!("\n{text}")) } else { Ok(()) }
+    match text {
+        Some(text) if body => print_line(&format!("\n{}", terminal::escape_lines(&text))),
+        None if body => print_line("\nits month has been dropped from the ledger, and the body with it"),
+        _ => Ok(()),
+    }
+}
+
+fn print_raw(row: &Row) -> anyhow::Result<()> {
+    let body = row.body.as_deref().context("its month has been dropped from the ledger, and the body with it")?;
+    match std::io::stdout().write_all(body) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
+}
+
+fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    print_line(&terminal::escape_json(&serde_json::to_string_pretty(value)?))
 }
 
 /// A reader that went away (`| head`) is no error.

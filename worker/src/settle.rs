@@ -1,30 +1,32 @@
 //! What to do when a batch fails: a message at fault costs itself only, a database at fault costs nothing.
 //!
-//! The ladder: the batch as it is; without the orders that somebody else has locked; one message at a time. A message
-//! that fails alone is at fault only if it fails right after the database has run every statement on nothing, and if the
-//! database takes a bare row for it: otherwise the database is away, and the messages stay unacknowledged. A refusal as
-//! late as a lock time-out blames nobody. (diesel does not tell SQLSTATEs apart; see
-//! `docs/decisions/0003-bad-data-or-bad-database.md`.)
+//! The ladder: the batch as it is; then the database must prove itself ([`crate::rehearsal`]); then the batch without the
+//! orders that another session has locked; then in halves, down to the messages that fail alone. Such a message is at fault
+//! only if the database then takes bare rows in the message's own partition, and refuses the message once more. Otherwise the
+//! database is unavailable and the whole batch stays unacknowledged: nothing is parked message by message. (diesel does not
+//! tell SQLSTATEs apart; see `docs/decisions/0003-bad-data-or-bad-database.md`.)
 
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 use futures_util::FutureExt;
 use shared::telemetry::chain;
 use tokio::time::timeout;
 
-use crate::apply::{self, ApplyError, Ledger, Rules};
+use crate::apply::{self, ApplyError, Part, Rules};
 use crate::message::Message;
-use crate::plan::{Finding, Outcome, Undecided};
-use crate::store::database::{Database, LOCK_TIMEOUT};
+use crate::outcome::{Outcome, Undecided};
+use crate::store::database::{Database, LITTLE_LOCK_TIMEOUT};
 use crate::store::orders::Locked;
+use crate::{batch, rehearsal};
 
 /// How long one attempt may take. Longer than the server's own `statement_timeout`, so that it ends only what hangs.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(40);
-/// A message is tried alone this often, with these pauses, before the database is asked to prove itself.
-const PAUSES_ALONE: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(200), Duration::from_millis(500)];
+/// A message that failed alone is tried once more after this: a deadlock is over by then.
+const PAUSE_ALONE: Duration = Duration::from_millis(50);
 
 /// The database cannot do its job now. Nothing is known to be written; the messages must be kept.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +43,24 @@ pub enum DatabaseAway {
     /// No answer within `ATTEMPT_TIMEOUT`.
     #[error("the database did not answer in time")]
     Hung,
+}
+
+impl DatabaseAway {
+    /// Whether this worker could not reach the database at all: another worker may.
+    #[must_use]
+    pub fn is_unreachable(&self) -> bool {
+        match self {
+            Self::Connect(_) | Self::Hung => true,
+            Self::Database(error) => matches!(
+                error,
+                DieselError::DatabaseError(
+                    DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::UnableToSendCommand,
+                    _
+                ) | DieselError::BrokenTransactionManager
+            ),
+            Self::Unfit(_) => false,
+        }
+    }
 }
 
 /// A database connection that is made anew when it broke.
@@ -76,13 +96,18 @@ impl Session {
         Ok(self.conn.insert(conn))
     }
 
-    /// Runs every statement of a batch on nothing, so that what a database lacks shows before a message is at stake.
+    /// Has the database prove that it can do its work now, before a message is at stake.
     ///
     /// # Errors
-    /// When the database cannot be reached, was never migrated or grants too little.
+    /// When the database cannot be reached, was never migrated, grants too little, or refuses rows.
     pub async fn rehearse(&mut self, rules: Rules<'_>) -> Result<(), DatabaseAway> {
+        self.rehearse_for(rules, wall_clock()).await
+    }
+
+    /// The same in the partition of what was received at this time.
+    async fn rehearse_for(&mut self, rules: Rules<'_>, received_at: DateTime<Utc>) -> Result<(), DatabaseAway> {
         let conn = self.conn().await?;
-        match guard(apply::rehearse(conn, rules)).await {
+        match guard(rehearsal::rehearse(conn, rules, received_at)).await {
             Ok(()) => Ok(()),
             Err(failure) => Err(self.broken(failure)),
         }
@@ -96,42 +121,43 @@ impl Session {
     /// Brings a batch from the broker to its outcomes, whatever single messages do.
     ///
     /// # Errors
-    /// When the database is away: call again with the same messages.
+    /// When the database is unavailable: call again with the same messages.
     pub async fn settle(&mut self, messages: &[Message], rules: Rules<'_>) -> Result<Vec<Outcome>, DatabaseAway> {
-        for locked in [Locked::Wait, Locked::Skip] {
-            match self.attempt(messages, rules, locked).await {
-                Ok(outcomes) => return Ok(outcomes),
-                Err(Failure::Away(away)) => return Err(away),
-                Err(Failure::Fault(problem)) => {
-                    tracing::warn!(messages = messages.len(), ?locked, problem, "batch failed, trying again");
-                }
+        match self.attempt(messages, rules, Locked::Wait).await {
+            Ok(outcomes) => return Ok(outcomes),
+            Err(Failure::Away(away)) => return Err(away),
+            Err(Failure::Fault(problem)) => {
+                tracing::warn!(
+                    messages = messages.len(),
+                    problem,
+                    "a batch failed and is tried again without locked orders"
+                );
             }
         }
+        self.rehearse(rules).await?;
         let mut outcomes = Vec::with_capacity(messages.len());
-        for message in messages {
-            outcomes.extend(self.settle_alone(message, rules).await?);
+        let mut left = vec![messages];
+        while let Some(some) = left.pop() {
+            match (self.attempt(some, rules, Locked::Skip).await, some) {
+                (Ok(handled), _) => outcomes.extend(handled),
+                (Err(Failure::Away(away)), _) => return Err(away),
+                (Err(Failure::Fault(_)), []) => {}
+                (Err(Failure::Fault(_)), [alone]) => outcomes.extend(self.settle_alone(alone, rules).await?),
+                (Err(Failure::Fault(_)), many) => {
+                    let (first, second) = many.split_at(many.len() / 2);
+                    left.extend([second, first]);
+                }
+            }
         }
         Ok(outcomes)
     }
 
-    /// One message in a transaction of its own; at fault, it becomes a quarantine row without its decoded fields.
+    /// A message that has failed alone. At fault, it becomes a quarantine row without its decoded fields.
     async fn settle_alone(&mut self, message: &Message, rules: Rules<'_>) -> Result<Vec<Outcome>, DatabaseAway> {
-        let alone = std::slice::from_ref(message);
-        for pause in PAUSES_ALONE {
-            let started = Instant::now();
-            match self.attempt(alone, rules, Locked::Skip).await {
-                Ok(outcomes) => return Ok(outcomes),
-                Err(Failure::Away(away)) => return Err(away),
-                Err(Failure::Fault(problem)) if may_be_a_lock(started) => {
-                    return self.hold(message, Undecided::ForLock(problem), rules).await;
-                }
-                Err(Failure::Fault(_)) => tokio::time::sleep(pause).await,
-            }
-        }
-        // The proof: a database that can do everything else at this moment, and not this.
-        self.rehearse(rules).await?;
+        tokio::time::sleep(PAUSE_ALONE).await;
+        self.prove(message, rules).await?;
         let started = Instant::now();
-        match self.attempt(alone, rules, Locked::Skip).await {
+        match self.attempt(std::slice::from_ref(message), rules, Locked::Skip).await {
             Ok(outcomes) => Ok(outcomes),
             Err(Failure::Away(away)) => Err(away),
             Err(Failure::Fault(problem)) if may_be_a_lock(started) => {
@@ -143,6 +169,20 @@ impl Session {
         }
     }
 
+    /// Has the database prove that only this message can be at fault: it takes rows in the message's partition, and other
+    /// orders if not the message's own.
+    ///
+    /// # Errors
+    /// The database is unavailable.
+    pub async fn prove(&mut self, message: &Message, rules: Rules<'_>) -> Result<(), DatabaseAway> {
+        self.rehearse_for(rules, message.received_at).await?;
+        let conn = self.conn().await?;
+        match guard(rehearsal::can_write_its_orders(conn, message, rules)).await {
+            Ok(_) => Ok(()),
+            Err(failure) => Err(self.broken(failure)),
+        }
+    }
+
     /// Writes a message as held, without asking any order.
     async fn hold(
         &mut self,
@@ -150,14 +190,16 @@ impl Session {
         why: Undecided,
         rules: Rules<'_>,
     ) -> Result<Vec<Outcome>, DatabaseAway> {
-        tracing::error!(id = %message.id, ?why, "message not taken by the database, held");
-        let finding = Finding::Undecided(why);
+        let reason = why.reason();
         let conn = self.conn().await?;
-        let written = guard(conn.transaction(async |conn| {
-            apply::decide_and_write(conn, &[message], vec![finding], rules, Locked::Skip, Ledger::Insert).await
-        }));
+        let part = Part::held_whole(message, why);
+        let written =
+            guard(conn.transaction(async |conn| apply::decide_and_write(conn, vec![part], rules, Locked::Skip).await));
         match written.await {
-            Ok(outcomes) => Ok(outcomes),
+            Ok(outcomes) => {
+                tracing::error!(id = %message.id, reason, "the database did not take a callback; it is held as a quarantine row");
+                Ok(outcomes)
+            }
             Err(failure) => Err(self.broken(failure)),
         }
     }
@@ -169,7 +211,7 @@ impl Session {
         locked: Locked,
     ) -> Result<Vec<Outcome>, Failure> {
         let conn = self.conn().await.map_err(Failure::Away)?;
-        let attempted = guard(apply::apply(conn, messages, rules, locked)).await;
+        let attempted = guard(batch::apply(conn, messages, rules, locked)).await;
         if attempted.is_err() {
             self.discard();
         }
@@ -189,7 +231,12 @@ impl Session {
 /// A refusal that came as late as a lock time-out may have been one: then neither message nor database is at fault.
 #[must_use]
 pub fn may_be_a_lock(started: Instant) -> bool {
-    started.elapsed() >= LOCK_TIMEOUT
+    started.elapsed() >= LITTLE_LOCK_TIMEOUT
+}
+
+#[expect(clippy::disallowed_methods, reason = "the shell reads the clock for the partition of a rehearsal")]
+fn wall_clock() -> DateTime<Utc> {
+    Utc::now()
 }
 
 /// Bounds what is not a batch: no answer within `ATTEMPT_TIMEOUT` is a database that is away.

@@ -9,6 +9,7 @@ pub mod events;
 pub mod notifications;
 pub mod operate;
 pub mod orders;
+pub mod payments;
 pub mod quarantine;
 pub mod refunds;
 pub mod schema;

@@ -1,40 +1,41 @@
-//! The sweeper: decides held messages again when what they wait for has come, and tells a person when it has not.
+//! The sweeper: decides held callbacks again when what they wait for has come, and tells an operator when it has not.
 //!
-//! It uses the same batch function as the lanes, in a transaction that holds the quarantine rows.
+//! It uses the same transaction as the lanes, in which it also holds the quarantine rows. What is held is tried again in
+//! batches until its cause is gone, however long that takes. A row whose order is locked stays exactly as it is.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use diesel_async::{AsyncConnection, AsyncPgConnection};
+use diesel_async::AsyncPgConnection;
 use metrics::gauge;
-use shared::merchants_file::MerchantsFile;
+use shared::merchants_file::{Keys, MerchantsFile};
 use shared::telemetry::chain;
 use tokio_util::sync::CancellationToken;
 
-use crate::apply::{self, ApplyError, Ledger, Rules};
-use crate::lane::{backoff, count_outcomes, pause};
-use crate::message::Message;
-use crate::plan::{Finding, Outcome, Undecided};
-use crate::settle::{DatabaseAway, Failure, Session, bounded, guard, may_be_a_lock};
+use self::decide::Limit;
+use crate::lane::{backoff, pause};
+use crate::settle::{DatabaseAway, Session, bounded};
 use crate::store::database::Database;
-use crate::store::orders::Locked;
 use crate::store::sweep::{self as store, Cause};
 
-/// How many held messages are decided in one transaction.
+mod decide;
+mod suspects;
+
+/// How many held callbacks are moved in one transaction.
 const BATCH: i64 = 256;
-/// How often a message that may kill workers is tried alone before a person is told.
-const SUSPECT_ATTEMPTS_MAX: i32 = 3;
 /// The shortest pause between two sweeps.
 const INTERVAL: Duration = Duration::from_millis(500);
 /// A sweep that took long is followed by a pause this many times as long, so that sweeping never crowds out the lanes ..
-const PAUSE_PER_SWEEP: u32 = 4;
+const PAUSE_PER_SWEEP: u32 = 2;
 /// .. but no longer than this.
-const PAUSE_MAX: Duration = Duration::from_secs(10);
-/// How often messages that wait for a key are tried: one more signature check each.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// The longest that one cause is worked on in a sweep; the next sweep goes on where it stopped.
+const CAUSE_TIME_MAX: Duration = Duration::from_secs(5);
+/// How often callbacks that wait for a key are tried: one more signature check each.
 const KEYS_EVERY: Duration = Duration::from_secs(5);
-/// How often messages that wait for somebody's lock are tried, and how many each time: each may cost a lock time-out.
-const LOCKS_EVERY: Duration = Duration::from_secs(5);
-const LOCKED_MAX: usize = 4;
+/// How often callbacks are tried that wait for a lock, or that the database refused.
+const DATABASE_EVERY: Duration = Duration::from_secs(5);
 /// How often the gauges that only the database knows are read.
 const MEASURE_EVERY: Duration = Duration::from_secs(5);
 
@@ -44,41 +45,44 @@ pub struct Sweeper {
     pub database: Database,
     /// The keys.
     pub merchants: Arc<MerchantsFile>,
-    /// How long a message waits before a person is told.
+    /// How long a callback waits before an operator is told.
     pub wait_limit: Duration,
     /// Told when a sweep wrote events.
     pub wake_relay: Arc<tokio::sync::Notify>,
+}
+
+/// What the sweeper remembers from one sweep to the next.
+#[derive(Default)]
+struct Memory {
+    /// The keys that every callback waiting for one has been tried with.
+    keys: Option<Arc<Keys>>,
+    keys_tried: Option<Instant>,
+    database_tried: Option<Instant>,
+    measured: Option<Instant>,
+    /// How far each cause has come that ran out of time.
+    places: Vec<(Cause, i64)>,
+    /// Suspects whose attempt has been counted and has not ended.
+    claimed: Vec<i64>,
+    /// The currencies of `worker_money_held_minor`.
+    currencies: BTreeSet<String>,
 }
 
 /// Sweeps until `stop`.
 pub async fn run(sweeper: Sweeper, stop: CancellationToken) {
     let mut session = Session::new(sweeper.database.clone());
     let mut backoff = backoff();
-    let (mut tried, mut keys_tried, mut locks_tried, mut measured) = (None, None, None, None);
+    let mut memory = Memory::default();
     while !stop.is_cancelled() {
         let started = Instant::now();
-        let is_due = |last: Option<Instant>, every| last.is_none_or(|last| last.elapsed() >= every);
-        let current = Arc::clone(&sweeper.merchants.keys());
-        let keys = if tried.as_ref().is_some_and(|tried| Arc::ptr_eq(tried, &current)) {
-            is_due(keys_tried, KEYS_EVERY).then_some(Cause::KeyMayHaveCome)
-        } else {
-            Some(Cause::NewKeys)
-        };
-        let locks = is_due(locks_tried, LOCKS_EVERY);
-        let measure = is_due(measured, MEASURE_EVERY);
-        match sweep(&sweeper, &mut session, Extras { keys, locks, measure }, &stop).await {
+        match sweep(&sweeper, &mut session, &mut memory, &stop).await {
             Ok(()) => {
                 backoff.reset();
-                tried = Some(current);
-                keys_tried = if keys.is_some() { Some(started) } else { keys_tried };
-                locks_tried = if locks { Some(Instant::now()) } else { locks_tried };
-                measured = if measure { Some(started) } else { measured };
                 let share = started.elapsed().saturating_mul(PAUSE_PER_SWEEP);
                 pause(share.clamp(INTERVAL, PAUSE_MAX), &stop).await;
             }
             Err(error) => {
                 session.discard();
-                tracing::error!(error = chain(&error), "sweep failed");
+                tracing::error!(error = chain(&error), "a sweep failed and is tried again");
                 pause(backoff.pause(), &stop).await;
             }
         }
@@ -88,164 +92,92 @@ pub async fn run(sweeper: Sweeper, stop: CancellationToken) {
 /// One sweep through everything that is due.
 ///
 /// # Errors
-/// When the database is away.
+/// When the database is unavailable.
 async fn sweep(
     sweeper: &Sweeper,
     session: &mut Session,
-    extras: Extras,
+    memory: &mut Memory,
     stop: &CancellationToken,
 ) -> Result<(), DatabaseAway> {
-    let mut causes = vec![Cause::Replay, Cause::OrderAppeared, Cause::OrderPaid];
-    causes.extend(extras.keys);
-    for cause in causes {
-        let mut after = 0;
-        while !stop.is_cancelled()
-            && let Some(last) = sweeper.decide_batch(session, cause, after).await?
-        {
-            after = last;
+    let now = Instant::now();
+    let is_due = |last: Option<Instant>, every| last.is_none_or(|last| last.elapsed() >= every);
+    let keys = Arc::clone(&sweeper.merchants.keys());
+    let has_new_keys = memory.keys.as_ref().is_none_or(|tried| !Arc::ptr_eq(tried, &keys));
+    for cause in [Cause::Replay, Cause::OrderAppeared, Cause::PaymentRecorded] {
+        drain(sweeper, session, memory, cause, stop).await?;
+    }
+    if has_new_keys || is_due(memory.keys_tried, KEYS_EVERY) {
+        let cause = if has_new_keys { Cause::NewKeys } else { Cause::KeyMayHaveCome };
+        let is_through = drain(sweeper, session, memory, cause, stop).await?;
+        if is_through {
+            (memory.keys, memory.keys_tried) = (Some(keys), Some(now));
         }
     }
-    while !stop.is_cancelled()
-        && let Some(id) = bounded(store::claim_suspect(session.conn().await?, SUSPECT_ATTEMPTS_MAX)).await?
-    {
-        // A due row comes after `after`: ids are whole numbers.
-        sweeper.decide_alone(session, Cause::Suspect, id.saturating_sub(1)).await?;
-    }
-    let mut after = 0;
-    for _ in 0..if extras.locks { LOCKED_MAX } else { 0 } {
-        match sweeper.decide_alone(session, Cause::LockMayBeGone, after).await? {
-            Some(decided) if !stop.is_cancelled() => after = decided,
-            _ => break,
+    sweeper.try_suspects(session, &mut memory.claimed, stop).await?;
+    if is_due(memory.database_tried, DATABASE_EVERY) {
+        let through_locks = drain(sweeper, session, memory, Cause::LockMayBeGone, stop).await?;
+        let through_refused = drain(sweeper, session, memory, Cause::DatabaseMayTakeIt, stop).await?;
+        if through_locks && through_refused {
+            memory.database_tried = Some(now);
         }
     }
     let conn = session.conn().await?;
-    let opened = bounded(store::expire(conn, SUSPECT_ATTEMPTS_MAX, BATCH)).await?;
-    if opened > 0 {
-        tracing::warn!(opened, "messages waited in vain and are open now: worker quarantine list");
+    while bounded(store::resolve_refused(conn, BATCH)).await? > 0 && !stop.is_cancelled() {}
+    let mut opened = 0_usize;
+    loop {
+        let some = bounded(store::expire(conn, suspects::ATTEMPTS_MAX, BATCH)).await?;
+        opened = opened.saturating_add(some);
+        if some == 0 || stop.is_cancelled() {
+            break;
+        }
     }
-    if extras.measure {
-        bounded(measure(conn)).await?;
+    if opened > 0 {
+        tracing::warn!(
+            opened,
+            "callbacks have waited too long and are open now; list them with: worker quarantine list"
+        );
+    }
+    if is_due(memory.measured, MEASURE_EVERY) {
+        bounded(measure(conn, &mut memory.currencies)).await?;
+        memory.measured = Some(now);
     }
     Ok(())
 }
 
-/// What not every sweep does.
-#[derive(Clone, Copy)]
-struct Extras {
-    keys: Option<Cause>,
-    locks: bool,
-    measure: bool,
-}
-
-impl Sweeper {
-    /// Decides the next batch of what is due after the row `after`; returns its last row, `None` when nothing was due.
-    async fn decide_batch(&self, session: &mut Session, cause: Cause, after: i64) -> Result<Option<i64>, DatabaseAway> {
-        match self.decide(session, cause, after, BATCH, None).await {
-            Ok(last) => Ok(last),
-            Err(Failure::Away(away)) => Err(session.broken(Failure::Away(away))),
-            // One of them is at fault: this batch goes one by one.
-            Err(Failure::Fault(problem)) => {
-                tracing::warn!(?cause, problem, "sweeping one message at a time");
-                session.discard();
-                let mut last = None;
-                for _ in 0..BATCH {
-                    match self.decide_alone(session, cause, last.unwrap_or(after)).await? {
-                        Some(decided) => last = Some(decided),
-                        None => break,
-                    }
-                }
-                Ok(last)
-            }
+/// Decides everything that is due for `cause`, as far as the time for it goes; false when that was not all.
+async fn drain(
+    sweeper: &Sweeper,
+    session: &mut Session,
+    memory: &mut Memory,
+    cause: Cause,
+    stop: &CancellationToken,
+) -> Result<bool, DatabaseAway> {
+    let started = Instant::now();
+    let place = memory.places.iter().position(|(of, _)| *of == cause).map(|at| memory.places.swap_remove(at));
+    let mut after = place.map_or(0, |(_, after)| after);
+    let mut limit = Limit::new(BATCH);
+    while let Some(last) = sweeper.decide_batch(session, cause, after, &mut limit).await? {
+        after = last;
+        if started.elapsed() >= CAUSE_TIME_MAX || stop.is_cancelled() {
+            memory.places.push((cause, after));
+            return Ok(false);
         }
     }
-
-    /// The same for one message; one that the database refuses becomes a quarantine row that says so.
-    async fn decide_alone(&self, session: &mut Session, cause: Cause, after: i64) -> Result<Option<i64>, DatabaseAway> {
-        let started = Instant::now();
-        let problem = match self.decide(session, cause, after, 1, None).await {
-            Ok(last) => return Ok(last),
-            Err(failure @ Failure::Away(_)) => return Err(session.broken(failure)),
-            Err(Failure::Fault(problem)) => problem,
-        };
-        session.discard();
-        if may_be_a_lock(started) {
-            return self.hold(session, cause, after, Undecided::ForLock(problem)).await;
-        }
-        // The proof, as for a message from the broker: a database that can do everything else, and not this.
-        let keys = self.merchants.keys();
-        session.rehearse(Rules { keys: &keys, wait_limit: self.wait_limit }).await?;
-        match self.decide(session, cause, after, 1, None).await {
-            Ok(last) => Ok(last),
-            Err(failure @ Failure::Away(_)) => Err(session.broken(failure)),
-            Err(Failure::Fault(problem)) => {
-                session.discard();
-                self.hold(session, cause, after, Undecided::RejectedByDatabase(problem)).await
-            }
-        }
-    }
-
-    /// Notes why the next message that is due was not decided.
-    async fn hold(
-        &self,
-        session: &mut Session,
-        cause: Cause,
-        after: i64,
-        why: Undecided,
-    ) -> Result<Option<i64>, DatabaseAway> {
-        tracing::error!(?cause, ?why, "held message not taken by the database");
-        let finding = Finding::Undecided(why);
-        self.decide(session, cause, after, 1, Some(finding)).await.map_err(|failure| session.broken(failure))
-    }
-
-    /// One transaction: lock what is due, decide it (or take `instead` for the finding), move its rows.
-    async fn decide(
-        &self,
-        session: &mut Session,
-        cause: Cause,
-        after: i64,
-        limit: i64,
-        instead: Option<Finding>,
-    ) -> Result<Option<i64>, Failure> {
-        let keys = self.merchants.keys();
-        let rules = Rules { keys: &keys, wait_limit: self.wait_limit };
-        let conn = session.conn().await.map_err(Failure::Away)?;
-        let waited = match cause {
-            Cause::OrderAppeared => Some("for_order"),
-            Cause::OrderPaid => Some("for_payment"),
-            Cause::LockMayBeGone => Some("for_lock"),
-            Cause::KeyMayHaveCome | Cause::NewKeys => Some("for_key"),
-            Cause::Replay | Cause::Suspect => None,
-        };
-        let (last, outcomes) = guard(async {
-            conn.transaction(async |conn| {
-                let due = store::due(conn, cause, after, limit).await?;
-                let messages: Vec<&Message> = due.messages.iter().collect();
-                let findings = match instead {
-                    Some(finding) => messages.iter().map(|_| finding.clone()).collect(),
-                    None => messages.iter().map(|message| message.examine(rules.keys)).collect(),
-                };
-                let outcomes =
-                    apply::decide_and_write(conn, &messages, findings, rules, Locked::Skip, Ledger::Move { waited })
-                        .await?;
-                Ok::<_, ApplyError>((due.last, outcomes))
-            })
-            .await
-        })
-        .await?;
-        count_outcomes(&outcomes);
-        if outcomes.contains(&Outcome::Applied) {
-            self.wake_relay.notify_one();
-        }
-        Ok(last)
-    }
+    Ok(true)
 }
 
 /// What an operator watches that only the database knows.
-async fn measure(conn: &mut AsyncPgConnection) -> Result<(), DatabaseAway> {
+async fn measure(conn: &mut AsyncPgConnection, currencies: &mut BTreeSet<String>) -> Result<(), DatabaseAway> {
     let unresolved = store::unresolved(conn).await?;
     for state in ["waiting", "open"] {
         let rows = unresolved.iter().filter(|row| row.state == state).map(|row| row.rows).sum();
         gauge!("worker_quarantine", "state" => state).set(number(rows));
+    }
+    let held = store::money_held(conn).await?;
+    currencies.extend(held.iter().map(|held| held.currency.clone()));
+    for currency in currencies.iter() {
+        let amount = held.iter().find(|held| held.currency == *currency).map_or(0, |held| held.amount_minor);
+        gauge!("worker_money_held_minor", "currency" => currency.clone()).set(number(amount));
     }
     let backlog = store::backlog(conn).await?;
     gauge!("worker_outbox_backlog").set(number(backlog.events));
@@ -254,7 +186,8 @@ async fn measure(conn: &mut AsyncPgConnection) -> Result<(), DatabaseAway> {
     Ok(())
 }
 
-/// For a gauge: everything measured here stays far below 2^32.
+/// For a gauge, in two halves that are exact: a sum of money may pass 2^32.
 fn number(count: i64) -> f64 {
-    u32::try_from(count).map_or(f64::INFINITY, f64::from)
+    let half = |bits: i64| u32::try_from(bits).map_or(f64::INFINITY, f64::from);
+    half(count >> 32).mul_add(4_294_967_296.0, half(count & 0xffff_ffff))
 }

@@ -22,8 +22,6 @@ pub struct Order {
     pub state: OrderState,
     /// The sum of its refunds that succeeded.
     pub refunded_minor: i64,
-    /// Payments of it that it did not want, and that are owed back.
-    pub surplus: Vec<Surplus>,
     /// Counts the changes, so that readers of order events can sort them.
     pub version: i32,
 }
@@ -41,21 +39,18 @@ pub enum OrderState {
     Refunded(TransactionId),
 }
 
-/// A payment that its order did not want, as the quarantine knows it: by a second transaction, after the order was closed,
-/// or of another sum.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Surplus {
-    /// WeChat Pay's number for it.
-    pub transaction_id: TransactionId,
-    /// What was paid, in the order's currency.
-    pub total_minor: i64,
-    /// Whether a refund or a person has settled it.
-    pub is_settled: bool,
-    /// Whether a refund has: the money is gone.
-    pub is_returned: bool,
-}
-
 impl OrderState {
+    /// The name under which it is stored.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Paid(_) => "paid",
+            Self::Closed => "closed",
+            Self::Refunded(_) => "refunded",
+        }
+    }
+
     /// The transaction that paid the order.
     #[must_use]
     pub fn transaction_id(&self) -> Option<&TransactionId> {

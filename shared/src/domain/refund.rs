@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::ids::{OutRefundNo, RefundId};
+use super::ids::{OutRefundNo, RefundId, TransactionId};
 
 /// A refund as the database holds it, read under the lock of its order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,7 +13,9 @@ pub struct Refund {
     pub out_refund_no: OutRefundNo,
     /// WeChat Pay's number, once it has said something about the refund.
     pub refund_id: Option<RefundId>,
-    /// What goes back, in the smallest unit of the order's currency.
+    /// The payment that it refunds, once WeChat Pay has said something about the refund.
+    pub transaction_id: Option<TransactionId>,
+    /// What goes back, in the smallest unit of the payment's currency.
     pub amount_minor: i64,
     /// Where it stands.
     pub state: RefundState,

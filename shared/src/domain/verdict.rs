@@ -1,10 +1,9 @@
 //! What can be decided about a notification, with the names under which it is stored and counted.
 
-use chrono::{DateTime, Utc};
-
 use super::ids::{AppId, RefundId, SubMchId, TransactionId};
 use super::money::{Currency, Money};
-use super::order::{Order, OrderState, Surplus};
+use super::order::{Order, OrderState};
+use super::payment::{Disposition, PaymentRecord};
 use super::refund::{Refund, RefundState};
 
 /// What is to be done about a notification.
@@ -18,26 +17,25 @@ pub enum Verdict {
     Ignore(Ignored),
     /// Cannot be decided yet.
     Wait(Awaited),
-    /// Understood and refused: a person must look.
+    /// Understood, and contradicts what is on record: held for an operator, and nothing changes.
     Quarantine(Refusal),
+    /// The order does not want this payment: recorded as refused, and held for an operator.
+    Refuse(Refusal, PaymentRecord),
 }
 
 /// A change to an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// The pending order becomes paid.
-    Pay {
-        /// WeChat Pay's number for the payment.
-        transaction_id: TransactionId,
-        /// When the payer paid.
-        paid_at: DateTime<Utc>,
-    },
-    /// The refund is now as it stands here; what succeeded counts as refunded.
-    Refund(Refund),
-    /// A payment that the order did not want has gone back; order and refunds stay as they are.
-    ReturnSurplus {
-        /// WeChat Pay's number for that payment.
-        transaction_id: TransactionId,
+    /// The pending order becomes paid by this payment.
+    Pay(PaymentRecord),
+    /// The order names this payment already, because the shop wrote it there; only the payment's own record is missing.
+    Adopt(PaymentRecord),
+    /// The refund is now as it stands here, and so is the payment that it refunds.
+    Refund {
+        /// The refund after the change.
+        refund: Refund,
+        /// The payment after the change.
+        payment: PaymentRecord,
     },
 }
 
@@ -106,18 +104,6 @@ pub enum Refusal {
         /// The transaction that paid it.
         got: TransactionId,
     },
-    /// It refunds another transaction than the one that paid the order.
-    TransactionIdMismatch {
-        /// The order's.
-        expected: TransactionId,
-        /// The notification's.
-        got: TransactionId,
-    },
-    /// The merchant had given the order up, and nobody paid it.
-    RefundOfClosedOrder {
-        /// The transaction that it refunds.
-        got: TransactionId,
-    },
     /// Another sum goes back than the merchant asked for.
     RefundAmountMismatch {
         /// What the merchant asked for.
@@ -146,51 +132,60 @@ pub enum Refusal {
         /// The other one.
         got: RefundState,
     },
-    /// A payment that is owed back did not go back, or not all of it.
-    SurplusNotReturned {
-        /// All of it.
-        expected: Money,
-        /// What became of it.
-        got: RefundState,
-        /// How much of it.
-        amount: Money,
+    /// WeChat Pay's number for a payment is on record for another order, amount or currency.
+    TransactionConflict {
+        /// What is on record.
+        expected: String,
+        /// What the notification says.
+        got: String,
+    },
+    /// A refused payment of which a part has gone back can no longer pay its order.
+    PartlyReturned {
+        /// What the payer paid.
+        paid: Money,
+        /// What has gone back.
+        returned: Money,
     },
 }
 
 impl Change {
-    /// The order after the change.
+    /// The order after the change. Every change that is told by an event counts, so that each event has a version of its own.
     #[must_use]
     pub fn applied_to(&self, order: &Order) -> Order {
         match self {
-            Self::Pay { transaction_id, .. } => Order {
-                state: OrderState::Paid(transaction_id.clone()),
+            Self::Pay(payment) => Order {
+                state: OrderState::Paid(payment.transaction_id.clone()),
                 version: order.version.saturating_add(1),
                 ..order.clone()
             },
-            Self::Refund(refund) => refunded(order, refund),
-            Self::ReturnSurplus { transaction_id } => {
-                let mut order = order.clone();
-                let of_it = |surplus: &&mut Surplus| surplus.transaction_id == *transaction_id;
-                for surplus in order.surplus.iter_mut().filter(of_it) {
-                    (surplus.is_settled, surplus.is_returned) = (true, true);
-                }
-                order
-            }
+            Self::Adopt(_) => order.clone(),
+            Self::Refund { payment, .. } => after_refund(order, payment),
+        }
+    }
+
+    /// The payment after the change.
+    #[must_use]
+    pub fn payment(&self) -> &PaymentRecord {
+        match self {
+            Self::Pay(payment) | Self::Adopt(payment) | Self::Refund { payment, .. } => payment,
         }
     }
 }
 
-/// Every change to a refund counts as one to its order, so that its event has a version of its own.
-fn refunded(order: &Order, refund: &Refund) -> Order {
-    let succeeded = if refund.state.succeeded_at().is_some() { refund.amount_minor } else { 0 };
-    let refunded_minor = order.refunded_minor.saturating_add(succeeded);
+/// An order counts what went back of the payment that it accepted, and of no other.
+fn after_refund(order: &Order, payment: &PaymentRecord) -> Order {
+    let order = Order { version: order.version.saturating_add(1), ..order.clone() };
+    if payment.disposition != Disposition::Accepted {
+        return order;
+    }
+    let refunded_minor = payment.returned_minor;
     let state = match &order.state {
         OrderState::Paid(transaction_id) if refunded_minor == order.amount.amount_minor => {
             OrderState::Refunded(transaction_id.clone())
         }
         state => state.clone(),
     };
-    Order { state, refunded_minor, version: order.version.saturating_add(1), ..order.clone() }
+    Order { state, refunded_minor, ..order }
 }
 
 impl Ignored {
@@ -228,13 +223,12 @@ impl Refusal {
             Self::AmountMismatch { .. } => "amount_mismatch",
             Self::PaidTwice { .. } => "paid_twice",
             Self::PaidAfterClose { .. } => "paid_after_close",
-            Self::TransactionIdMismatch { .. } => "transaction_id_mismatch",
-            Self::RefundOfClosedOrder { .. } => "refund_of_closed_order",
             Self::RefundAmountMismatch { .. } => "refund_amount_mismatch",
             Self::RefundIdMismatch { .. } => "refund_id_mismatch",
             Self::RefundExceedsPayment { .. } => "refund_exceeds_payment",
             Self::RefundStateConflict { .. } => "refund_state_conflict",
-            Self::SurplusNotReturned { .. } => "surplus_not_returned",
+            Self::TransactionConflict { .. } => "transaction_conflict",
+            Self::PartlyReturned { .. } => "partly_returned",
         }
     }
 
@@ -252,19 +246,15 @@ impl Refusal {
             Self::AmountMismatch { expected, got } | Self::RefundAmountMismatch { expected, got } => {
                 (Some(expected.to_string()), Some(got.to_string()))
             }
-            Self::PaidTwice { expected, got } | Self::TransactionIdMismatch { expected, got } => {
-                (Some(expected.to_string()), Some(got.to_string()))
-            }
+            Self::PaidTwice { expected, got } => (Some(expected.to_string()), Some(got.to_string())),
+            Self::TransactionConflict { expected, got } => (Some(expected.clone()), Some(got.clone())),
             Self::PaidAfterClose { got } => (Some("pending".to_owned()), Some(got.to_string())),
-            Self::RefundOfClosedOrder { got } => (Some("paid".to_owned()), Some(got.to_string())),
             Self::RefundIdMismatch { expected, got } => (Some(expected.to_string()), Some(got.to_string())),
             Self::RefundExceedsPayment { left, got } => (Some(format!("at most {left}")), Some(got.to_string())),
             Self::RefundStateConflict { expected, got } => {
                 (Some(expected.name().to_owned()), Some(got.name().to_owned()))
             }
-            Self::SurplusNotReturned { expected, got, amount } => {
-                (Some(format!("succeeded {expected}")), Some(format!("{} {amount}", got.name())))
-            }
+            Self::PartlyReturned { paid, returned } => (Some(paid.to_string()), Some(format!("{returned} returned"))),
         }
     }
 }

@@ -7,6 +7,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use diesel::result::Error;
 use diesel::{ConnectionError, ConnectionResult};
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
 use secrecy::{ExposeSecret, SecretString};
@@ -21,9 +22,6 @@ const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a silent connection waits before it probes the other side.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 
-/// How long a statement waits for a lock that somebody else holds, as `SESSION` says it.
-pub const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
-
 /// Bounds for every statement. A lock that somebody holds longer than `lock_timeout` is worked round, not waited for.
 /// A transaction whose worker was forgotten on the way holds orders, or the right to relay, until the server ends it: no
 /// healthy one is idle for longer than the relay waits for the confirms of its four batches at most, 10 s.
@@ -32,6 +30,17 @@ const SESSION: &str = "SET lock_timeout = '1s'; SET statement_timeout = '30s'; \
      SET idle_in_transaction_session_timeout = '15s'; SET TIME ZONE 'UTC'; \
      SET default_transaction_isolation = 'read committed'; \
      SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') IN ('off', 'local')";
+
+/// How long a statement waits for a lock that its transaction can do without.
+pub const LITTLE_LOCK_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// Lets this transaction wait only a little for every lock: what it cannot have is passed by.
+///
+/// # Errors
+/// When the database is unavailable.
+pub async fn wait_little_for_locks(conn: &mut AsyncPgConnection) -> Result<(), Error> {
+    conn.batch_execute(&format!("SET LOCAL lock_timeout = {}", LITTLE_LOCK_TIMEOUT.as_millis())).await
+}
 
 /// Where the database is and how to reach it.
 #[derive(Clone)]

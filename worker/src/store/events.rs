@@ -7,7 +7,7 @@ use diesel::result::Error;
 use diesel::sql_types::{Array, BigInt, Bool, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use serde::Serialize;
-use shared::domain::ids::{RefundId, SubMchId, TransactionId};
+use shared::domain::ids::{RefundId, SubMchId};
 use uuid::Uuid;
 
 use super::statement::{set_statement, to_json};
@@ -51,17 +51,16 @@ set_statement! {
     }
 }
 
-/// Writes the events of a batch.
+/// Writes the events of a batch under these ids.
 ///
 /// # Errors
 /// When the database is away.
-pub async fn insert(conn: &AsyncPgConnection, events: &[OrderEvent]) -> Result<(), Error> {
-    let ids: Vec<Uuid> = events.iter().map(|_| Uuid::now_v7()).collect();
+pub async fn insert(conn: &AsyncPgConnection, ids: &[Uuid], events: &[OrderEvent]) -> Result<(), Error> {
     let statement = Insert {
         types: events.iter().map(OrderEvent::name).collect(),
         order_ids: events.iter().map(|event| event.order.id).collect(),
         payloads: ids.iter().zip(events).map(|(id, event)| payload(*id, event)).collect::<Result<_, _>>()?,
-        ids,
+        ids: ids.to_vec(),
         life: PhantomData,
     };
     statement.execute(&mut &*conn).await.map(drop)
@@ -120,7 +119,7 @@ struct Payload<'a> {
     mch_id: &'a str,
     sub_mch_id: Option<&'a str>,
     out_trade_no: &'a str,
-    transaction_id: Option<&'a str>,
+    transaction_id: &'a str,
     amount_minor: i64,
     currency: &'a str,
     #[serde(flatten)]
@@ -134,12 +133,20 @@ enum Details<'a> {
     Paid {
         paid_at: String,
     },
+    Refused {
+        paid_at: String,
+        reason: &'static str,
+        payment_amount_minor: i64,
+        payment_currency: &'a str,
+    },
     Refund {
         refunded_minor: i64,
         out_refund_no: &'a str,
         refund_id: Option<&'a str>,
         refund_amount_minor: i64,
         succeeded_at: Option<String>,
+        payment_amount_minor: i64,
+        payment_returned_minor: i64,
     },
 }
 
@@ -153,17 +160,25 @@ fn payload(id: Uuid, event: &OrderEvent) -> Result<String, Error> {
         mch_id: order.mch_id.as_str(),
         sub_mch_id: order.sub_mch_id.as_ref().map(SubMchId::as_str),
         out_trade_no: order.out_trade_no.as_str(),
-        transaction_id: order.state.transaction_id().map(TransactionId::as_str),
+        transaction_id: event.payment().transaction_id.as_str(),
         amount_minor: order.amount.amount_minor,
         currency: order.amount.currency.as_str(),
         happened: match &event.happened {
-            Happened::Paid(at) => Details::Paid { paid_at: whole_seconds(*at) },
-            Happened::Refund(refund) => Details::Refund {
+            Happened::Paid(payment) => Details::Paid { paid_at: whole_seconds(payment.paid_at) },
+            Happened::Refused { payment, reason } => Details::Refused {
+                paid_at: whole_seconds(payment.paid_at),
+                reason,
+                payment_amount_minor: payment.amount.amount_minor,
+                payment_currency: payment.amount.currency.as_str(),
+            },
+            Happened::Refund { refund, payment } => Details::Refund {
                 refunded_minor: order.refunded_minor,
                 out_refund_no: refund.out_refund_no.as_str(),
                 refund_id: refund.refund_id.as_ref().map(RefundId::as_str),
                 refund_amount_minor: refund.amount_minor,
                 succeeded_at: refund.state.succeeded_at().map(whole_seconds),
+                payment_amount_minor: payment.amount.amount_minor,
+                payment_returned_minor: payment.returned_minor,
             },
         },
     };

@@ -1,194 +1,298 @@
-//! The table `notifications`, the ledger: one row per message, whatever became of it.
+//! The table `notifications`, the ledger: one row per callback, or per sub-order of a combined one, whatever became of it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::marker::PhantomData;
 
 use chrono::{DateTime, Utc};
 use diesel::result::Error;
-use diesel::sql_types::{Array, Binary, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{
+    Array, BigInt, Binary, Integer, Jsonb, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid,
+};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use shared::domain::notification::Notification;
+use sha2::{Digest, Sha256};
+use shared::domain::ids::{MchId, OutRefundNo, OutTradeNo, SubMchId, TransactionId};
+use shared::messaging::envelope::MCH_ID;
 use uuid::Uuid;
 
 use super::statement::{set_statement, to_json};
 use crate::apply::Handled;
 use crate::message::Message;
-use crate::plan::Finding;
+
+type KnownRow = (Uuid, Vec<u8>, Option<String>, Option<String>);
+type LoadedRow = (Uuid, DateTime<Utc>, serde_json::Value, Vec<u8>, i64);
 
 set_statement! {
-    /// Which of these messages have a row already.
-    Known<'a>(ids: Array<SqlUuid> = Vec<Uuid>, received_ats: Array<Timestamptz> = Vec<DateTime<Utc>>) -> SqlUuid {
-        "SELECT id FROM notifications WHERE (id, received_at) IN (SELECT * FROM"
+    /// Which of these messages have a row already, and what they say.
+    Known<'a>(ids: Array<SqlUuid> = Vec<Uuid>, received_ats: Array<Timestamptz> = Vec<DateTime<Utc>>)
+    -> (SqlUuid, Binary, Nullable<Text>, Nullable<Text>) {
+        "SELECT id, sha256(body), headers ->> 'type', headers ->> 'mch-id' FROM notifications \
+         WHERE part = 0 AND (id, received_at) IN (SELECT * FROM"
         ")"
     }
 }
 
 set_statement! {
-    /// The messages with these keys.
+    /// The messages with these keys, and how many parts of each have a row.
     Load<'a>(ids: Array<SqlUuid> = Vec<Uuid>, received_ats: Array<Timestamptz> = Vec<DateTime<Utc>>)
-    -> (SqlUuid, Timestamptz, Jsonb, Binary) {
-        "SELECT id, received_at, headers, body FROM notifications WHERE (id, received_at) IN (SELECT * FROM"
+    -> (SqlUuid, Timestamptz, Jsonb, Binary, BigInt) {
+        "SELECT id, received_at, headers, body, (SELECT count(*) FROM notifications all_parts \
+             WHERE all_parts.id = n.id AND all_parts.received_at = n.received_at) \
+         FROM notifications n WHERE part = 0 AND (id, received_at) IN (SELECT * FROM"
         ")"
     }
 }
 
 set_statement! {
-    /// One row per message, in the order of the ids, so that two batches never wait for each other in a circle. The body is
-    /// stored byte for byte.
+    /// One row per part, in the order of the ids, so that two batches never wait for each other in a circle. The body is
+    /// stored byte for byte, with the first part only.
     Insert<'a>(
         ids: Array<SqlUuid> = Vec<Uuid>,
+        parts: Array<SmallInt> = Vec<i16>,
         received_ats: Array<Timestamptz> = Vec<DateTime<Utc>>,
         kinds: Array<Text> = Vec<&'a str>,
         mch_ids: Array<Nullable<Text>> = Vec<Option<&'a str>>,
+        sub_mch_ids: Array<Nullable<Text>> = Vec<Option<&'a str>>,
         numbers: Array<Nullable<Text>> = Vec<Option<&'a str>>,
         transaction_ids: Array<Nullable<Text>> = Vec<Option<&'a str>>,
         refund_numbers: Array<Nullable<Text>> = Vec<Option<&'a str>>,
+        keys: Array<Nullable<Text>> = Vec<Option<&'a str>>,
         outcomes: Array<Text> = Vec<&'a str>,
         reasons: Array<Nullable<Text>> = Vec<Option<&'a str>>,
-        bodies: Array<Binary> = Vec<&'a [u8]>,
-        headers: Array<Text> = Vec<String>,
+        seen_versions: Array<Nullable<Integer>> = Vec<Option<i32>>,
+        seen_states: Array<Nullable<Text>> = Vec<Option<&'a str>>,
+        seen_amounts: Array<Nullable<BigInt>> = Vec<Option<i64>>,
+        seen_currencies: Array<Nullable<Text>> = Vec<Option<&'a str>>,
+        event_ids: Array<Nullable<SqlUuid>> = Vec<Option<Uuid>>,
+        event_types: Array<Nullable<Text>> = Vec<Option<&'a str>>,
+        event_versions: Array<Nullable<Integer>> = Vec<Option<i32>>,
+        bodies: Array<Nullable<Binary>> = Vec<Option<&'a [u8]>>,
+        headers: Array<Nullable<Text>> = Vec<Option<String>>,
     ) -> () {
         "INSERT INTO notifications \
-         (id, received_at, kind, mch_id, out_trade_no, transaction_id, out_refund_no, outcome, reason, body, headers, \
-         handled_at) \
-         SELECT id, received_at, kind, mch_id, out_trade_no, transaction_id, out_refund_no, outcome, reason, body, \
-         headers::jsonb, clock_timestamp() FROM"
-        "AS new (id, received_at, kind, mch_id, out_trade_no, transaction_id, out_refund_no, outcome, reason, body, \
-         headers) \
-         ORDER BY id"
+         (id, part, received_at, kind, mch_id, sub_mch_id, out_trade_no, transaction_id, out_refund_no, key_fingerprint, \
+         outcome, reason, seen_version, seen_state, seen_amount_minor, seen_currency, event_id, event_type, event_version, \
+         body, headers, handled_at) \
+         SELECT id, part, received_at, kind, mch_id, sub_mch_id, out_trade_no, transaction_id, out_refund_no, \
+         key_fingerprint, outcome, reason, seen_version, seen_state, seen_amount_minor, seen_currency, event_id, event_type, \
+         event_version, body, headers::jsonb, clock_timestamp() FROM"
+        "AS new (id, part, received_at, kind, mch_id, sub_mch_id, out_trade_no, transaction_id, out_refund_no, \
+         key_fingerprint, outcome, reason, seen_version, seen_state, seen_amount_minor, seen_currency, event_id, event_type, \
+         event_version, body, headers) ORDER BY id, part"
     }
 }
 
 set_statement! {
-    /// The one update a row ever gets: a message that waited, or that an operator replayed, got its outcome.
+    /// A callback that waited, or that an operator had decided again, got its outcome. Its bytes are never touched.
     Move<'a>(
         ids: Array<SqlUuid> = Vec<Uuid>,
+        parts: Array<SmallInt> = Vec<i16>,
         received_ats: Array<Timestamptz> = Vec<DateTime<Utc>>,
         kinds: Array<Text> = Vec<&'a str>,
         mch_ids: Array<Nullable<Text>> = Vec<Option<&'a str>>,
+        sub_mch_ids: Array<Nullable<Text>> = Vec<Option<&'a str>>,
         numbers: Array<Nullable<Text>> = Vec<Option<&'a str>>,
         transaction_ids: Array<Nullable<Text>> = Vec<Option<&'a str>>,
         refund_numbers: Array<Nullable<Text>> = Vec<Option<&'a str>>,
+        keys: Array<Nullable<Text>> = Vec<Option<&'a str>>,
         outcomes: Array<Text> = Vec<&'a str>,
         reasons: Array<Nullable<Text>> = Vec<Option<&'a str>>,
+        seen_versions: Array<Nullable<Integer>> = Vec<Option<i32>>,
+        seen_states: Array<Nullable<Text>> = Vec<Option<&'a str>>,
+        seen_amounts: Array<Nullable<BigInt>> = Vec<Option<i64>>,
+        seen_currencies: Array<Nullable<Text>> = Vec<Option<&'a str>>,
+        event_ids: Array<Nullable<SqlUuid>> = Vec<Option<Uuid>>,
+        event_types: Array<Nullable<Text>> = Vec<Option<&'a str>>,
+        event_versions: Array<Nullable<Integer>> = Vec<Option<i32>>,
     ) -> () {
-        "UPDATE notifications AS old SET kind = new.kind, mch_id = new.mch_id, out_trade_no = new.out_trade_no, \
-         transaction_id = new.transaction_id, out_refund_no = new.out_refund_no, outcome = new.outcome, reason = new.reason, \
-         handled_at = clock_timestamp() FROM"
-        "AS new (id, received_at, kind, mch_id, out_trade_no, transaction_id, out_refund_no, outcome, reason) \
-         WHERE old.id = new.id AND old.received_at = new.received_at"
+        "UPDATE notifications AS old SET kind = new.kind, mch_id = new.mch_id, sub_mch_id = new.sub_mch_id, \
+         out_trade_no = new.out_trade_no, transaction_id = new.transaction_id, out_refund_no = new.out_refund_no, \
+         key_fingerprint = new.key_fingerprint, outcome = new.outcome, reason = new.reason, \
+         seen_version = new.seen_version, seen_state = new.seen_state, seen_amount_minor = new.seen_amount_minor, \
+         seen_currency = new.seen_currency, event_id = new.event_id, event_type = new.event_type, \
+         event_version = new.event_version, handled_at = clock_timestamp() FROM"
+        "AS new (id, part, received_at, kind, mch_id, sub_mch_id, out_trade_no, transaction_id, out_refund_no, \
+         key_fingerprint, outcome, reason, seen_version, seen_state, seen_amount_minor, seen_currency, event_id, event_type, \
+         event_version) \
+         WHERE old.id = new.id AND old.part = new.part AND old.received_at = new.received_at"
     }
 }
 
-/// Which of `messages` are in the ledger.
+/// What a message in the ledger says.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Content {
+    body_sha256: Vec<u8>,
+    kind: Option<String>,
+    mch_id: Option<String>,
+}
+
+impl Content {
+    /// Whether `message` says the same.
+    #[must_use]
+    pub fn is_of(&self, message: &Message) -> bool {
+        let header = |name: &str| message.headers.get(name).map(String::as_str);
+        let is_alike = (self.kind.as_deref(), self.mch_id.as_deref()) == (header("type"), header(MCH_ID));
+        is_alike && self.body_sha256 == Sha256::digest(&message.body).as_slice()
+    }
+}
+
+/// A message of the ledger.
+#[derive(Debug)]
+pub struct Stored {
+    /// The message, as if it had just been delivered for the first time.
+    pub message: Message,
+    /// How many parts of it have a row.
+    pub parts: usize,
+}
+
+/// Which of `messages` are in the ledger under their ids, and what those say.
 ///
 /// # Errors
-/// When the database is away.
+/// When the database is unavailable.
 pub async fn known(
     conn: &mut AsyncPgConnection,
     messages: impl Iterator<Item = &Message> + Clone,
-) -> Result<HashSet<Uuid>, Error> {
+) -> Result<HashMap<Uuid, Content>, Error> {
     let statement = Known {
         ids: messages.clone().map(|message| message.id).collect(),
         received_ats: messages.map(|message| message.received_at).collect(),
         life: PhantomData,
     };
-    Ok(statement.load::<Uuid>(conn).await?.into_iter().collect())
+    let rows: Vec<KnownRow> = statement.load(conn).await?;
+    Ok(rows.into_iter().map(|(id, body_sha256, kind, mch_id)| (id, Content { body_sha256, kind, mch_id })).collect())
 }
 
-/// The stored messages with these keys, as if they had just been delivered for the first time.
+/// The stored messages with these keys.
 ///
 /// # Errors
-/// When the database is away.
+/// When the database is unavailable.
 pub async fn load(
     conn: &mut AsyncPgConnection,
     keys: impl Iterator<Item = (Uuid, DateTime<Utc>)>,
-) -> Result<HashMap<Uuid, Message>, Error> {
+) -> Result<HashMap<Uuid, Stored>, Error> {
     let (ids, received_ats) = keys.unzip();
-    let rows: Vec<(Uuid, DateTime<Utc>, serde_json::Value, Vec<u8>)> =
-        Load { ids, received_ats, life: PhantomData }.load(conn).await?;
-    let message = |(id, received_at, headers, body)| {
+    let rows: Vec<LoadedRow> = Load { ids, received_ats, life: PhantomData }.load(conn).await?;
+    let stored = |(id, received_at, headers, body, parts)| {
         let headers = serde_json::from_value(headers).unwrap_or_default();
-        (id, Message { id, received_at, headers, body, redelivered: false, suspect: false })
+        let message = Message { id, received_at, headers, body, redelivered: false, suspect: false };
+        (id, Stored { message, parts: usize::try_from(parts).unwrap_or_default() })
     };
-    Ok(rows.into_iter().map(message).collect())
+    Ok(rows.into_iter().map(stored).collect())
 }
 
-/// Adds a row per handled message; returns how many. `ON CONFLICT` would cost each of them another look into the index, and
-/// only an ingest or an operator that publishes the same message twice makes a conflict.
+/// Adds a row per handled part. `ON CONFLICT` would cost each of them another look into the index, and only an ingest or an
+/// operator that publishes the same message twice makes a conflict.
 ///
 /// # Errors
-/// A unique violation when a message has a row already; otherwise the database is away or refuses a value.
-pub async fn insert(conn: &AsyncPgConnection, handled: &[Handled<'_>]) -> Result<usize, Error> {
+/// A unique violation when a message has a row already; otherwise the database is unavailable or refuses a value.
+pub async fn insert(conn: &AsyncPgConnection, handled: &[&Handled<'_>]) -> Result<(), Error> {
     let columns = Columns::of(handled);
+    let first = |handled: &&'_ Handled<'_>| handled.part.number == 0;
+    let headers = |handled: &&Handled<'_>| first(handled).then(|| to_json(&handled.part.message.headers)).transpose();
     let statement = Insert {
         ids: columns.ids,
+        parts: columns.parts,
         received_ats: columns.received_ats,
         kinds: columns.kinds,
         mch_ids: columns.mch_ids,
+        sub_mch_ids: columns.sub_mch_ids,
         numbers: columns.numbers,
         transaction_ids: columns.transaction_ids,
         refund_numbers: columns.refund_numbers,
+        keys: columns.keys,
         outcomes: columns.outcomes,
         reasons: columns.reasons,
-        bodies: handled.iter().map(|handled| handled.message.body.as_slice()).collect(),
-        headers: handled.iter().map(|handled| to_json(&handled.message.headers)).collect::<Result<_, _>>()?,
+        seen_versions: columns.seen_versions,
+        seen_states: columns.seen_states,
+        seen_amounts: columns.seen_amounts,
+        seen_currencies: columns.seen_currencies,
+        event_ids: columns.event_ids,
+        event_types: columns.event_types,
+        event_versions: columns.event_versions,
+        bodies: handled.iter().map(|it| (it.part.number == 0).then_some(it.part.message.body.as_slice())).collect(),
+        headers: handled.iter().map(headers).collect::<Result<_, _>>()?,
         life: PhantomData,
     };
-    statement.execute(&mut &*conn).await
+    statement.execute(&mut &*conn).await.map(drop)
 }
 
-/// Writes the new outcomes of messages that are in the ledger; returns how many were.
+/// Writes the new outcomes of parts that are in the ledger; returns how many were.
 ///
 /// # Errors
-/// When the database is away or refuses a value.
-pub async fn move_on(conn: &AsyncPgConnection, handled: &[Handled<'_>]) -> Result<usize, Error> {
+/// When the database is unavailable or refuses a value.
+pub async fn move_on(conn: &AsyncPgConnection, handled: &[&Handled<'_>]) -> Result<usize, Error> {
     let columns = Columns::of(handled);
     let statement = Move {
         ids: columns.ids,
+        parts: columns.parts,
         received_ats: columns.received_ats,
         kinds: columns.kinds,
         mch_ids: columns.mch_ids,
+        sub_mch_ids: columns.sub_mch_ids,
         numbers: columns.numbers,
         transaction_ids: columns.transaction_ids,
         refund_numbers: columns.refund_numbers,
+        keys: columns.keys,
         outcomes: columns.outcomes,
         reasons: columns.reasons,
+        seen_versions: columns.seen_versions,
+        seen_states: columns.seen_states,
+        seen_amounts: columns.seen_amounts,
+        seen_currencies: columns.seen_currencies,
+        event_ids: columns.event_ids,
+        event_types: columns.event_types,
+        event_versions: columns.event_versions,
         life: PhantomData,
     };
     statement.execute(&mut &*conn).await
 }
 
-/// What both writes say of a message.
+/// What both writes say of a part.
 struct Columns<'a> {
     ids: Vec<Uuid>,
+    parts: Vec<i16>,
     received_ats: Vec<DateTime<Utc>>,
     kinds: Vec<&'static str>,
     mch_ids: Vec<Option<&'a str>>,
+    sub_mch_ids: Vec<Option<&'a str>>,
     numbers: Vec<Option<&'a str>>,
     transaction_ids: Vec<Option<&'a str>>,
     refund_numbers: Vec<Option<&'a str>>,
+    keys: Vec<Option<&'a str>>,
     outcomes: Vec<&'static str>,
     reasons: Vec<Option<&'static str>>,
+    seen_versions: Vec<Option<i32>>,
+    seen_states: Vec<Option<&'static str>>,
+    seen_amounts: Vec<Option<i64>>,
+    seen_currencies: Vec<Option<&'a str>>,
+    event_ids: Vec<Option<Uuid>>,
+    event_types: Vec<Option<&'static str>>,
+    event_versions: Vec<Option<i32>>,
 }
 
 impl<'a> Columns<'a> {
-    fn of(handled: &'a [Handled<'a>]) -> Self {
-        let notified = |handled: &'a Handled<'a>| match &handled.finding {
-            Finding::Notified(notification) => Some(notification),
-            Finding::Undecided(_) => None,
-        };
-        let notifications = || handled.iter().map(notified);
+    fn of(handled: &[&'a Handled<'a>]) -> Self {
+        let names = || handled.iter().map(|handled| &handled.part.examined.names);
+        let seen = || handled.iter().map(|handled| handled.decided.seen.as_ref());
         Self {
-            ids: handled.iter().map(|handled| handled.message.id).collect(),
-            received_ats: handled.iter().map(|handled| handled.message.received_at).collect(),
-            kinds: notifications().map(|known| known.map_or("other", Notification::kind)).collect(),
-            mch_ids: notifications().map(|known| Some(known?.mch_id().as_str())).collect(),
-            numbers: notifications().map(|known| Some(known?.out_trade_no()?.as_str())).collect(),
-            transaction_ids: notifications().map(|known| Some(known?.transaction_id()?.as_str())).collect(),
-            refund_numbers: notifications().map(|known| Some(known?.out_refund_no()?.as_str())).collect(),
-            outcomes: handled.iter().map(|handled| handled.outcome.name()).collect(),
-            reasons: handled.iter().map(|handled| handled.outcome.reason()).collect(),
+            ids: handled.iter().map(|handled| handled.part.message.id).collect(),
+            parts: handled.iter().map(|handled| handled.part.number).collect(),
+            received_ats: handled.iter().map(|handled| handled.part.message.received_at).collect(),
+            kinds: names().map(|names| names.kind.unwrap_or("other")).collect(),
+            mch_ids: names().map(|names| names.mch_id.as_ref().map(MchId::as_str)).collect(),
+            sub_mch_ids: names().map(|names| names.sub_mch_id.as_ref().map(SubMchId::as_str)).collect(),
+            numbers: names().map(|names| names.out_trade_no.as_ref().map(OutTradeNo::as_str)).collect(),
+            transaction_ids: names().map(|names| names.transaction_id.as_ref().map(TransactionId::as_str)).collect(),
+            refund_numbers: names().map(|names| names.out_refund_no.as_ref().map(OutRefundNo::as_str)).collect(),
+            keys: handled.iter().map(|handled| handled.part.examined.key).collect(),
+            outcomes: handled.iter().map(|handled| handled.outcome().name()).collect(),
+            reasons: handled.iter().map(|handled| handled.outcome().reason()).collect(),
+            seen_versions: seen().map(|seen| Some(seen?.version)).collect(),
+            seen_states: seen().map(|seen| Some(seen?.state)).collect(),
+            seen_amounts: seen().map(|seen| Some(seen?.amount.amount_minor)).collect(),
+            seen_currencies: seen().map(|seen| Some(seen?.amount.currency.as_str())).collect(),
+            event_ids: handled.iter().map(|handled| Some(handled.event?.0)).collect(),
+            event_types: handled.iter().map(|handled| Some(handled.event?.1)).collect(),
+            event_versions: handled.iter().map(|handled| Some(handled.event?.2)).collect(),
         }
     }
 }

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use diesel::result::{Error, OptionalExtension};
-use diesel::sql_types::{Array, BigInt, Binary, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{
+    Array, BigInt, Binary, Bool, Integer, Jsonb, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid,
+};
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use serde::Serialize;
 use uuid::Uuid;
@@ -21,6 +23,8 @@ pub struct Filter {
     pub reason: Option<String>,
     /// Those of this `out_trade_no`.
     pub order: Option<String>,
+    /// Whether rows that are resolved are meant too; only with `ids`.
+    pub resolved: bool,
     /// The most groups, oldest first.
     pub limit: i64,
 }
@@ -43,6 +47,9 @@ pub struct Group {
     /// The merchant, when known.
     #[diesel(sql_type = Nullable<Text>)]
     pub mch_id: Option<String>,
+    /// The sub-merchant, when there is one.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub sub_mch_id: Option<String>,
     /// The order, when known.
     #[diesel(sql_type = Nullable<Text>)]
     pub out_trade_no: Option<String>,
@@ -63,6 +70,34 @@ pub struct Group {
     pub last_received_at: DateTime<Utc>,
 }
 
+/// What an operator may do about a held row, by its reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nature {
+    /// Nothing else knows of it: it is replayed or abandoned.
+    Work,
+    /// The facts are on record: it may be resolved at any time.
+    ForPeople,
+}
+
+impl Nature {
+    /// By the reason in `quarantine.reason`.
+    #[must_use]
+    pub fn of(reason: &str) -> Self {
+        const WORK: [&str; 6] = [
+            "decide_alone",
+            "undecodable",
+            "ambiguous_signature",
+            "rejected_by_database",
+            "sub_mch_id_mismatch",
+            "mch_id_mismatch",
+        ];
+        if reason.starts_with("for_") || WORK.contains(&reason) { Self::Work } else { Self::ForPeople }
+    }
+}
+
+/// The reasons that an operator can accept: what they say contradicts what is on record, and may be right all the same.
+pub const ACCEPTABLE: [&str; 3] = ["ambiguous_signature", "refund_id_mismatch", "refund_state_conflict"];
+
 /// One row with its message.
 #[derive(Debug, Serialize, diesel::QueryableByName)]
 pub struct Row {
@@ -72,6 +107,9 @@ pub struct Row {
     /// The message.
     #[diesel(sql_type = SqlUuid)]
     pub notification_id: Uuid,
+    /// The part of it, for a combined order.
+    #[diesel(sql_type = SmallInt)]
+    pub notification_part: i16,
     /// When it arrived.
     #[diesel(sql_type = Timestamptz)]
     pub received_at: DateTime<Utc>,
@@ -87,6 +125,9 @@ pub struct Row {
     /// The merchant, when known.
     #[diesel(sql_type = Nullable<Text>)]
     pub mch_id: Option<String>,
+    /// The sub-merchant, when there is one.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub sub_mch_id: Option<String>,
     /// The order, when known.
     #[diesel(sql_type = Nullable<Text>)]
     pub out_trade_no: Option<String>,
@@ -96,6 +137,12 @@ pub struct Row {
     /// The merchant's number for the refund, when it is about one.
     #[diesel(sql_type = Nullable<Text>)]
     pub out_refund_no: Option<String>,
+    /// What the payer paid, as in `1750 USD`.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub paid: Option<String>,
+    /// What is on record about the payment: `accepted`, `refused` or `returned`.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub payment: Option<String>,
     /// When a person is told, for a waiting row.
     #[diesel(sql_type = Nullable<Timestamptz>)]
     pub waits_until: Option<DateTime<Utc>>,
@@ -123,29 +170,27 @@ pub struct Row {
     /// What the order was to cost, as in `1750 USD`.
     #[diesel(sql_type = Nullable<Text>)]
     pub order_amount: Option<String>,
-    /// What rode beside the body.
-    #[diesel(sql_type = Jsonb)]
-    pub headers: serde_json::Value,
+    /// What rode in the message's properties; `None` when its month has been dropped.
+    #[diesel(sql_type = Nullable<Jsonb>)]
+    pub headers: Option<serde_json::Value>,
     /// The exact bytes; they name the payer, so they are shown on request only.
-    #[diesel(sql_type = Binary)]
+    #[diesel(sql_type = Nullable<Binary>)]
     #[serde(skip)]
-    pub body: Vec<u8>,
+    pub body: Option<Vec<u8>>,
 }
 
 /// The unresolved groups that `filter` means, oldest first.
 ///
 /// # Errors
-/// When the database is away.
+/// When the database is unavailable.
 pub async fn groups(conn: &mut AsyncPgConnection, filter: &Filter) -> Result<Vec<Group>, Error> {
-    // A message that names no order has no repeats that could be told: it is a group of its own.
+    // A callback that names no order has no repeats that could be found: it is a group of its own.
     diesel::sql_query(
-        "SELECT min(q.id) AS id, array_agg(q.id ORDER BY q.id) AS ids, min(q.state) AS state, q.reason, q.mch_id, q.out_trade_no, \
-         n.transaction_id, n.out_refund_no, q.detail, min(q.notification_received_at) AS first_received_at, \
-         max(q.notification_received_at) AS last_received_at \
-         FROM quarantine q LEFT JOIN notifications n \
-             ON n.id = q.notification_id AND n.received_at = q.notification_received_at \
-         WHERE q.state <> 'resolved' AND ($1 IS NULL OR q.reason = $1) AND ($2 IS NULL OR q.out_trade_no = $2) \
-         GROUP BY q.reason, q.mch_id, q.out_trade_no, n.transaction_id, n.out_refund_no, q.detail, \
+        "SELECT min(q.id) AS id, array_agg(q.id ORDER BY q.id) AS ids, min(q.state) AS state, q.reason, q.mch_id, q.sub_mch_id, \
+         q.out_trade_no, q.transaction_id, q.out_refund_no, q.detail, min(q.notification_received_at) AS first_received_at, \
+         max(q.notification_received_at) AS last_received_at FROM quarantine q \
+         WHERE (q.state <> 'resolved' OR ($5 AND q.id = ANY($3))) AND ($1 IS NULL OR q.reason = $1) AND ($2 IS NULL OR q.out_trade_no = $2) \
+         GROUP BY q.reason, q.mch_id, q.sub_mch_id, q.out_trade_no, q.transaction_id, q.out_refund_no, q.detail, \
              CASE WHEN q.out_trade_no IS NULL THEN q.id END \
          HAVING cardinality($3) = 0 OR array_agg(q.id) && $3 ORDER BY min(q.id) LIMIT $4",
     )
@@ -153,6 +198,7 @@ pub async fn groups(conn: &mut AsyncPgConnection, filter: &Filter) -> Result<Vec
     .bind::<Nullable<Text>, _>(&filter.order)
     .bind::<Array<BigInt>, _>(&filter.ids)
     .bind::<BigInt, _>(filter.limit)
+    .bind::<Bool, _>(filter.resolved)
     .load(conn)
     .await
 }
@@ -160,16 +206,19 @@ pub async fn groups(conn: &mut AsyncPgConnection, filter: &Filter) -> Result<Vec
 /// One row, resolved or not.
 ///
 /// # Errors
-/// When the database is away.
+/// When the database is unavailable.
 pub async fn row(conn: &mut AsyncPgConnection, id: i64) -> Result<Option<Row>, Error> {
     diesel::sql_query(
-        "SELECT q.id, q.notification_id, q.notification_received_at AS received_at, q.state, q.reason, q.detail, \
-         q.mch_id, q.out_trade_no, n.transaction_id, n.out_refund_no, q.waits_until, q.attempts, q.replay_requested_by, q.replay_why, \
-         q.resolved_at, q.resolved_by, q.resolution, o.state AS order_state, \
+        "SELECT q.id, q.notification_id, q.notification_part, q.notification_received_at AS received_at, q.state, q.reason, \
+         q.detail, q.mch_id, q.sub_mch_id, q.out_trade_no, q.transaction_id, q.out_refund_no, \
+         q.amount_minor || ' ' || q.currency AS paid, p.disposition AS payment, q.waits_until, q.attempts, \
+         q.replay_requested_by, q.replay_why, q.resolved_at, q.resolved_by, q.resolution, o.state AS order_state, \
          o.amount_minor || ' ' || o.currency AS order_amount, n.headers, n.body \
          FROM quarantine q \
-         JOIN notifications n ON n.id = q.notification_id AND n.received_at = q.notification_received_at \
-         LEFT JOIN orders o ON o.mch_id = q.mch_id AND o.out_trade_no = q.out_trade_no WHERE q.id = $1",
+         LEFT JOIN notifications n \
+             ON n.id = q.notification_id AND n.received_at = q.notification_received_at AND n.part = 0 \
+         LEFT JOIN orders o ON o.mch_id = q.mch_id AND o.out_trade_no = q.out_trade_no AND o.shop = coalesce(q.sub_mch_id, '') \
+         LEFT JOIN payments p ON p.mch_id = q.mch_id AND p.transaction_id = q.transaction_id WHERE q.id = $1",
     )
     .bind::<BigInt, _>(id)
     .get_result(conn)
@@ -177,63 +226,118 @@ pub async fn row(conn: &mut AsyncPgConnection, id: i64) -> Result<Option<Row>, E
     .optional()
 }
 
-/// Has rows decided again by the next sweep; what still waits then waits as long as a new message would.
-/// Returns how many of them were not resolved.
+/// Who asks for a change, and why.
+#[derive(Debug, Clone, Copy)]
+pub struct Operator<'a> {
+    /// The name.
+    pub by: &'a str,
+    /// The reason.
+    pub why: &'a str,
+}
+
+/// What is done with groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deed {
+    /// Decided again by the next sweep; what still waits then waits as long as a new callback would.
+    Replay(Duration),
+    /// Decided again by the next sweep, and taken although it contradicts what is on record.
+    Accept(Duration),
+    /// Closed: an operator has dealt with it.
+    Resolve,
+    /// Given up: the ledger says so, and a later report of the same is decided anew.
+    Abandon,
+}
+
+/// Does it to all rows of the groups that are still held for what the operator has seen; returns how many.
 ///
 /// # Errors
-/// When the database is away.
-pub async fn replay(
+/// When the database is unavailable.
+pub async fn change(
+    conn: &mut AsyncPgConnection,
+    groups: &[Group],
+    operator: Operator<'_>,
+    deed: Deed,
+) -> Result<usize, Error> {
+    conn.transaction(async |conn| {
+        let mut changed = Vec::new();
+        lock(conn, groups).await?;
+        for group in groups {
+            changed.extend(still_seen(conn, group, matches!(deed, Deed::Replay(_))).await?);
+        }
+        match deed {
+            Deed::Replay(wait_limit) => request(conn, &changed, operator, false, wait_limit).await?,
+            Deed::Accept(wait_limit) => request(conn, &changed, operator, true, wait_limit).await?,
+            Deed::Resolve => close(conn, &changed, operator.by, operator.why, "quarantined").await?,
+            Deed::Abandon => {
+                close(conn, &changed, operator.by, &format!("abandoned: {}", operator.why), "abandoned").await?;
+            }
+        }
+        Ok(changed.len())
+    })
+    .await
+}
+
+async fn request(
+    conn: &mut AsyncPgConnection,
+    ids: &[i64],
+    operator: Operator<'_>,
+    accepts: bool,
+    wait_limit: Duration,
+) -> Result<(), Error> {
+    diesel::sql_query(
+        "UPDATE quarantine SET state = 'waiting', waits_until = now() + make_interval(secs => $2), attempts = 0, \
+         detail = CASE WHEN state = 'resolved' THEN detail || jsonb_build_object('resolved_before', jsonb_build_object( \
+             'at', resolved_at, 'by', resolved_by, 'resolution', resolution)) ELSE detail END, \
+         resolved_at = NULL, resolved_by = NULL, resolution = NULL, replay_requested_at = now(), replay_requested_by = $3, replay_why = $4, replay_accepts = $5 WHERE id = ANY($1)",
+    )
+    .bind::<Array<BigInt>, _>(ids)
+    .bind::<BigInt, _>(i64::try_from(wait_limit.as_secs()).unwrap_or(i64::MAX))
+    .bind::<Text, _>(operator.by)
+    .bind::<Text, _>(operator.why)
+    .bind::<Bool, _>(accepts)
+    .execute(conn)
+    .await?;
+    note(conn, ids, "waiting").await
+}
+
+async fn close(
     conn: &mut AsyncPgConnection,
     ids: &[i64],
     by: &str,
-    why: &str,
-    wait_limit: Duration,
-) -> Result<usize, Error> {
-    let seconds = i64::try_from(wait_limit.as_secs()).unwrap_or(i64::MAX);
-    conn.transaction(async |conn| {
-        let ids = lock(conn, ids).await?;
-        diesel::sql_query(
-            "UPDATE quarantine SET state = 'waiting', waits_until = now() + make_interval(secs => $2), attempts = 0, \
-             replay_requested_at = now(), replay_requested_by = $3, replay_why = $4 WHERE id = ANY($1)",
-        )
-        .bind::<Array<BigInt>, _>(&ids)
-        .bind::<BigInt, _>(seconds)
-        .bind::<Text, _>(by)
-        .bind::<Text, _>(why)
-        .execute(conn)
-        .await?;
-        note(conn, &ids, "waiting").await?;
-        Ok(ids.len())
-    })
-    .await
+    resolution: &str,
+    outcome: &str,
+) -> Result<(), Error> {
+    diesel::sql_query(
+        "UPDATE quarantine SET state = 'resolved', resolved_at = now(), resolved_by = $2, resolution = $3, \
+         replay_requested_at = NULL, replay_accepts = false WHERE id = ANY($1)",
+    )
+    .bind::<Array<BigInt>, _>(ids)
+    .bind::<Text, _>(by)
+    .bind::<Text, _>(resolution)
+    .execute(conn)
+    .await?;
+    note(conn, ids, outcome).await
 }
 
-/// Closes rows: a person has dealt with them. Returns how many were not resolved yet.
-///
-/// # Errors
-/// When the database is away.
-pub async fn resolve(conn: &mut AsyncPgConnection, ids: &[i64], by: &str, why: &str) -> Result<usize, Error> {
-    conn.transaction(async |conn| {
-        let ids = lock(conn, ids).await?;
-        diesel::sql_query(
-            "UPDATE quarantine SET state = 'resolved', resolved_at = now(), resolved_by = $2, resolution = $3, \
-             replay_requested_at = NULL WHERE id = ANY($1)",
-        )
-        .bind::<Array<BigInt>, _>(&ids)
-        .bind::<Text, _>(by)
-        .bind::<Text, _>(why)
-        .execute(conn)
-        .await?;
-        note(conn, &ids, "quarantined").await?;
-        Ok(ids.len())
-    })
-    .await
+/// Locks the rows in the order of their ids, first the quarantine, then the ledger, as the sweeper does.
+async fn lock(conn: &mut AsyncPgConnection, groups: &[Group]) -> Result<(), Error> {
+    let ids: Vec<i64> = groups.iter().flat_map(|group| group.ids.iter().copied()).collect();
+    let sql = "SELECT id FROM quarantine WHERE id = ANY($1) ORDER BY id FOR UPDATE";
+    diesel::sql_query(sql).bind::<Array<BigInt>, _>(ids).execute(conn).await.map(drop)
 }
 
-/// Locks those of the rows that are still unresolved: first the quarantine, then the ledger, as the sweeper does.
-async fn lock(conn: &mut AsyncPgConnection, ids: &[i64]) -> Result<Vec<i64>, Error> {
-    let sql = "SELECT id FROM quarantine WHERE id = ANY($1) AND state <> 'resolved' ORDER BY id FOR UPDATE";
-    let rows: Vec<Locked> = diesel::sql_query(sql).bind::<Array<BigInt>, _>(ids).load(conn).await?;
+/// Those locked rows of the group that are still held for what the group says: a row that the sweeper was deciding may be held
+/// for something else by the time that its lock is free, which the operator has not seen.
+async fn still_seen(conn: &mut AsyncPgConnection, group: &Group, resolved: bool) -> Result<Vec<i64>, Error> {
+    let sql =
+        "SELECT id FROM quarantine WHERE id = ANY($1) AND (state <> 'resolved' OR $4) AND reason = $2 AND detail = $3";
+    let rows: Vec<Locked> = diesel::sql_query(sql)
+        .bind::<Array<BigInt>, _>(&group.ids)
+        .bind::<Text, _>(&group.reason)
+        .bind::<Jsonb, _>(&group.detail)
+        .bind::<Bool, _>(resolved)
+        .load(conn)
+        .await?;
     Ok(rows.into_iter().map(|row| row.id).collect())
 }
 
@@ -247,8 +351,8 @@ struct Locked {
 async fn note(conn: &mut AsyncPgConnection, ids: &[i64], outcome: &str) -> Result<(), Error> {
     diesel::sql_query(
         "UPDATE notifications n SET outcome = $2, handled_at = now() FROM quarantine q \
-         WHERE q.id = ANY($1) AND n.id = q.notification_id AND n.received_at = q.notification_received_at \
-         AND n.outcome <> $2",
+         WHERE q.id = ANY($1) AND n.id = q.notification_id AND n.part = q.notification_part \
+         AND n.received_at = q.notification_received_at AND n.outcome <> $2",
     )
     .bind::<Array<BigInt>, _>(ids)
     .bind::<Text, _>(outcome)

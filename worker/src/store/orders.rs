@@ -11,7 +11,7 @@ use shared::domain::money::{Currency, Money};
 use shared::domain::order::{Order, OrderState};
 
 use super::statement::set_statement;
-use crate::plan::ChangedOrder;
+use crate::plan::{ChangedOrder, OrderKey};
 
 /// What to do about an order that somebody else has locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,21 +28,53 @@ type RowType =
 
 set_statement! {
     /// Locks in the order of the ids, so that two batches never wait for each other in a circle.
-    LockOrWait<'a>(mch_ids: Array<Text> = Vec<&'a str>, numbers: Array<Text> = Vec<&'a str>) -> RowType {
+    LockOrWait<'a>(
+        mch_ids: Array<Text> = Vec<&'a str>,
+        numbers: Array<Text> = Vec<&'a str>,
+        shops: Array<Text> = Vec<&'a str>,
+    ) -> RowType {
         "SELECT id, mch_id, sub_mch_id, app_id, out_trade_no, amount_minor, currency::text, state, transaction_id, \
          refunded_minor, version \
-         FROM orders WHERE (mch_id, out_trade_no) IN (SELECT * FROM "
+         FROM orders WHERE (mch_id, out_trade_no, shop) IN (SELECT * FROM "
         ") ORDER BY id FOR NO KEY UPDATE"
     }
 }
 
 set_statement! {
     /// The same without waiting.
-    LockOrSkip<'a>(mch_ids: Array<Text> = Vec<&'a str>, numbers: Array<Text> = Vec<&'a str>) -> RowType {
+    LockOrSkip<'a>(
+        mch_ids: Array<Text> = Vec<&'a str>,
+        numbers: Array<Text> = Vec<&'a str>,
+        shops: Array<Text> = Vec<&'a str>,
+    ) -> RowType {
         "SELECT id, mch_id, sub_mch_id, app_id, out_trade_no, amount_minor, currency::text, state, transaction_id, \
          refunded_minor, version \
-         FROM orders WHERE (mch_id, out_trade_no) IN (SELECT * FROM "
+         FROM orders WHERE (mch_id, out_trade_no, shop) IN (SELECT * FROM "
         ") ORDER BY id FOR NO KEY UPDATE SKIP LOCKED"
+    }
+}
+
+set_statement! {
+    /// Which of these orders exist, locked or not.
+    Existing<'a>(
+        mch_ids: Array<Text> = Vec<&'a str>,
+        numbers: Array<Text> = Vec<&'a str>,
+        shops: Array<Text> = Vec<&'a str>,
+    ) -> (BigInt, Text, Text, Nullable<Text>) {
+        "SELECT id, mch_id, out_trade_no, sub_mch_id FROM orders WHERE (mch_id, out_trade_no, shop) IN (SELECT * FROM"
+        ")"
+    }
+}
+
+set_statement! {
+    /// Writes the order with one of these numbers as it is, unless another session has it locked.
+    Touch<'a>(
+        mch_ids: Array<Text> = Vec<&'a str>,
+        numbers: Array<Text> = Vec<&'a str>,
+        shops: Array<Text> = Vec<&'a str>,
+    ) -> () {
+        "UPDATE orders SET version = orders.version FROM (SELECT id FROM orders          WHERE (mch_id, out_trade_no, shop) IN (SELECT * FROM"
+        ") ORDER BY id FOR NO KEY UPDATE SKIP LOCKED) AS free WHERE orders.id = free.id"
     }
 }
 
@@ -64,17 +96,71 @@ set_statement! {
     }
 }
 
-/// Locks the orders with these numbers (`mch_id`, `out_trade_no`); numbers without an order are simply not returned.
+/// Locks the orders with these keys; keys without an order are simply not returned, and with [`Locked::Skip`] neither are
+/// those of orders that another session has locked.
 ///
 /// # Errors
-/// When the database is away, or with [`Locked::Wait`] when somebody holds a row longer than the lock time-out.
-pub async fn lock(conn: &mut AsyncPgConnection, numbers: &[(&str, &str)], locked: Locked) -> Result<Vec<Order>, Error> {
-    let (mch_ids, numbers) = numbers.iter().copied().unzip();
+/// When the database is unavailable, or with [`Locked::Wait`] when another session holds a row longer than the lock time-out.
+pub async fn lock(conn: &mut AsyncPgConnection, keys: &[OrderKey], locked: Locked) -> Result<Vec<Order>, Error> {
+    let (mch_ids, numbers, shops) = columns(keys);
     let rows: Vec<Row> = match locked {
-        Locked::Wait => LockOrWait { mch_ids, numbers, life: PhantomData }.load(conn).await?,
-        Locked::Skip => LockOrSkip { mch_ids, numbers, life: PhantomData }.load(conn).await?,
+        Locked::Wait => LockOrWait { mch_ids, numbers, shops, life: PhantomData }.load(conn).await?,
+        Locked::Skip => LockOrSkip { mch_ids, numbers, shops, life: PhantomData }.load(conn).await?,
     };
     rows.into_iter().map(order_of).collect()
+}
+
+/// Which of the orders exist, locked or not.
+///
+/// # Errors
+/// When the database is unavailable.
+pub async fn existing(conn: &mut AsyncPgConnection, keys: &[OrderKey]) -> Result<Vec<(i64, OrderKey)>, Error> {
+    let (mch_ids, numbers, shops) = columns(keys);
+    let rows: Vec<(i64, String, String, Option<String>)> =
+        Existing { mch_ids, numbers, shops, life: PhantomData }.load(conn).await?;
+    let key = |(id, mch_id, number, sub_mch_id): (i64, String, String, Option<String>)| {
+        let sub_mch_id = optional(sub_mch_id.as_deref(), SubMchId::parse)?;
+        Some((id, (MchId::parse(&mch_id)?, sub_mch_id, OutTradeNo::parse(&number)?)))
+    };
+    Ok(rows.into_iter().filter_map(key).collect())
+}
+
+/// Writes these orders as they are, those that no other session has locked: whether it can be done is all that is wanted.
+///
+/// # Errors
+/// When the database is unavailable or refuses it.
+pub async fn touch(conn: &mut AsyncPgConnection, keys: &[OrderKey]) -> Result<usize, Error> {
+    let (mch_ids, numbers, shops) = columns(keys);
+    Touch { mch_ids, numbers, shops, life: PhantomData }.execute(conn).await
+}
+
+/// The same with the newest order that is none of these; false when there is none that is free.
+///
+/// # Errors
+/// When the database is unavailable or refuses it.
+pub async fn touch_another(conn: &mut AsyncPgConnection, keys: &[OrderKey]) -> Result<bool, Error> {
+    let (mch_ids, numbers, shops): (Vec<&str>, Vec<&str>, Vec<&str>) = columns(keys);
+    let touched = diesel::sql_query(
+        "UPDATE orders SET version = orders.version FROM (SELECT id FROM orders \
+         WHERE (mch_id, out_trade_no, shop) NOT IN (SELECT * FROM unnest($1, $2, $3)) \
+         ORDER BY id DESC LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED) AS free WHERE orders.id = free.id",
+    )
+    .bind::<Array<Text>, _>(mch_ids)
+    .bind::<Array<Text>, _>(numbers)
+    .bind::<Array<Text>, _>(shops)
+    .execute(conn)
+    .await?;
+    Ok(touched > 0)
+}
+
+fn columns(keys: &[OrderKey]) -> (Vec<&str>, Vec<&str>, Vec<&str>) {
+    let mut columns = (Vec::with_capacity(keys.len()), Vec::with_capacity(keys.len()), Vec::with_capacity(keys.len()));
+    for (mch_id, sub_mch_id, number) in keys {
+        columns.0.push(mch_id.as_str());
+        columns.1.push(number.as_str());
+        columns.2.push(sub_mch_id.as_ref().map_or("", SubMchId::as_str));
+    }
+    columns
 }
 
 /// Writes changed orders, which the transaction has locked, sorted by id.
@@ -84,7 +170,7 @@ pub async fn lock(conn: &mut AsyncPgConnection, numbers: &[(&str, &str)], locked
 pub async fn update(conn: &AsyncPgConnection, changed: &[&ChangedOrder]) -> Result<(), Error> {
     let statement = Update {
         ids: changed.iter().map(|changed| changed.order.id).collect(),
-        states: changed.iter().map(|changed| state_name(&changed.order.state)).collect(),
+        states: changed.iter().map(|changed| changed.order.state.name()).collect(),
         transaction_ids: changed
             .iter()
             .map(|changed| changed.order.state.transaction_id().map(TransactionId::as_str))
@@ -97,15 +183,6 @@ pub async fn update(conn: &AsyncPgConnection, changed: &[&ChangedOrder]) -> Resu
     let updated = statement.execute(&mut &*conn).await?;
     // The rows were locked by this transaction: fewer can only mean a bug, and a rollback is the safe answer to one.
     if updated == changed.len() { Ok(()) } else { Err(Error::RollbackTransaction) }
-}
-
-fn state_name(state: &OrderState) -> &'static str {
-    match state {
-        OrderState::Pending => "pending",
-        OrderState::Paid(_) => "paid",
-        OrderState::Closed => "closed",
-        OrderState::Refunded(_) => "refunded",
-    }
 }
 
 /// A row that the merchant's checkout wrote. The table's constraints make every row an order but for the lengths of its
@@ -141,7 +218,6 @@ fn order_of(row: Row) -> Result<Order, Error> {
                 _ => return None,
             },
             refunded_minor,
-            surplus: Vec::new(),
             version,
         })
     };

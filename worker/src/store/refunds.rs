@@ -9,25 +9,20 @@ use chrono::{DateTime, Utc};
 use diesel::result::Error;
 use diesel::sql_types::{Array, BigInt, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use shared::domain::ids::{OutRefundNo, RefundId};
-use shared::domain::notification::ReportedRefund;
+use shared::domain::ids::{OutRefundNo, RefundId, TransactionId};
 use shared::domain::refund::{Refund, RefundState};
 
 use super::statement::set_statement;
 use crate::plan::ChangedRefund;
 
-type Row = (i64, String, Option<String>, i64, String, Option<DateTime<Utc>>);
+type Row = (i64, String, Option<String>, Option<String>, i64, String, Option<DateTime<Utc>>);
 
 set_statement! {
-    /// The refunds with these numbers.
-    Read<'a>(
-        mch_ids: Array<Text> = Vec<&'a str>,
-        numbers: Array<Text> = Vec<&'a str>,
-        refund_numbers: Array<Text> = Vec<&'a str>,
-    ) -> (BigInt, Text, Nullable<Text>, BigInt, Text, Nullable<Timestamptz>) {
-        "SELECT r.order_id, r.out_refund_no, r.refund_id, r.amount_minor, r.state, r.succeeded_at \
-         FROM refunds r JOIN orders o ON o.id = r.order_id \
-         WHERE (o.mch_id, o.out_trade_no, r.out_refund_no) IN (SELECT * FROM"
+    /// The refunds of these orders with these numbers.
+    Read<'a>(order_ids: Array<BigInt> = Vec<i64>, numbers: Array<Text> = Vec<&'a str>)
+    -> (BigInt, Text, Nullable<Text>, Nullable<Text>, BigInt, Text, Nullable<Timestamptz>) {
+        "SELECT order_id, out_refund_no, refund_id, transaction_id, amount_minor, state, succeeded_at \
+         FROM refunds WHERE (order_id, out_refund_no) IN (SELECT * FROM"
         ")"
     }
 }
@@ -38,12 +33,14 @@ set_statement! {
         order_ids: Array<BigInt> = Vec<i64>,
         numbers: Array<Text> = Vec<&'a str>,
         refund_ids: Array<Nullable<Text>> = Vec<Option<&'a str>>,
+        transaction_ids: Array<Nullable<Text>> = Vec<Option<&'a str>>,
         amounts: Array<BigInt> = Vec<i64>,
         states: Array<Text> = Vec<&'a str>,
         succeeded_ats: Array<Nullable<Timestamptz>> = Vec<Option<DateTime<Utc>>>,
     ) -> () {
-        "INSERT INTO refunds (order_id, out_refund_no, refund_id, amount_minor, state, succeeded_at) SELECT * FROM"
-        "AS new (order_id, out_refund_no, refund_id, amount_minor, state, succeeded_at) \
+        "INSERT INTO refunds (order_id, out_refund_no, refund_id, transaction_id, amount_minor, state, succeeded_at) \
+         SELECT * FROM"
+        "AS new (order_id, out_refund_no, refund_id, transaction_id, amount_minor, state, succeeded_at) \
          ORDER BY order_id, out_refund_no ON CONFLICT DO NOTHING"
     }
 }
@@ -59,28 +56,29 @@ set_statement! {
         old_refund_ids: Array<Nullable<Text>> = Vec<Option<&'a str>>,
         states: Array<Text> = Vec<&'a str>,
         succeeded_ats: Array<Nullable<Timestamptz>> = Vec<Option<DateTime<Utc>>>,
+        transaction_ids: Array<Nullable<Text>> = Vec<Option<&'a str>>,
+        accepted_bys: Array<Nullable<Text>> = Vec<Option<&'a str>>,
     ) -> () {
-        "UPDATE refunds AS old SET refund_id = new.refund_id, state = new.state, succeeded_at = new.succeeded_at, \
-         updated_at = clock_timestamp() FROM"
-        "AS new (order_id, out_refund_no, refund_id, amount_minor, old_state, old_refund_id, state, succeeded_at) \
+        "UPDATE refunds AS old SET refund_id = new.refund_id, transaction_id = new.transaction_id, state = new.state, \
+         succeeded_at = new.succeeded_at, updated_at = clock_timestamp(), \
+         accepted_by = coalesce(new.accepted_by, old.accepted_by), \
+         accepted_at = CASE WHEN new.accepted_by IS NULL THEN old.accepted_at ELSE clock_timestamp() END FROM"
+        "AS new (order_id, out_refund_no, refund_id, amount_minor, old_state, old_refund_id, state, succeeded_at, \
+         transaction_id, accepted_by) \
          WHERE old.order_id = new.order_id AND old.out_refund_no = new.out_refund_no \
          AND old.amount_minor = new.amount_minor AND old.state = new.old_state \
          AND old.refund_id IS NOT DISTINCT FROM new.old_refund_id"
     }
 }
 
-/// The rows of the refunds that are reported; the caller has locked their orders.
+/// The refunds of these orders with these numbers; the caller has locked the orders.
 ///
 /// # Errors
-/// When the database is away.
-pub async fn read(conn: &mut AsyncPgConnection, reported: &[&ReportedRefund]) -> Result<Vec<Refund>, Error> {
-    let statement = Read {
-        mch_ids: reported.iter().map(|refund| refund.mch_id.as_str()).collect(),
-        numbers: reported.iter().map(|refund| refund.out_trade_no.as_str()).collect(),
-        refund_numbers: reported.iter().map(|refund| refund.out_refund_no.as_str()).collect(),
-        life: PhantomData,
-    };
-    statement.load::<Row>(conn).await?.into_iter().map(refund_of).collect()
+/// When the database is unavailable.
+pub async fn read(conn: &mut AsyncPgConnection, keys: &[(i64, &OutRefundNo)]) -> Result<Vec<Refund>, Error> {
+    let (order_ids, numbers) = keys.iter().map(|(order_id, number)| (*order_id, number.as_str())).unzip();
+    let rows: Vec<Row> = Read { order_ids, numbers, life: PhantomData }.load(conn).await?;
+    rows.into_iter().map(refund_of).collect()
 }
 
 /// Writes changed refunds, sorted by order and number; returns how many were as they had been read.
@@ -94,6 +92,7 @@ pub async fn write(conn: &AsyncPgConnection, changed: &[&ChangedRefund]) -> Resu
         order_ids: new.iter().map(|changed| changed.now.order_id).collect(),
         numbers: new.iter().map(|changed| changed.now.out_refund_no.as_str()).collect(),
         refund_ids: new.iter().map(|changed| refund_id(&changed.now)).collect(),
+        transaction_ids: new.iter().map(|changed| transaction_id(&changed.now)).collect(),
         amounts: new.iter().map(|changed| changed.now.amount_minor).collect(),
         states: new.iter().map(|changed| changed.now.state.name()).collect(),
         succeeded_ats: new.iter().map(|changed| changed.now.state.succeeded_at()).collect(),
@@ -108,6 +107,8 @@ pub async fn write(conn: &AsyncPgConnection, changed: &[&ChangedRefund]) -> Resu
         old_refund_ids: known.iter().map(|changed| changed.was.as_ref().and_then(refund_id)).collect(),
         states: known.iter().map(|changed| changed.now.state.name()).collect(),
         succeeded_ats: known.iter().map(|changed| changed.now.state.succeeded_at()).collect(),
+        transaction_ids: known.iter().map(|changed| transaction_id(&changed.now)).collect(),
+        accepted_bys: known.iter().map(|changed| changed.accepted_by.as_deref()).collect(),
         life: PhantomData,
     };
     // Sent together, they cost one round trip.
@@ -120,13 +121,22 @@ fn refund_id(refund: &Refund) -> Option<&str> {
     refund.refund_id.as_ref().map(RefundId::as_str)
 }
 
-fn refund_of((order_id, out_refund_no, refund_id, amount_minor, state, succeeded_at): Row) -> Result<Refund, Error> {
+fn transaction_id(refund: &Refund) -> Option<&str> {
+    refund.transaction_id.as_ref().map(TransactionId::as_str)
+}
+
+fn refund_of(row: Row) -> Result<Refund, Error> {
+    let (order_id, out_refund_no, refund_id, transaction_id, amount_minor, state, succeeded_at) = row;
     let parsed = || -> Option<Refund> {
         Some(Refund {
             order_id,
             out_refund_no: OutRefundNo::parse(&out_refund_no)?,
             refund_id: match &refund_id {
                 Some(text) => Some(RefundId::parse(text)?),
+                None => None,
+            },
+            transaction_id: match &transaction_id {
+                Some(text) => Some(TransactionId::parse(text)?),
                 None => None,
             },
             amount_minor,

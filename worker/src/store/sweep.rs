@@ -1,129 +1,194 @@
-//! What the sweeper reads and expires: held messages whose time has come.
+//! What the sweeper reads and expires: held parts whose time has come.
 //!
 //! Every query locks with SKIP LOCKED, so that the sweepers of many workers share the work instead of queueing for it.
 
 use chrono::{DateTime, Utc};
-use diesel::result::{Error, OptionalExtension};
-use diesel::sql_types::{BigInt, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::result::Error;
+use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use shared::domain::decide::Asked;
 use uuid::Uuid;
 
-use super::notifications;
-use crate::message::Message;
+use super::notifications::{self, Stored};
 
-/// Why a held message is decided again.
+/// Why held parts are decided again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
     /// An operator asked for it.
     Replay,
     /// The order it waited for is there.
     OrderAppeared,
-    /// The order whose payment it waited for is paid, or given up, or was paid in a way that it does not want.
-    OrderPaid,
-    /// The lock that somebody held may be gone.
+    /// The payment whose refund it is, is on record.
+    PaymentRecorded,
+    /// The lock that another session held may be gone.
     LockMayBeGone,
     /// The key it waits for may have come, by another worker's word.
     KeyMayHaveCome,
-    /// This worker has new keys: also for what a person was told of already.
+    /// This worker has new keys, or is new itself: also for what an operator was told of already.
     NewKeys,
-    /// It may be what kills workers, and its attempt has been counted.
-    Suspect,
+    /// The database may take now what it refused.
+    DatabaseMayTakeIt,
 }
 
-/// Held messages, their rows in `quarantine` locked.
-#[derive(Debug, Default)]
+/// A held row that is due.
+#[derive(Debug, diesel::QueryableByName)]
 pub struct Due {
-    /// The last row locked; `None` when nothing was due.
-    pub last: Option<i64>,
-    /// The stored messages, in the order of the rows.
-    pub messages: Vec<Message>,
-}
-
-#[derive(diesel::QueryableByName)]
-struct DueRow {
+    /// The row in `quarantine`, locked.
     #[diesel(sql_type = BigInt)]
-    id: i64,
+    pub id: i64,
     #[diesel(sql_type = SqlUuid)]
     notification_id: Uuid,
+    /// The part of its message.
+    #[diesel(sql_type = SmallInt)]
+    pub notification_part: i16,
     #[diesel(sql_type = Timestamptz)]
     notification_received_at: DateTime<Utc>,
+    /// Why it is held.
+    #[diesel(sql_type = Text)]
+    pub reason: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    replay_by: Option<String>,
+    #[diesel(sql_type = Bool)]
+    replay_accepts: bool,
 }
 
-/// `SELECT` of [`DueRow`] with a condition on `q`, the quarantine row. Binds: the id to go on after, and the limit.
+impl Due {
+    /// The operator who asked to have it decided, and how.
+    #[must_use]
+    pub fn request(&self) -> Option<(String, Asked)> {
+        let asked = if self.replay_accepts { Asked::ByAcceptance } else { Asked::ByReplay };
+        Some((self.replay_by.clone()?, asked))
+    }
+}
+
+/// `SELECT` of [`Due`] with a condition on `q`, the quarantine row. Binds: the id to go on after, and the limit.
 macro_rules! due {
     ($condition:literal) => {
         concat!(
-            "SELECT q.id, q.notification_id, q.notification_received_at FROM quarantine q \
-             WHERE q.state <> 'resolved' AND q.id > $1 AND ",
+            "SELECT q.id, q.notification_id, q.notification_part, q.notification_received_at, q.reason, \
+             CASE WHEN q.replay_requested_at IS NOT NULL THEN q.replay_requested_by END AS replay_by, q.replay_accepts \
+             FROM quarantine q WHERE q.state <> 'resolved' AND q.id > $1 AND ",
             $condition,
             " ORDER BY q.id LIMIT $2 FOR UPDATE SKIP LOCKED"
         )
     };
 }
 
-/// Locks up to `limit` messages that are due for `cause`, those after the row `after`, in the order of the rows.
+/// Locks up to `limit` rows that are due for `cause`, those after the row `after`, in the order of the rows.
 ///
 /// # Errors
-/// When the database is away.
-pub async fn due(conn: &mut AsyncPgConnection, cause: Cause, after: i64, limit: i64) -> Result<Due, Error> {
+/// When the database is unavailable.
+pub async fn due(conn: &mut AsyncPgConnection, cause: Cause, after: i64, limit: i64) -> Result<Vec<Due>, Error> {
     let sql = match cause {
-        // What may kill workers goes alone, even when an operator asks for it.
+        // What may end workers goes apart from the others, even when an operator asks for it.
         Cause::Replay => due!("q.replay_requested_at IS NOT NULL AND q.reason <> 'decide_alone'"),
         Cause::OrderAppeared => due!(
-            "q.reason = 'for_order' AND EXISTS \
-             (SELECT FROM orders o WHERE o.mch_id = q.mch_id AND o.out_trade_no = q.out_trade_no)"
+            "q.reason IN ('for_order', 'sub_mch_id_mismatch') AND EXISTS (SELECT FROM orders o \
+             WHERE o.mch_id = q.mch_id AND o.out_trade_no = q.out_trade_no AND o.shop = coalesce(q.sub_mch_id, ''))"
         ),
-        // Or a payment of it has come that the order does not want, which may be the one that went back.
-        Cause::OrderPaid => due!(
-            "q.reason = 'for_payment' AND (EXISTS (SELECT FROM orders o \
-                 WHERE o.mch_id = q.mch_id AND o.out_trade_no = q.out_trade_no AND o.state <> 'pending') \
-             OR EXISTS (SELECT FROM quarantine p \
-                 WHERE p.mch_id = q.mch_id AND p.out_trade_no = q.out_trade_no AND p.state <> 'resolved' \
-                 AND p.reason IN ('amount_mismatch', 'paid_after_close')))"
+        Cause::PaymentRecorded => due!(
+            "q.reason = 'for_payment' AND EXISTS (SELECT FROM payments p \
+             WHERE p.mch_id = q.mch_id AND p.transaction_id = q.transaction_id)"
         ),
-        Cause::LockMayBeGone => due!("q.reason = 'for_lock' AND q.state = 'waiting'"),
+        Cause::LockMayBeGone => due!("q.reason = 'for_lock'"),
         Cause::KeyMayHaveCome => due!("q.reason = 'for_key' AND q.state = 'waiting'"),
-        Cause::NewKeys => due!("q.reason = 'for_key'"),
-        // This one and no other: its attempt was counted.
-        Cause::Suspect => due!("q.reason = 'decide_alone' AND q.state = 'waiting' AND q.id = $1 + 1"),
+        Cause::NewKeys => due!("q.reason IN ('for_key', 'for_version', 'mch_id_mismatch')"),
+        Cause::DatabaseMayTakeIt => due!("q.reason = 'rejected_by_database'"),
     };
-    let rows: Vec<DueRow> = diesel::sql_query(sql).bind::<BigInt, _>(after).bind::<BigInt, _>(limit).load(conn).await?;
-    // The ledger is looked at only when there is something to do: planning over all its months is not free.
-    let Some(last) = rows.last().map(|row| row.id) else { return Ok(Due::default()) };
-    let keys = rows.iter().map(|row| (row.notification_id, row.notification_received_at));
-    let mut messages = notifications::load(conn, keys).await?;
-    // A row whose month was dropped with it still unresolved has nothing left to decide.
-    let messages = rows.iter().filter_map(|row| messages.remove(&row.notification_id)).collect();
-    Ok(Due { last: Some(last), messages })
+    diesel::sql_query(sql).bind::<BigInt, _>(after).bind::<BigInt, _>(limit).load(conn).await
 }
 
-/// Counts one more attempt at a message that may kill workers, and commits that before anybody touches the message.
+/// The stored messages of rows that are due, each with its row. A row whose month has been dropped has none.
 ///
 /// # Errors
-/// When the database is away.
-pub async fn claim_suspect(conn: &mut AsyncPgConnection, attempts_max: i32) -> Result<Option<i64>, Error> {
+/// When the database is unavailable.
+pub async fn load(conn: &mut AsyncPgConnection, due: Vec<Due>) -> Result<Vec<(Due, Option<Stored>)>, Error> {
+    let keys = due.iter().map(|row| (row.notification_id, row.notification_received_at));
+    let stored = notifications::load(conn, keys).await?;
+    // Several parts of one message: each row has a copy.
+    let with_message = |row: Due| {
+        let found = stored.get(&row.notification_id);
+        let found = found.map(|found| Stored { message: found.message.clone(), parts: found.parts });
+        (row, found)
+    };
+    Ok(due.into_iter().map(with_message).collect())
+}
+
+/// Says of rows that nothing is left to decide, because their month has been dropped from the ledger.
+///
+/// # Errors
+/// When the database is unavailable.
+pub async fn give_up(conn: &mut AsyncPgConnection, ids: Vec<i64>) -> Result<(), Error> {
+    diesel::sql_query(
+        "UPDATE quarantine SET state = 'open', opened_at = coalesce(opened_at, now()), replay_requested_at = NULL, \
+         detail = detail || jsonb_build_object('was', reason, 'problem', \
+             'its month has been dropped from the ledger, so that it cannot be decided any more'), \
+         reason = 'message_dropped' WHERE id = ANY($1)",
+    )
+    .bind::<Array<BigInt>, _>(ids)
+    .execute(conn)
+    .await
+    .map(drop)
+}
+
+/// Suspects: parts that may be what ends workers, those tried least first. Counts one more attempt at each, which the caller
+/// commits before it touches any of them.
+///
+/// # Errors
+/// When the database is unavailable.
+pub async fn claim_suspects(conn: &mut AsyncPgConnection, attempts: i32, limit: i64) -> Result<Vec<i64>, Error> {
     #[derive(diesel::QueryableByName)]
     struct Claimed {
         #[diesel(sql_type = BigInt)]
         id: i64,
     }
-    let claimed: Option<Claimed> = diesel::sql_query(
-        "UPDATE quarantine SET attempts = attempts + 1 WHERE id = ( \
-             SELECT id FROM quarantine \
-             WHERE reason = 'decide_alone' AND state = 'waiting' AND attempts < $1 \
-             ORDER BY attempts, id LIMIT 1 FOR UPDATE SKIP LOCKED) RETURNING id",
+    let claimed: Vec<Claimed> = diesel::sql_query(
+        "UPDATE quarantine SET attempts = attempts + 1 WHERE id IN ( \
+             SELECT id FROM quarantine WHERE reason = 'decide_alone' AND state = 'waiting' AND attempts = $1 \
+             ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING id",
     )
-    .bind::<Integer, _>(attempts_max)
-    .get_result(conn)
-    .await
-    .optional()?;
-    Ok(claimed.map(|claimed| claimed.id))
+    .bind::<Integer, _>(attempts)
+    .bind::<BigInt, _>(limit)
+    .load(conn)
+    .await?;
+    Ok(claimed.into_iter().map(|claimed| claimed.id).collect())
 }
 
-/// Opens what has waited long enough, in the ledger too; returns how many a person is told of.
+/// Takes back the attempt that was counted for these suspects: the database failed, not they.
 ///
 /// # Errors
-/// When the database is away.
+/// When the database is unavailable.
+pub async fn unclaim_suspects(conn: &mut AsyncPgConnection, ids: &[i64]) -> Result<(), Error> {
+    diesel::sql_query(
+        "UPDATE quarantine SET attempts = attempts - 1 WHERE id = ANY($1) AND reason = 'decide_alone' AND attempts > 0",
+    )
+    .bind::<Array<BigInt>, _>(ids)
+    .execute(conn)
+    .await
+    .map(drop)
+}
+
+/// Locks these suspects.
+///
+/// # Errors
+/// When the database is unavailable.
+pub async fn suspects(conn: &mut AsyncPgConnection, ids: &[i64]) -> Result<Vec<Due>, Error> {
+    diesel::sql_query(
+        "SELECT q.id, q.notification_id, q.notification_part, q.notification_received_at, q.reason, \
+         CASE WHEN q.replay_requested_at IS NOT NULL THEN q.replay_requested_by END AS replay_by, q.replay_accepts \
+         FROM quarantine q WHERE q.id = ANY($1) AND q.reason = 'decide_alone' AND q.state = 'waiting' \
+         ORDER BY q.id FOR UPDATE SKIP LOCKED",
+    )
+    .bind::<Array<BigInt>, _>(ids)
+    .load(conn)
+    .await
+}
+
+/// Opens what has waited long enough, in the ledger too; returns how many an operator is told of. A callback whose number only
+/// other shops' orders have says so.
+///
+/// # Errors
+/// When the database is unavailable.
 pub async fn expire(conn: &mut AsyncPgConnection, attempts_max: i32, limit: i64) -> Result<usize, Error> {
     diesel::sql_query(
         "WITH over AS ( \
@@ -131,12 +196,36 @@ pub async fn expire(conn: &mut AsyncPgConnection, attempts_max: i32, limit: i64)
              AND ((replay_requested_at IS NULL AND waits_until <= now()) OR (reason = 'decide_alone' AND attempts >= $1)) \
              ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED), \
          opened AS ( \
-             UPDATE quarantine SET state = 'open', opened_at = now(), replay_requested_at = NULL FROM over WHERE quarantine.id = over.id \
-             RETURNING notification_id, notification_received_at) \
-         UPDATE notifications SET outcome = 'quarantined', handled_at = now() FROM opened \
-         WHERE notifications.id = notification_id AND received_at = notification_received_at",
+             UPDATE quarantine q SET state = 'open', opened_at = now(), replay_requested_at = NULL, \
+             reason = CASE WHEN reason = 'for_order' AND EXISTS (SELECT FROM orders o \
+                 WHERE o.mch_id = q.mch_id AND o.out_trade_no = q.out_trade_no) THEN 'sub_mch_id_mismatch' ELSE reason END \
+             FROM over WHERE q.id = over.id \
+             RETURNING notification_id, notification_part, notification_received_at, reason) \
+         UPDATE notifications n SET outcome = 'quarantined', reason = opened.reason, handled_at = now() FROM opened \
+         WHERE n.id = notification_id AND n.part = notification_part AND n.received_at = notification_received_at",
     )
     .bind::<Integer, _>(attempts_max)
+    .bind::<BigInt, _>(limit)
+    .execute(conn)
+    .await
+}
+
+/// Resolves open rows of refused payments that have been accepted or have gone back meanwhile; returns how many.
+///
+/// # Errors
+/// When the database is unavailable.
+pub async fn resolve_refused(conn: &mut AsyncPgConnection, limit: i64) -> Result<usize, Error> {
+    diesel::sql_query(
+        "WITH done AS ( \
+             SELECT q.id, p.disposition FROM quarantine q \
+             JOIN payments p ON p.mch_id = q.mch_id AND p.transaction_id = q.transaction_id \
+             WHERE q.state = 'open' AND q.replay_requested_at IS NULL AND p.disposition IN ('accepted', 'returned') \
+             AND q.reason IN ('app_id_mismatch', 'currency_mismatch', 'amount_mismatch', 'paid_twice', 'paid_after_close', \
+                 'partly_returned') AND q.amount_minor IS NOT NULL \
+             ORDER BY q.id LIMIT $1 FOR UPDATE OF q SKIP LOCKED) \
+         UPDATE quarantine q SET state = 'resolved', resolved_at = now(), resolved_by = 'sweeper', \
+         resolution = done.disposition FROM done WHERE q.id = done.id",
+    )
     .bind::<BigInt, _>(limit)
     .execute(conn)
     .await
@@ -159,11 +248,37 @@ pub struct Unresolved {
 /// Counts what is not resolved.
 ///
 /// # Errors
-/// When the database is away.
+/// When the database is unavailable.
 pub async fn unresolved(conn: &mut AsyncPgConnection) -> Result<Vec<Unresolved>, Error> {
     diesel::sql_query("SELECT state, reason, count(*) AS rows FROM quarantine WHERE state <> 'resolved' GROUP BY 1, 2")
         .load(conn)
         .await
+}
+
+/// What payers have paid that no order shows, in one currency.
+#[derive(Debug, diesel::QueryableByName)]
+pub struct MoneyHeld {
+    /// ISO 4217.
+    #[diesel(sql_type = Text)]
+    pub currency: String,
+    /// In its smallest unit.
+    #[diesel(sql_type = BigInt)]
+    pub amount_minor: i64,
+}
+
+/// The money of payments that wait or are open, each transaction once.
+///
+/// # Errors
+/// When the database is unavailable.
+pub async fn money_held(conn: &mut AsyncPgConnection) -> Result<Vec<MoneyHeld>, Error> {
+    diesel::sql_query(
+        "SELECT currency, least(sum(amount_minor), 9223372036854775807)::bigint AS amount_minor FROM ( \
+             SELECT currency, max(amount_minor) AS amount_minor FROM quarantine \
+             WHERE state <> 'resolved' AND amount_minor IS NOT NULL AND currency IS NOT NULL \
+             GROUP BY currency, mch_id, transaction_id) AS each_once GROUP BY currency",
+    )
+    .load(conn)
+    .await
 }
 
 /// The outbox and the ledger's months, for the metrics.
@@ -183,7 +298,7 @@ pub struct Backlog {
 /// Measures the outbox and the months made ahead.
 ///
 /// # Errors
-/// When the database is away.
+/// When the database is unavailable.
 pub async fn backlog(conn: &mut AsyncPgConnection) -> Result<Backlog, Error> {
     diesel::sql_query(
         "SELECT (SELECT count(*) FROM (SELECT FROM order_events LIMIT 100000) AS counted) AS events, \

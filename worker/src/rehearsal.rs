@@ -1,0 +1,150 @@
+//! Whether the database can do its work now: the proof that decides who is at fault when a message fails.
+//!
+//! A rehearsal writes what a message would write, as bare rows in the same partition and tables, and rolls it back: a missing
+//! right, a lock on a table, a full disk shows here, and a message at fault does not.
+
+use chrono::{DateTime, Utc};
+use diesel_async::{AsyncConnection, AsyncPgConnection};
+use shared::domain::decide::Asked;
+use shared::domain::ids::{MchId, OutTradeNo, TransactionId};
+use shared::domain::money::{Currency, Money};
+use shared::domain::order::{Order, OrderState};
+use shared::domain::payment::{Disposition, PaymentRecord};
+use uuid::Uuid;
+
+use crate::apply::{ApplyError, Handled, Part, Rules};
+use crate::message::Message;
+use crate::outcome::Undecided;
+use crate::plan::{self, Decided, Finding, Happened, OrderEvent, OrderKey};
+use crate::store::orders::Locked;
+use crate::store::payments::{Brought, Changed};
+use crate::store::{events, notifications, orders, payments, quarantine, refunds};
+
+/// Runs every statement of a batch on rows of nobody, received at `received_at`, and rolls back.
+///
+/// # Errors
+/// The database is at fault.
+pub async fn rehearse(
+    conn: &mut AsyncPgConnection,
+    rules: Rules<'_>,
+    received_at: DateTime<Utc>,
+) -> Result<(), ApplyError> {
+    let rows = Rows::new(received_at);
+    let result = conn.transaction(async |conn| {
+        write(conn, rules, &rows).await?;
+        // Nothing of it is to stay.
+        Err::<(), _>(ApplyError::Database(diesel::result::Error::RollbackTransaction))
+    });
+    match result.await {
+        Err(ApplyError::Database(diesel::result::Error::RollbackTransaction)) | Ok(()) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes the orders that `message` names as they are, without those that another session has locked, and rolls back. False:
+/// the database refuses these orders and takes another one, so that they are at fault.
+///
+/// # Errors
+/// The database refuses every order, or has no other one to show that it does not.
+pub async fn can_write_its_orders(
+    conn: &mut AsyncPgConnection,
+    message: &Message,
+    rules: Rules<'_>,
+) -> Result<bool, ApplyError> {
+    let keys = order_keys(message, rules);
+    let own = conn.transaction(async |conn| {
+        orders::touch(conn, &keys).await?;
+        Err::<(), _>(diesel::result::Error::RollbackTransaction)
+    });
+    let Err(problem) = own.await else { return Ok(true) };
+    if matches!(problem, diesel::result::Error::RollbackTransaction) {
+        return Ok(true);
+    }
+    let mut touched = false;
+    let another = conn.transaction(async |conn| {
+        touched = orders::touch_another(conn, &keys).await?;
+        Err::<(), _>(diesel::result::Error::RollbackTransaction)
+    });
+    match another.await {
+        Err(diesel::result::Error::RollbackTransaction) | Ok(()) if touched => Ok(false),
+        Err(diesel::result::Error::RollbackTransaction) | Ok(()) => Err(problem.into()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn order_keys(message: &Message, rules: Rules<'_>) -> Vec<OrderKey> {
+    let examined = message.examine(rules.keys, Asked::ByReport);
+    let key = |finding: &Finding| match finding {
+        Finding::Notified(notification) => plan::order_key(notification),
+        Finding::Undecided(_) => None,
+    };
+    examined.iter().filter_map(|examined| key(&examined.finding)).collect()
+}
+
+/// Rows that are written and rolled back.
+struct Rows {
+    message: Message,
+    payment: PaymentRecord,
+    event: OrderEvent,
+}
+
+impl Rows {
+    #[expect(clippy::unwrap_used, reason = "the ids are literals and a UUID, which are ids")]
+    fn new(received_at: DateTime<Utc>) -> Self {
+        let id = Uuid::now_v7();
+        let message = Message {
+            id,
+            received_at,
+            headers: std::collections::BTreeMap::new(),
+            body: Vec::new(),
+            redelivered: false,
+            suspect: true,
+        };
+        let amount = Money { amount_minor: 1, currency: Currency::CNY };
+        let mch_id = MchId::parse("rehearsal").unwrap();
+        let payment = PaymentRecord {
+            order_id: 0,
+            mch_id: mch_id.clone(),
+            transaction_id: TransactionId::parse(&id.to_string()).unwrap(),
+            amount,
+            paid_at: received_at,
+            disposition: Disposition::Refused,
+            returned_minor: 0,
+        };
+        let order = Order {
+            id: 0,
+            mch_id,
+            sub_mch_id: None,
+            app_id: None,
+            out_trade_no: OutTradeNo::parse("rehearsal").unwrap(),
+            amount,
+            state: OrderState::Pending,
+            refunded_minor: 0,
+            version: 0,
+        };
+        let happened = Happened::Refused { payment: payment.clone(), reason: "rehearsal" };
+        Self { message, payment, event: OrderEvent { order, happened } }
+    }
+}
+
+async fn write(conn: &mut AsyncPgConnection, rules: Rules<'_>, rows: &Rows) -> Result<(), ApplyError> {
+    orders::lock(conn, &[], Locked::Skip).await?;
+    orders::existing(conn, &[]).await?;
+    orders::touch(conn, &[]).await?;
+    payments::orders_of(conn, &[]).await?;
+    payments::read(conn, std::iter::empty()).await?;
+    refunds::read(conn, &[]).await?;
+    let why = Undecided::DecideAlone;
+    let decided = Decided { outcome: why.outcome(), seen: None, event: None };
+    let handled = Handled { part: Part::held_whole(&rows.message, why), decided, event: None };
+    let brought = Brought { id: rows.message.id, received_at: rows.message.received_at, part: 0 };
+    let conn = &*conn;
+    orders::update(conn, &[]).await?;
+    refunds::write(conn, &[]).await?;
+    payments::write(conn, &Changed::default()).await?;
+    payments::insert(conn, &[(&rows.payment, brought)]).await?;
+    payments::update(conn, &[]).await?;
+    notifications::insert(conn, &[&handled]).await?;
+    quarantine::insert(conn, &[&handled], rules.wait_limit).await?;
+    Ok(events::insert(conn, &[rows.message.id], std::slice::from_ref(&rows.event)).await?)
+}

@@ -1,0 +1,207 @@
+//! One transaction of the sweeper: lock the rows that are due, decide them, move them along.
+
+use std::time::Instant;
+
+use diesel_async::{AsyncConnection, AsyncPgConnection};
+use shared::domain::decide::Asked;
+
+use super::Sweeper;
+use crate::apply::{self, ApplyError, LedgerRow, Part, Rules};
+use crate::lane::count_outcomes;
+use crate::message::Examined;
+use crate::outcome::{Outcome, Undecided};
+use crate::plan::Finding;
+use crate::settle::{DatabaseAway, Failure, Session, guard, may_be_a_lock};
+use crate::store::notifications::Stored;
+use crate::store::orders::Locked;
+use crate::store::sweep::{self as store, Cause, Due};
+
+/// How often a transaction is tried again when another session was first.
+const RACES_MAX: usize = 3;
+
+/// How many rows the next transaction takes: halved when one of them may be at fault, doubled when all went well.
+pub(super) struct Limit {
+    now: i64,
+    most: i64,
+}
+
+impl Limit {
+    pub(super) fn new(most: i64) -> Self {
+        Self { now: most, most }
+    }
+
+    fn halve(&mut self) {
+        self.now = (self.now / 2).max(1);
+    }
+
+    fn double(&mut self) {
+        self.now = self.now.saturating_mul(2).min(self.most);
+    }
+}
+
+/// Which rows a transaction takes.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Rows<'a> {
+    /// Up to `limit` of those that are due, after the row `after`.
+    DueFor { cause: Cause, after: i64, limit: i64 },
+    /// These suspects, whose attempt has been counted.
+    Suspects(&'a [i64]),
+}
+
+impl Sweeper {
+    /// Decides the next batch of what is due after the row `after`; returns its last row, `None` when nothing was due.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub(super) async fn decide_batch(
+        &self,
+        session: &mut Session,
+        cause: Cause,
+        after: i64,
+        limit: &mut Limit,
+    ) -> Result<Option<i64>, DatabaseAway> {
+        loop {
+            match self.decide(session, Rows::DueFor { cause, after, limit: limit.now }, None).await {
+                Ok(last) => {
+                    limit.double();
+                    return Ok(last);
+                }
+                Err(failure @ Failure::Away(_)) => return Err(session.broken(failure)),
+                Err(Failure::Fault(_)) if limit.now > 1 => {
+                    session.discard();
+                    limit.halve();
+                }
+                Err(Failure::Fault(_)) => {
+                    session.discard();
+                    return self.decide_alone(session, Rows::DueFor { cause, after, limit: 1 }).await;
+                }
+            }
+        }
+    }
+
+    /// A row that has failed alone. It is passed by when another session's lock may be the reason; when the database can do
+    /// everything else, it says what the database refuses.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub(super) async fn decide_alone(
+        &self,
+        session: &mut Session,
+        rows: Rows<'_>,
+    ) -> Result<Option<i64>, DatabaseAway> {
+        let keys = self.merchants.keys();
+        let rules = Rules { keys: &keys, wait_limit: self.wait_limit };
+        let peeked = guard(peek(session.conn().await?, rows)).await;
+        let Some((row, stored)) = peeked.map_err(|failure| session.broken(failure))? else { return Ok(None) };
+        match &stored {
+            Some(stored) => session.prove(&stored.message, rules).await?,
+            None => session.rehearse(rules).await?,
+        }
+        let started = Instant::now();
+        match self.decide(session, rows, None).await {
+            Ok(last) => Ok(last),
+            Err(failure @ Failure::Away(_)) => Err(session.broken(failure)),
+            Err(Failure::Fault(problem)) => {
+                session.discard();
+                let why = Undecided::RejectedByDatabase(problem);
+                if may_be_a_lock(started) || row.reason == why.reason() {
+                    return Ok(Some(row.id));
+                }
+                tracing::error!(row = row.id, "the database does not take a held callback; its row says why");
+                self.decide(session, rows, Some(why)).await.map_err(|failure| session.broken(failure))
+            }
+        }
+    }
+
+    /// One transaction: lock the rows, decide them (or take `instead` for all of them), move them.
+    pub(super) async fn decide(
+        &self,
+        session: &mut Session,
+        rows: Rows<'_>,
+        instead: Option<Undecided>,
+    ) -> Result<Option<i64>, Failure> {
+        let keys = self.merchants.keys();
+        let rules = Rules { keys: &keys, wait_limit: self.wait_limit };
+        let conn = session.conn().await.map_err(Failure::Away)?;
+        let mut races = 0;
+        let (last, outcomes) = loop {
+            let instead = instead.clone();
+            let transaction = conn.transaction(async |conn| transact(conn, rows, rules, instead).await);
+            let tried = async {
+                match transaction.await {
+                    Err(error) if error.is_race() && races < RACES_MAX => Ok(None),
+                    result => result.map(Some),
+                }
+            };
+            match guard(tried).await? {
+                Some(done) => break done,
+                None => races = races.saturating_add(1),
+            }
+        };
+        count_outcomes(&outcomes);
+        if outcomes.contains(&Outcome::Applied) {
+            self.wake_relay.notify_one();
+        }
+        Ok(last)
+    }
+}
+
+async fn take(conn: &mut AsyncPgConnection, rows: Rows<'_>) -> Result<Vec<Due>, diesel::result::Error> {
+    match rows {
+        Rows::DueFor { cause, after, limit } => store::due(conn, cause, after, limit).await,
+        Rows::Suspects(ids) => store::suspects(conn, ids).await,
+    }
+}
+
+async fn peek(conn: &mut AsyncPgConnection, rows: Rows<'_>) -> Result<Option<(Due, Option<Stored>)>, ApplyError> {
+    let due = take(conn, rows).await?;
+    Ok(store::load(conn, due).await?.pop())
+}
+
+async fn transact(
+    conn: &mut AsyncPgConnection,
+    rows: Rows<'_>,
+    rules: Rules<'_>,
+    instead: Option<Undecided>,
+) -> Result<(Option<i64>, Vec<Outcome>), ApplyError> {
+    let due = take(conn, rows).await?;
+    // The ledger is looked at only when there is something to do: planning over all its months is not free.
+    let Some(last) = due.last().map(|row| row.id) else { return Ok((None, Vec::new())) };
+    let loaded = store::load(conn, due).await?;
+    let dropped: Vec<i64> = loaded.iter().filter(|(_, stored)| stored.is_none()).map(|(row, _)| row.id).collect();
+    if !dropped.is_empty() {
+        store::give_up(conn, dropped).await?;
+    }
+    let stored = loaded.iter().filter_map(|(row, stored)| Some((row, stored.as_ref()?)));
+    let parts: Vec<Part<'_>> =
+        stored.flat_map(|(row, stored)| parts_of(row, stored, rules, instead.as_ref())).collect();
+    let outcomes = apply::decide_and_write(conn, parts, rules, Locked::Skip).await?;
+    Ok((Some(last), outcomes))
+}
+
+/// The part of a held row. A message that was held as a whole, and that turns out to be a combined one, has more parts than
+/// rows: those are new.
+fn parts_of<'a>(row: &Due, stored: &'a Stored, rules: Rules<'a>, instead: Option<&Undecided>) -> Vec<Part<'a>> {
+    let message = &stored.message;
+    let request = row.request();
+    let asked = request.as_ref().map_or(Asked::ByReport, |(_, asked)| *asked);
+    let held = LedgerRow::Held { reason: row.reason.clone(), request };
+    if let Some(why) = instead {
+        let examined = Examined::undecided(why.clone());
+        return vec![Part { message, number: row.notification_part, examined, row: held }];
+    }
+    let examined = message.examine(rules.keys, asked);
+    let is_whole = stored.parts == 1 && row.notification_part == 0;
+    let is_single = examined.len() == 1;
+    let mut parts = Vec::with_capacity(1);
+    for (number, examined) in (0..).zip(examined) {
+        // What is wrong with the message as a whole is wrong with each of its parts.
+        let is_of_all = is_single && matches!(examined.finding, Finding::Undecided(_));
+        if number == row.notification_part || is_of_all {
+            parts.push(Part { message, number: row.notification_part, examined, row: held.clone() });
+        } else if is_whole {
+            parts.push(Part { message, number, examined, row: LedgerRow::New });
+        }
+    }
+    parts
+}

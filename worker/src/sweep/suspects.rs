@@ -1,0 +1,60 @@
+//! Suspects: callbacks that were delivered so often that one of them may be what ends workers.
+//!
+//! A crash counts against everything that the worker had prefetched, so nearly all of them are innocent. They are tried in
+//! batches, then in small ones, then alone; each attempt is counted and committed before it begins, so that the one that ends
+//! a worker is found in three attempts and left to an operator.
+
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use super::Sweeper;
+use super::decide::Rows;
+use crate::settle::{DatabaseAway, Failure, Session, bounded};
+use crate::store::sweep as store;
+
+/// How many suspects go together: at the first attempt, the second, the third.
+const TOGETHER: [i64; 3] = [256, 16, 1];
+/// After this many attempts a suspect is left to an operator.
+pub(super) const ATTEMPTS_MAX: i32 = 3;
+/// How long a sweep is busy with suspects, however many there are: the others must not wait for them.
+const TIME_MAX: Duration = Duration::from_secs(1);
+
+impl Sweeper {
+    /// Tries suspects for a while.
+    ///
+    /// # Errors
+    /// When the database is unavailable. The attempt under way then does not count, as far as it can be taken back.
+    pub(super) async fn try_suspects(
+        &self,
+        session: &mut Session,
+        claimed: &mut Vec<i64>,
+        stop: &CancellationToken,
+    ) -> Result<(), DatabaseAway> {
+        if !claimed.is_empty() {
+            bounded(store::unclaim_suspects(session.conn().await?, claimed)).await?;
+            claimed.clear();
+        }
+        let started = Instant::now();
+        for (attempts, together) in (0..).zip(TOGETHER) {
+            while started.elapsed() < TIME_MAX && !stop.is_cancelled() {
+                *claimed = bounded(store::claim_suspects(session.conn().await?, attempts, together)).await?;
+                if claimed.is_empty() {
+                    break;
+                }
+                match self.decide(session, Rows::Suspects(claimed), None).await {
+                    Ok(_) => {}
+                    Err(failure @ Failure::Away(_)) => return Err(session.broken(failure)),
+                    Err(Failure::Fault(_)) => {
+                        session.discard();
+                        if together == 1 {
+                            self.decide_alone(session, Rows::Suspects(claimed)).await?;
+                        }
+                    }
+                }
+                claimed.clear();
+            }
+        }
+        Ok(())
+    }
+}
