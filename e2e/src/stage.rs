@@ -127,6 +127,19 @@ impl Stage {
         Ok(())
     }
 
+    /// Records the payments of orders that were paid before Countersign came, by the statement of `docs/operations.md`.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub async fn bring_in_payments(&self) -> Result<()> {
+        let insert = "INSERT INTO payments
+                          (order_id, mch_id, transaction_id, amount_minor, currency, paid_at, disposition, returned_minor)
+                      SELECT id, mch_id, transaction_id, amount_minor, currency, paid_at, 'accepted', refunded_minor
+                      FROM orders WHERE transaction_id IS NOT NULL ON CONFLICT (order_id, transaction_id) DO NOTHING";
+        self.database.execute(insert, &[]).await?;
+        Ok(())
+    }
+
     /// An order of [`MERCHANT`].
     ///
     /// # Errors

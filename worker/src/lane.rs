@@ -126,9 +126,9 @@ async fn work(
             }
             batch = consumer.next_batch(usize::from(lane.batch_max)) => batch?,
         };
-        let messages: Vec<Message> = batch.iter_mut().map(Message::take_from).collect();
+        let mut messages: Vec<Message> = batch.iter_mut().map(Message::take_from).collect();
         let Some(last) = batch.last() else { return Ok(()) };
-        handle(lane, session, &messages, stop).await?;
+        handle(lane, session, &mut messages, stop).await?;
         consumer.ack_through(last).await?;
         if messages.len() >= usize::from(lane.batch_max) {
             lane.backlog.note(Instant::now());
@@ -140,7 +140,7 @@ async fn work(
 async fn handle(
     lane: &Lane,
     session: &mut Session,
-    messages: &[Message],
+    messages: &mut [Message],
     stop: &CancellationToken,
 ) -> Result<(), Interrupted> {
     let started = Instant::now();
@@ -167,6 +167,10 @@ async fn handle(
                 );
                 if !error.is_unreachable() {
                     reached = Instant::now();
+                }
+                // Some of them may be in the ledger by now.
+                for message in messages.iter_mut() {
+                    message.redelivered = true;
                 }
                 if stop.is_cancelled() || reached.elapsed() > KEEP_UNREACHABLE_FOR {
                     return Err(Interrupted::DatabaseAway);

@@ -3,8 +3,11 @@
 //! A rehearsal writes what a message would write, as bare rows in the same partition and tables, and rolls it back: a missing
 //! right, a lock on a table, a full disk shows here, and a message at fault does not.
 
+use std::time::Instant;
+
 use chrono::{DateTime, Utc};
-use diesel_async::{AsyncConnection, AsyncPgConnection};
+use diesel::result::{DatabaseErrorKind, Error};
+use diesel_async::{AnsiTransactionManager, AsyncPgConnection, TransactionManager};
 use shared::domain::decide::Asked;
 use shared::domain::ids::{MchId, OutTradeNo, TransactionId};
 use shared::domain::money::{Currency, Money};
@@ -16,6 +19,7 @@ use crate::apply::{ApplyError, Handled, Part, Rules};
 use crate::message::Message;
 use crate::outcome::Undecided;
 use crate::plan::{self, Decided, Finding, Happened, OrderEvent, OrderKey};
+use crate::settle::may_be_a_lock;
 use crate::store::orders::Locked;
 use crate::store::payments::{Brought, Changed};
 use crate::store::{events, notifications, orders, payments, quarantine, refunds};
@@ -30,46 +34,58 @@ pub async fn rehearse(
     received_at: DateTime<Utc>,
 ) -> Result<(), ApplyError> {
     let rows = Rows::new(received_at);
-    let result = conn.transaction(async |conn| {
-        write(conn, rules, &rows).await?;
-        // Nothing of it is to stay.
-        Err::<(), _>(ApplyError::Database(diesel::result::Error::RollbackTransaction))
-    });
-    match result.await {
-        Err(ApplyError::Database(diesel::result::Error::RollbackTransaction)) | Ok(()) => Ok(()),
-        Err(error) => Err(error),
-    }
+    AnsiTransactionManager::begin_transaction(conn).await?;
+    let tried = write(conn, rules, &rows).await;
+    Ok(undo(conn, tried).await?)
 }
 
-/// Writes the orders that `message` names as they are, without those that another session has locked, and rolls back. False:
-/// the database refuses these orders and takes another one, so that they are at fault.
+/// How many other orders are tried before the database is taken for one that refuses every order.
+const OTHERS_MAX: i64 = 8;
+
+/// Writes the orders that `message` names as they are, without those that another session has locked, and rolls back.
 ///
 /// # Errors
-/// The database refuses every order, or has no other one to show that it does not.
-pub async fn can_write_its_orders(
+/// The database refuses these orders, and every other one that was tried: it is not they that are at fault.
+pub async fn try_its_orders(
     conn: &mut AsyncPgConnection,
     message: &Message,
     rules: Rules<'_>,
-) -> Result<bool, ApplyError> {
+) -> Result<(), ApplyError> {
     let keys = order_keys(message, rules);
-    let own = conn.transaction(async |conn| {
-        orders::touch(conn, &keys).await?;
-        Err::<(), _>(diesel::result::Error::RollbackTransaction)
-    });
-    let Err(problem) = own.await else { return Ok(true) };
-    if matches!(problem, diesel::result::Error::RollbackTransaction) {
-        return Ok(true);
+    AnsiTransactionManager::begin_transaction(conn).await?;
+    let tried = orders::touch(conn, &keys).await;
+    let Err(problem) = undo(conn, tried).await else { return Ok(()) };
+    if is_about_the_row(&problem) {
+        return Ok(());
     }
-    let mut touched = false;
-    let another = conn.transaction(async |conn| {
-        touched = orders::touch_another(conn, &keys).await?;
-        Err::<(), _>(diesel::result::Error::RollbackTransaction)
-    });
-    match another.await {
-        Err(diesel::result::Error::RollbackTransaction) | Ok(()) if touched => Ok(false),
-        Err(diesel::result::Error::RollbackTransaction) | Ok(()) => Err(problem.into()),
-        Err(error) => Err(error.into()),
+    for skipped in 0..OTHERS_MAX {
+        let started = Instant::now();
+        AnsiTransactionManager::begin_transaction(conn).await?;
+        let tried = orders::touch_another(conn, &keys, skipped).await;
+        match undo(conn, tried).await {
+            Ok(0) => break,
+            Ok(_) => return Ok(()),
+            // A lock on the table: the next order would only wait as long again.
+            Err(_) if may_be_a_lock(started) => break,
+            Err(_) => {}
+        }
     }
+    Err(problem.into())
+}
+
+/// A constraint, or a trigger in the name of one, that refuses what the row says.
+fn is_about_the_row(problem: &Error) -> bool {
+    use DatabaseErrorKind::{CheckViolation, ForeignKeyViolation, NotNullViolation, UniqueViolation};
+    matches!(
+        problem,
+        Error::DatabaseError(CheckViolation | NotNullViolation | UniqueViolation | ForeignKeyViolation, _)
+    )
+}
+
+/// Ends a transaction that was only a try.
+async fn undo<T>(conn: &mut AsyncPgConnection, tried: Result<T, Error>) -> Result<T, Error> {
+    AnsiTransactionManager::rollback_transaction(conn).await?;
+    tried
 }
 
 fn order_keys(message: &Message, rules: Rules<'_>) -> Vec<OrderKey> {
@@ -127,7 +143,7 @@ impl Rows {
     }
 }
 
-async fn write(conn: &mut AsyncPgConnection, rules: Rules<'_>, rows: &Rows) -> Result<(), ApplyError> {
+async fn write(conn: &mut AsyncPgConnection, rules: Rules<'_>, rows: &Rows) -> Result<(), Error> {
     orders::lock(conn, &[], Locked::Skip).await?;
     orders::existing(conn, &[]).await?;
     orders::touch(conn, &[]).await?;
@@ -146,5 +162,5 @@ async fn write(conn: &mut AsyncPgConnection, rules: Rules<'_>, rows: &Rows) -> R
     payments::update(conn, &[]).await?;
     notifications::insert(conn, &[&handled]).await?;
     quarantine::insert(conn, &[&handled], rules.wait_limit).await?;
-    Ok(events::insert(conn, &[rows.message.id], std::slice::from_ref(&rows.event)).await?)
+    events::insert(conn, &[rows.message.id], std::slice::from_ref(&rows.event)).await
 }

@@ -9,7 +9,7 @@
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, Utc};
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 use futures_util::FutureExt;
@@ -25,6 +25,8 @@ use crate::{batch, rehearsal};
 
 /// How long one attempt may take. Longer than the server's own `statement_timeout`, so that it ends only what hangs.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(40);
+/// How long a rehearsal proves something: many messages of a batch may be at fault, and each wants a proof.
+const REHEARSAL_HOLDS_FOR: Duration = Duration::from_secs(1);
 /// A message that failed alone is tried once more after this: a deadlock is over by then.
 const PAUSE_ALONE: Duration = Duration::from_millis(50);
 
@@ -67,21 +69,31 @@ impl DatabaseAway {
 pub struct Session {
     database: Database,
     conn: Option<AsyncPgConnection>,
+    /// When a rehearsal last went well, and for what was received in which month.
+    rehearsed: Option<(Instant, (i32, u32))>,
 }
 
-/// Why one try failed. Nothing was written; the connection is thrown away, for nobody knows what state it is in.
+/// Why one try failed. Nothing was written.
 pub enum Failure {
     /// The database is at fault.
     Away(DatabaseAway),
-    /// Something in the messages may be at fault: what it was, for the log.
-    Fault(String),
+    /// Something in the messages may be at fault.
+    Fault(Fault),
+}
+
+/// What failed.
+pub struct Fault {
+    /// For the log.
+    pub problem: String,
+    /// Whether the transaction was rolled back in good order, so that the connection can be used again.
+    is_clean: bool,
 }
 
 impl Session {
     /// Connects when first used.
     #[must_use]
     pub fn new(database: Database) -> Self {
-        Self { database, conn: None }
+        Self { database, conn: None, rehearsed: None }
     }
 
     /// The live connection, made anew when there is none.
@@ -101,21 +113,37 @@ impl Session {
     /// # Errors
     /// When the database cannot be reached, was never migrated, grants too little, or refuses rows.
     pub async fn rehearse(&mut self, rules: Rules<'_>) -> Result<(), DatabaseAway> {
+        self.rehearsed = None;
         self.rehearse_for(rules, wall_clock()).await
     }
 
     /// The same in the partition of what was received at this time.
     async fn rehearse_for(&mut self, rules: Rules<'_>, received_at: DateTime<Utc>) -> Result<(), DatabaseAway> {
+        let month = (received_at.year(), received_at.month());
+        if self.rehearsed.is_some_and(|(at, of)| of == month && at.elapsed() < REHEARSAL_HOLDS_FOR) {
+            return Ok(());
+        }
         let conn = self.conn().await?;
         match guard(rehearsal::rehearse(conn, rules, received_at)).await {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.rehearsed = Some((Instant::now(), month));
+                Ok(())
+            }
             Err(failure) => Err(self.broken(failure)),
+        }
+    }
+
+    /// Throws the connection away unless `failure` left it in good order.
+    pub fn note(&mut self, failure: &Failure) {
+        if !matches!(failure, Failure::Fault(Fault { is_clean: true, .. })) {
+            self.discard();
         }
     }
 
     /// Throws the connection away: it is broken, or nobody knows what state it is in.
     pub fn discard(&mut self) {
         self.conn = None;
+        self.rehearsed = None;
     }
 
     /// Brings a batch from the broker to its outcomes, whatever single messages do.
@@ -126,7 +154,7 @@ impl Session {
         match self.attempt(messages, rules, Locked::Wait).await {
             Ok(outcomes) => return Ok(outcomes),
             Err(Failure::Away(away)) => return Err(away),
-            Err(Failure::Fault(problem)) => {
+            Err(Failure::Fault(Fault { problem, .. })) => {
                 tracing::warn!(
                     messages = messages.len(),
                     problem,
@@ -160,10 +188,10 @@ impl Session {
         match self.attempt(std::slice::from_ref(message), rules, Locked::Skip).await {
             Ok(outcomes) => Ok(outcomes),
             Err(Failure::Away(away)) => Err(away),
-            Err(Failure::Fault(problem)) if may_be_a_lock(started) => {
+            Err(Failure::Fault(Fault { problem, .. })) if may_be_a_lock(started) => {
                 self.hold(message, Undecided::ForLock(problem), rules).await
             }
-            Err(Failure::Fault(problem)) => {
+            Err(Failure::Fault(Fault { problem, .. })) => {
                 self.hold(&message.bare(), Undecided::RejectedByDatabase(problem), rules).await
             }
         }
@@ -177,8 +205,8 @@ impl Session {
     pub async fn prove(&mut self, message: &Message, rules: Rules<'_>) -> Result<(), DatabaseAway> {
         self.rehearse_for(rules, message.received_at).await?;
         let conn = self.conn().await?;
-        match guard(rehearsal::can_write_its_orders(conn, message, rules)).await {
-            Ok(_) => Ok(()),
+        match guard(rehearsal::try_its_orders(conn, message, rules)).await {
+            Ok(()) => Ok(()),
             Err(failure) => Err(self.broken(failure)),
         }
     }
@@ -212,8 +240,8 @@ impl Session {
     ) -> Result<Vec<Outcome>, Failure> {
         let conn = self.conn().await.map_err(Failure::Away)?;
         let attempted = guard(batch::apply(conn, messages, rules, locked)).await;
-        if attempted.is_err() {
-            self.discard();
+        if let Err(failure) = &attempted {
+            self.note(failure);
         }
         attempted
     }
@@ -223,7 +251,7 @@ impl Session {
         self.discard();
         match failure {
             Failure::Away(away) => away,
-            Failure::Fault(problem) => DatabaseAway::Unfit(problem),
+            Failure::Fault(Fault { problem, .. }) => DatabaseAway::Unfit(problem),
         }
     }
 }
@@ -257,11 +285,17 @@ where
 pub async fn guard<T>(work: impl Future<Output = Result<T, ApplyError>>) -> Result<T, Failure> {
     match timeout(ATTEMPT_TIMEOUT, AssertUnwindSafe(work).catch_unwind()).await {
         Err(_) => Err(Failure::Away(DatabaseAway::Hung)),
-        Ok(Err(_panic)) => Err(Failure::Fault("the worker panicked".to_owned())),
+        Ok(Err(_panic)) => Err(Failure::Fault(Fault { problem: "the worker panicked".to_owned(), is_clean: false })),
         Ok(Ok(Err(ApplyError::Database(error)))) if is_away(&error) => Err(Failure::Away(error.into())),
-        Ok(Ok(Err(error))) => Err(Failure::Fault(chain(&error))),
+        Ok(Ok(Err(error))) => Err(Failure::Fault(Fault { problem: chain(&error), is_clean: is_clean(&error) })),
         Ok(Ok(Ok(done))) => Ok(done),
     }
+}
+
+/// Whether the database answered with an error, after which the transaction was rolled back like any other.
+fn is_clean(error: &ApplyError) -> bool {
+    error.is_race()
+        || matches!(error, ApplyError::Database(DieselError::DatabaseError(..) | DieselError::RollbackTransaction))
 }
 
 /// Whether the error says by itself that the database, not the data, is at fault.

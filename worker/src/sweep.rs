@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use diesel_async::AsyncPgConnection;
-use metrics::gauge;
+use metrics::{counter, gauge};
 use shared::merchants_file::{Keys, MerchantsFile};
 use shared::telemetry::chain;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +32,8 @@ const PAUSE_PER_SWEEP: u32 = 2;
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// The longest that one cause is worked on in a sweep; the next sweep goes on where it stopped.
 const CAUSE_TIME_MAX: Duration = Duration::from_secs(5);
+/// The longest that a sweep is busy, for one cause, with callbacks that the database refuses one by one.
+const ALONE_TIME_MAX: Duration = Duration::from_secs(1);
 /// How often callbacks that wait for a key are tried: one more signature check each.
 const KEYS_EVERY: Duration = Duration::from_secs(5);
 /// How often callbacks are tried that wait for a lock, or that the database refused.
@@ -77,6 +79,7 @@ pub async fn run(sweeper: Sweeper, stop: CancellationToken) {
         match sweep(&sweeper, &mut session, &mut memory, &stop).await {
             Ok(()) => {
                 backoff.reset();
+                counter!("worker_sweeps_total").increment(1);
                 let share = started.elapsed().saturating_mul(PAUSE_PER_SWEEP);
                 pause(share.clamp(INTERVAL, PAUSE_MAX), &stop).await;
             }
@@ -115,11 +118,9 @@ async fn sweep(
     }
     sweeper.try_suspects(session, &mut memory.claimed, stop).await?;
     if is_due(memory.database_tried, DATABASE_EVERY) {
-        let through_locks = drain(sweeper, session, memory, Cause::LockMayBeGone, stop).await?;
-        let through_refused = drain(sweeper, session, memory, Cause::DatabaseMayTakeIt, stop).await?;
-        if through_locks && through_refused {
-            memory.database_tried = Some(now);
-        }
+        drain(sweeper, session, memory, Cause::LockMayBeGone, stop).await?;
+        drain(sweeper, session, memory, Cause::DatabaseMayTakeIt, stop).await?;
+        memory.database_tried = Some(now);
     }
     let conn = session.conn().await?;
     while bounded(store::resolve_refused(conn, BATCH)).await? > 0 && !stop.is_cancelled() {}
@@ -158,7 +159,8 @@ async fn drain(
     let mut limit = Limit::new(BATCH);
     while let Some(last) = sweeper.decide_batch(session, cause, after, &mut limit).await? {
         after = last;
-        if started.elapsed() >= CAUSE_TIME_MAX || stop.is_cancelled() {
+        let is_over = started.elapsed() >= CAUSE_TIME_MAX || limit.alone >= ALONE_TIME_MAX;
+        if is_over || stop.is_cancelled() {
             memory.places.push((cause, after));
             return Ok(false);
         }

@@ -44,7 +44,7 @@ async fn of_two_payments_of_one_order_at_the_same_instant_one_is_owed_back() -> 
     let _workers =
         race(&stage, [callback.clone().transaction("4200000001"), callback.transaction("4200000002")]).await?;
     assert_eq!(stage.outcomes().await?, [("applied".to_owned(), 1), ("quarantined paid_twice".to_owned(), 1)].into());
-    assert_eq!(stage.until_events(1).await?.len(), 1);
+    assert_eq!(stage.until_events(2).await?.len(), 2, "one tells that it was paid, one that a payment is owed back");
     let paid_by = stage.order("order-1").await?.transaction_id.unwrap();
     let held = "SELECT detail->>'expected' FROM quarantine";
     assert_eq!(stage.value(held).await?, paid_by, "the order was paid by the transaction that is to be paid back");

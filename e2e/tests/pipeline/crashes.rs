@@ -43,7 +43,8 @@ async fn a_worker_that_dies_between_commit_and_ack_has_paid_once() -> TestResult
 async fn a_worker_that_dies_inside_its_transaction_leaves_nothing_half_done() -> TestResult {
     let stage = Stage::set().await?;
     stage.insert_order("order-1").await?;
-    stand_still(&stage, "TRIGGER stand_still BEFORE INSERT ON notifications").await?;
+    let at_insert = "TRIGGER stand_still BEFORE INSERT ON notifications";
+    stand_still_when(&stage, at_insert, "NEW.out_trade_no IS NOT NULL").await?;
     let mut first = stage.start_worker().await?;
 
     let messages = vec![Message::callback(Callback::payment("order-1").body())];
@@ -187,10 +188,15 @@ const STANDING_STILL: &str =
 
 /// From here on every transaction stands still at `trigger`, until [`go_on`].
 async fn stand_still(stage: &Stage, trigger: &str) -> anyhow::Result<()> {
+    stand_still_when(stage, trigger, "true").await
+}
+
+/// The same for the rows that a condition means.
+async fn stand_still_when(stage: &Stage, trigger: &str, condition: &str) -> anyhow::Result<()> {
     let statements = format!(
         "CREATE FUNCTION stand_still() RETURNS trigger LANGUAGE plpgsql AS
              'BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN NEW; END';
-         CREATE {trigger} FOR EACH ROW EXECUTE FUNCTION stand_still();
+         CREATE {trigger} FOR EACH ROW WHEN ({condition}) EXECUTE FUNCTION stand_still();
          SELECT pg_advisory_lock(1)"
     );
     Ok(stage.database.batch_execute(&statements).await?)

@@ -4,6 +4,7 @@
 //! - [`refunds`]: the way back. [`v3`]: the same by API v3. [`rotation`]: keys change under load.
 //! - [`concurrency`]: many at once. [`crashes`]: SIGKILL between any two steps. [`outages`]: a server is away.
 //! - [`poison`]: what cannot be handled costs itself only. [`healing`]: what waits is decided when its time has come.
+//! - [`payments`]: what an order refused, and what operators and shops do with it. [`locks`]: locked, absent, unavailable.
 //! - [`shutdown`], [`configuration`], [`migration`], [`operator`]: what those see who run it.
 //! - [`rights`]: what the programs and the shop cannot do, whatever they try.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests fail like tests")]
@@ -12,9 +13,11 @@ mod concurrency;
 mod configuration;
 mod crashes;
 mod healing;
+mod locks;
 mod migration;
 mod operator;
 mod outages;
+mod payments;
 mod poison;
 mod refunds;
 mod rights;

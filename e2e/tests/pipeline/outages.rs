@@ -28,7 +28,7 @@ async fn while_the_database_is_away_the_worker_keeps_what_it_holds_and_then_pays
     proxy.cut();
     stage.broker.publish_callbacks(messages).await?;
     until("the worker has noticed", async || {
-        ensure!(worker.log()?.contains("batch kept"), "it has not");
+        ensure!(worker.log()?.contains("the batch is kept"), "it has not");
         Ok(())
     })
     .await?;
@@ -79,7 +79,7 @@ async fn stopping_while_the_database_is_away_gives_everything_back() -> TestResu
     proxy.cut();
     stage.broker.publish_callbacks(messages).await?;
     until("the worker has noticed", async || {
-        ensure!(first.log()?.contains("batch kept"), "it has not");
+        ensure!(first.log()?.contains("the batch is kept"), "it has not");
         Ok(())
     })
     .await?;

@@ -75,9 +75,14 @@ async fn the_schema_refuses_what_can_never_be() -> TestResult {
              VALUES ('m', 'pending', 100, 'CNY', 'pending', NULL, NULL, 0),
                     ('m', 'paid', 100, 'CNY', 'paid', 't', now(), 50),
                     ('m', 'closed', 100, 'CNY', 'closed', NULL, NULL, 0),
-                    ('m', 'refunded', 100, 'CNY', 'refunded', 't', now(), 100);
-             INSERT INTO refunds (order_id, out_refund_no, refund_id, amount_minor, state, succeeded_at)
-             SELECT id, state, CASE WHEN state <> 'requested' THEN state END, 10, state,
+                    ('m', 'refunded', 100, 'CNY', 'refunded', 't', now(), 100),
+                    ('m', 'reported', 100, 'CNY', 'pending', NULL, NULL, 0);
+             UPDATE orders SET version = 1 WHERE out_trade_no = 'reported';
+             INSERT INTO payments
+                 (order_id, mch_id, transaction_id, amount_minor, currency, paid_at, disposition, returned_minor)
+             SELECT id, mch_id, 'late', 100, 'CNY', now(), 'refused', 10 FROM orders WHERE out_trade_no = 'reported';
+             INSERT INTO refunds (order_id, out_refund_no, refund_id, transaction_id, amount_minor, state, succeeded_at)
+             SELECT id, state, CASE WHEN state <> 'requested' THEN state END, CASE WHEN state <> 'requested' THEN 't' END, 10, state,
                     CASE WHEN state = 'succeeded' THEN now() END
              FROM (SELECT id FROM orders WHERE out_trade_no = 'paid') AS paid,
                   unnest(array['requested', 'abnormal', 'closed', 'succeeded']) AS state",
@@ -99,7 +104,7 @@ async fn the_schema_refuses_what_can_never_be() -> TestResult {
         ("UPDATE refunds SET amount_minor = 11 WHERE state = 'succeeded'", REFUND_LEGAL),
         ("UPDATE refunds SET refund_id = 'another' WHERE state = 'abnormal'", REFUND_LEGAL),
         ("UPDATE refunds SET succeeded_at = '2020-01-01' WHERE state = 'succeeded'", REFUND_LEGAL),
-        ("UPDATE refunds SET state = 'abnormal' WHERE state = 'requested'", "refunds_reported_has_id"),
+        ("UPDATE refunds SET state = 'abnormal' WHERE state = 'requested'", "refunds_reported_has_ids"),
         ("UPDATE refunds SET refund_id = 'closed' WHERE state = 'requested'", "refunds_refund_id_unique"),
         ("UPDATE orders SET transaction_id = 'another' WHERE state = 'paid'", LEGAL),
         ("UPDATE orders SET paid_at = '2020-01-01' WHERE state = 'paid'", LEGAL),
@@ -109,14 +114,29 @@ async fn the_schema_refuses_what_can_never_be() -> TestResult {
         ("UPDATE orders SET mch_id = 'another' WHERE state = 'refunded'", LEGAL),
         ("UPDATE orders SET refunded_minor = 49 WHERE state = 'paid'", LEGAL),
         ("UPDATE orders SET refunded_minor = 101 WHERE state = 'paid'", "orders_refunded_within_amount"),
-        ("UPDATE orders SET refunded_minor = 1 WHERE state = 'pending'", "orders_refunded_needs_payment"),
-        ("UPDATE orders SET state = 'paid' WHERE state = 'pending'", "orders_paid_has_transaction"),
-        ("UPDATE orders SET state = 'paid', transaction_id = 't' WHERE state = 'pending'", "orders_paid_has_time"),
-        ("UPDATE orders SET amount_minor = 0 WHERE state = 'pending'", "orders_amount_positive"),
-        ("UPDATE orders SET currency = 'cny' WHERE state = 'pending'", "orders_currency_code"),
-        ("UPDATE orders SET state = 'lost' WHERE state = 'pending'", "orders_"),
-        ("UPDATE orders SET sub_mch_id = '' WHERE state = 'pending'", "orders_ids_not_empty"),
-        ("UPDATE orders SET out_trade_no = 'closed' WHERE state = 'pending'", "orders_out_trade_no_unique"),
+        ("UPDATE orders SET refunded_minor = 1 WHERE out_trade_no = 'pending'", "orders_refunded_needs_payment"),
+        ("UPDATE orders SET state = 'paid' WHERE out_trade_no = 'pending'", "orders_paid_has_transaction"),
+        (
+            "UPDATE orders SET state = 'paid', transaction_id = 't' WHERE out_trade_no = 'pending'",
+            "orders_paid_has_time",
+        ),
+        ("UPDATE orders SET amount_minor = 0 WHERE out_trade_no = 'pending'", "orders_amount_positive"),
+        ("UPDATE orders SET currency = 'cny' WHERE out_trade_no = 'pending'", "orders_currency_code"),
+        ("UPDATE orders SET state = 'lost' WHERE out_trade_no = 'pending'", "orders_"),
+        ("UPDATE orders SET sub_mch_id = '' WHERE out_trade_no = 'pending'", "orders_ids_not_empty"),
+        ("UPDATE orders SET out_trade_no = 'closed' WHERE out_trade_no = 'pending'", "orders_out_trade_no_unique"),
+        ("UPDATE orders SET out_trade_no = 'a b' WHERE out_trade_no = 'pending'", "orders_out_trade_no_alphabet"),
+        ("UPDATE orders SET version = version - 1 WHERE out_trade_no = 'reported'", LEGAL),
+        ("UPDATE orders SET out_trade_no = 'renamed' WHERE out_trade_no = 'reported'", LEGAL),
+        ("DELETE FROM orders WHERE state = 'paid'", "orders_keep_payments"),
+        ("DELETE FROM orders WHERE out_trade_no = 'reported'", "orders_keep_payments"),
+        ("DELETE FROM refunds WHERE state = 'succeeded'", "refunds_stay"),
+        ("DELETE FROM payments", "payments_stay"),
+        ("UPDATE payments SET disposition = 'accepted' WHERE disposition = 'refused'", "payments_legal_change"),
+        ("UPDATE payments SET amount_minor = 1", "payments_legal_change"),
+        ("UPDATE payments SET returned_minor = 0", "payments_legal_change"),
+        ("UPDATE payments SET disposition = 'returned'", "payments_returned_is_all"),
+        ("UPDATE payments SET returned_minor = 101", "payments_returned_within_amount"),
     ] {
         let refused = stage.database.batch_execute(statement).await.expect_err(statement);
         let by = refused.as_db_error().and_then(|error| error.constraint()).unwrap_or_default();
@@ -128,8 +148,13 @@ async fn the_schema_refuses_what_can_never_be() -> TestResult {
         "UPDATE orders SET state = 'paid', transaction_id = 't', paid_at = now() WHERE out_trade_no = 'pending'",
         "UPDATE orders SET refunded_minor = 100, state = 'refunded' WHERE out_trade_no = 'pending'",
         "UPDATE refunds SET amount_minor = 20 WHERE state = 'requested'",
-        "UPDATE refunds SET state = 'abnormal', refund_id = 'r' WHERE state = 'requested'",
+        "UPDATE refunds SET state = 'abnormal', refund_id = 'r', transaction_id = 't' WHERE state = 'requested'",
         "UPDATE refunds SET state = 'succeeded', succeeded_at = now() WHERE refund_id = 'r'",
+        // Only with an operator's name, and once for each.
+        "UPDATE refunds SET state = 'succeeded', succeeded_at = now(), accepted_by = 'ann', accepted_at = now()
+             WHERE state = 'closed'",
+        "UPDATE payments SET disposition = 'returned', returned_minor = 100",
+        "DELETE FROM orders WHERE out_trade_no = 'closed'",
     ] {
         assert_eq!(stage.database.execute(statement, &[]).await?, 1, "{statement}");
     }

@@ -134,23 +134,23 @@ pub async fn touch(conn: &mut AsyncPgConnection, keys: &[OrderKey]) -> Result<us
     Touch { mch_ids, numbers, shops, life: PhantomData }.execute(conn).await
 }
 
-/// The same with the newest order that is none of these; false when there is none that is free.
+/// The same with one other order, among the newest the one after `skipped` of them; 0 when there is none.
 ///
 /// # Errors
 /// When the database is unavailable or refuses it.
-pub async fn touch_another(conn: &mut AsyncPgConnection, keys: &[OrderKey]) -> Result<bool, Error> {
-    let (mch_ids, numbers, shops): (Vec<&str>, Vec<&str>, Vec<&str>) = columns(keys);
-    let touched = diesel::sql_query(
+pub async fn touch_another(conn: &mut AsyncPgConnection, keys: &[OrderKey], skipped: i64) -> Result<usize, Error> {
+    let (mch_ids, numbers, shops) = columns(keys);
+    diesel::sql_query(
         "UPDATE orders SET version = orders.version FROM (SELECT id FROM orders \
          WHERE (mch_id, out_trade_no, shop) NOT IN (SELECT * FROM unnest($1, $2, $3)) \
-         ORDER BY id DESC LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED) AS free WHERE orders.id = free.id",
+         ORDER BY id DESC LIMIT 1 OFFSET $4) AS another WHERE orders.id = another.id",
     )
     .bind::<Array<Text>, _>(mch_ids)
     .bind::<Array<Text>, _>(numbers)
     .bind::<Array<Text>, _>(shops)
+    .bind::<BigInt, _>(skipped)
     .execute(conn)
-    .await?;
-    Ok(touched > 0)
+    .await
 }
 
 fn columns(keys: &[OrderKey]) -> (Vec<&str>, Vec<&str>, Vec<&str>) {

@@ -1,6 +1,6 @@
 //! One transaction of the sweeper: lock the rows that are due, decide them, move them along.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 use shared::domain::decide::Asked;
@@ -23,11 +23,13 @@ const RACES_MAX: usize = 3;
 pub(super) struct Limit {
     now: i64,
     most: i64,
+    /// How long rows have taken that failed alone.
+    pub(super) alone: Duration,
 }
 
 impl Limit {
     pub(super) fn new(most: i64) -> Self {
-        Self { now: most, most }
+        Self { now: most, most, alone: Duration::ZERO }
     }
 
     fn halve(&mut self) {
@@ -67,13 +69,16 @@ impl Sweeper {
                     return Ok(last);
                 }
                 Err(failure @ Failure::Away(_)) => return Err(session.broken(failure)),
-                Err(Failure::Fault(_)) if limit.now > 1 => {
-                    session.discard();
+                Err(failure) if limit.now > 1 => {
+                    session.note(&failure);
                     limit.halve();
                 }
-                Err(Failure::Fault(_)) => {
-                    session.discard();
-                    return self.decide_alone(session, Rows::DueFor { cause, after, limit: 1 }).await;
+                Err(failure) => {
+                    session.note(&failure);
+                    let started = Instant::now();
+                    let last = self.decide_alone(session, Rows::DueFor { cause, after, limit: 1 }).await;
+                    limit.alone = limit.alone.saturating_add(started.elapsed());
+                    return last;
                 }
             }
         }
@@ -101,8 +106,9 @@ impl Sweeper {
         match self.decide(session, rows, None).await {
             Ok(last) => Ok(last),
             Err(failure @ Failure::Away(_)) => Err(session.broken(failure)),
-            Err(Failure::Fault(problem)) => {
-                session.discard();
+            Err(Failure::Fault(fault)) => {
+                let problem = fault.problem.clone();
+                session.note(&Failure::Fault(fault));
                 let why = Undecided::RejectedByDatabase(problem);
                 if may_be_a_lock(started) || row.reason == why.reason() {
                     return Ok(Some(row.id));

@@ -45,8 +45,8 @@ impl Sweeper {
                 match self.decide(session, Rows::Suspects(claimed), None).await {
                     Ok(_) => {}
                     Err(failure @ Failure::Away(_)) => return Err(session.broken(failure)),
-                    Err(Failure::Fault(_)) => {
-                        session.discard();
+                    Err(failure) => {
+                        session.note(&failure);
                         if together == 1 {
                             self.decide_alone(session, Rows::Suspects(claimed)).await?;
                         }
