@@ -15,7 +15,7 @@ use shared::protocol::v2::signature::VerifyError;
 use shared::protocol::v2::{payment, refund};
 use shared::protocol::v3::notification;
 use shared::protocol::v3::resource::{self, OpenError};
-use shared::protocol::{AuthenticateError, DecodeError};
+use shared::protocol::{AuthenticateError, DecodeError, Part};
 use uuid::Uuid;
 
 use crate::plan::{Finding, Undecided};
@@ -95,7 +95,8 @@ impl Message {
 fn read_v2_payment(body: &[u8], keys: &Keys) -> Result<Notification, Undecided> {
     let payment = payment::authenticate(body, keys).map_err(|error| not_v2(&error))?;
     keys.count_use(payment.key);
-    payment::decode(&payment.content).map_err(undecodable)
+    let fields = payment.content.unambiguous().map_err(|error| Undecided::Undecodable(error.to_string()))?;
+    the_one(payment::decode(&fields, payment.merchant))
 }
 
 fn read_v2_refund(body: &[u8], keys: &Keys) -> Result<Notification, Undecided> {
@@ -109,12 +110,21 @@ fn read_v3(body: &[u8], mch_id: Option<MchId>, keys: &Keys) -> Result<Notificati
     let event = resource::open(body, mch_id.as_str(), keys).map_err(|error| match error {
         // Ingest knew WeChat Pay's signature. If this worker cannot open it, its merchants file may be the older one.
         OpenError::UnknownMerchant | OpenError::NoKeyOpens => Undecided::ForKey(error.to_string()),
-        OpenError::NotAnEnvelope | OpenError::Algorithm | OpenError::Nonce | OpenError::Ciphertext => {
-            Undecided::Malformed(error.to_string())
-        }
+        OpenError::TooLarge
+        | OpenError::NotAnEnvelope
+        | OpenError::Algorithm
+        | OpenError::Nonce
+        | OpenError::Ciphertext => Undecided::Malformed(error.to_string()),
     })?;
     keys.count_use(event.key);
-    notification::decode(&event.content, &mch_id).map_err(undecodable)
+    the_one(notification::decode(&event.content, event.merchant))
+}
+
+fn the_one(parts: Result<Vec<Part>, DecodeError>) -> Result<Notification, Undecided> {
+    match <[Part; 1]>::try_from(parts.map_err(undecodable)?) {
+        Ok([part]) => part.map_err(undecodable),
+        Err(parts) => Err(Undecided::Undecodable(format!("a combined order with {} sub-orders", parts.len()))),
+    }
 }
 
 fn undecodable(error: DecodeError) -> Undecided {
