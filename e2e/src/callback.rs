@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use secrecy::SecretString;
+use serde_json::{Value, json};
 use shared::messaging::envelope::CallbackKind;
 use shared::protocol::v2::signature::{SignType, sign_fields};
 use simulator::seal::encrypt_req_info;
@@ -54,6 +55,19 @@ impl Callback {
             .field("fee_type", "USD")
             .key(INSTITUTION_KEY)
             .digest(SignType::HmacSha256)
+    }
+
+    /// A successful payment of these sub-orders in one go, combined and signed by [`MERCHANT`].
+    #[must_use]
+    pub fn combined(combine_out_trade_no: &str, sub_orders: &[Value]) -> Self {
+        let list = json!({"order_num": sub_orders.len(), "order_list": sub_orders});
+        ["mch_id", "appid", "out_trade_no", "transaction_id", "total_fee", "cash_fee", "time_end"]
+            .into_iter()
+            .fold(Self::payment("none"), Self::without)
+            .field("combine_mch_id", MERCHANT)
+            .field("combine_appid", "wxd678efh567hg6787")
+            .field("combine_out_trade_no", combine_out_trade_no)
+            .field("sub_order_list", &list.to_string())
     }
 
     /// With another `total_fee`.
@@ -123,6 +137,16 @@ impl Callback {
             .collect();
         format!("<xml>{elements}</xml>").into_bytes()
     }
+}
+
+/// A sub-order of 1999 fen of `mch_id`, with a transaction id of its own, as a combined callback of v2 lists it.
+#[must_use]
+pub fn sub_order(mch_id: &str, out_trade_no: &str) -> Value {
+    let unique = Uuid::now_v7().simple().to_string();
+    json!({
+        "mch_id": mch_id, "out_trade_no": out_trade_no, "transaction_id": format!("42{unique:.26}"), "total_fee": 1999,
+        "cash_fee": 1500, "fee_type": "CNY", "openid": "oUpF8uMuAJO_M2pxb1Q9zNjWeS6o", "time_end": "20261123101530",
+    })
 }
 
 /// A refund callback before it is sealed.

@@ -14,6 +14,8 @@ pub const MERCHANT: &str = "1900000109";
 pub const KEY: &str = "key-of-the-first-merchant-000001";
 /// Its APIv3 key.
 pub const V3_KEY: &str = "v3-key-of-the-first-merchant-001";
+/// A merchant whose orders [`MERCHANT`] may combine with its own. It has no keys here.
+pub const PARTNER: &str = "1900000301";
 /// An institution with shops (sub-merchants) behind it, that accepts HMAC-SHA256 only.
 pub const INSTITUTION: &str = "1900000200";
 /// Its v2 key.
@@ -94,7 +96,8 @@ impl MerchantsFile {
 fn text() -> String {
     let platform = [platform_entry(&CERTIFIED, CERTIFICATE_PEM), platform_entry(&PUBLIC, PUBLIC_PEM)].concat();
     format!(
-        "[[merchant]]\nmch_id = \"{MERCHANT}\"\nv2_keys = [\"{KEY}\"]\nv3_keys = [\"{V3_KEY}\"]\n{platform}\n\
+        "[[merchant]]\nmch_id = \"{MERCHANT}\"\ncombines = [\"{PARTNER}\"]\nv2_keys = [\"{KEY}\"]\n\
+         v3_keys = [\"{V3_KEY}\"]\n{platform}\n\
          [[merchant]]\nmch_id = \"{INSTITUTION}\"\nv2_keys = [\"{INSTITUTION_KEY}\"]\n\
          v2_sign_types = [\"HMAC-SHA256\"]\nv3_keys = [\"{INSTITUTION_V3_KEY}\"]\n{platform}"
     )

@@ -52,6 +52,17 @@ impl Event {
         Self::new("TRANSACTION.SUCCESS", "transaction", resource)
     }
 
+    /// A successful payment of these sub-orders in one go, combined by [`MERCHANT`].
+    #[must_use]
+    pub fn combined(combine_out_trade_no: &str, sub_orders: &[Value]) -> Self {
+        let resource = json!({
+            "combine_mchid": MERCHANT, "combine_appid": "wxd678efh567hg6787",
+            "combine_out_trade_no": combine_out_trade_no, "sub_orders": sub_orders,
+            "combine_payer_info": {"openid": "oUpF8uMuAJO_M2pxb1Q9zNjWeS6o"},
+        });
+        Self::new("TRANSACTION.SUCCESS", "transaction", resource)
+    }
+
     /// A successful refund of all 1999 fen that `transaction_id` paid for `out_trade_no`.
     #[must_use]
     pub fn refund(out_trade_no: &str, transaction_id: &str, out_refund_no: &str) -> Self {
@@ -169,6 +180,18 @@ impl Event {
         .into();
         post
     }
+}
+
+/// A sub-order of 1999 fen of `mch_id`, with a transaction id of its own, as a combined callback of v3 lists it.
+#[must_use]
+pub fn sub_order(mch_id: &str, out_trade_no: &str) -> Value {
+    let unique = Uuid::now_v7().simple().to_string();
+    json!({
+        "mchid": mch_id, "out_trade_no": out_trade_no, "transaction_id": format!("42{unique:.26}"),
+        "trade_type": "JSAPI", "trade_state": "SUCCESS", "bank_type": "CMC",
+        "success_time": "2026-11-23T10:15:30+08:00",
+        "amount": {"total_amount": 1999, "payer_amount": 1500, "currency": "CNY", "payer_currency": "CNY"},
+    })
 }
 
 impl From<&Event> for Post {

@@ -5,9 +5,10 @@ use countersign_fuzz::keys::{V2_KEYS, worker};
 use countersign_fuzz::memory::bounded;
 use countersign_fuzz::{expect, wire};
 use libfuzzer_sys::{Corpus, fuzz_target};
-use shared::protocol::BODY_BYTES_MAX;
 use shared::protocol::v2::signature::SignType;
-use shared::protocol::v2::{payment, xml};
+use shared::protocol::v2::xml::{self, XmlError};
+use shared::protocol::v2::payment;
+use shared::protocol::{AuthenticateError, BODY_BYTES_MAX, SINGLE_BODY_BYTES_MAX, glance, reveal};
 
 fuzz_target!(|body: &[u8]| -> Corpus {
     bounded(body.len(), 4, || as_it_is(body));
@@ -22,11 +23,9 @@ fn as_it_is(body: &[u8]) {
         assert!(body.len() <= BODY_BYTES_MAX);
     }
     if let Ok(authentic) = payment::authenticate(body, worker()) {
-        expect::fields(&authentic.content);
-        if let Ok(notification) = payment::decode(&authentic.content) {
-            expect::notification(&notification);
-        }
+        expect::said_by(authentic);
     }
+    let _ = (glance::v2_payment(body, worker()), reveal::v2_payment(body, worker()));
 }
 
 /// What is signed is accepted and reads as it was written; one other character in the signature, and it is not.
@@ -37,18 +36,13 @@ fn signed_anew(text: &str) {
     let key = choice / 2 % V2_KEYS.len();
     let fields = wire::signed(wire::careless_fields(text), V2_KEYS[key], sign_type, choice.is_multiple_of(3));
     let body = wire::write("xml", &fields, choice);
-    if body.len() > BODY_BYTES_MAX {
-        return;
-    }
-
-    let authentic = payment::authenticate(body.as_bytes(), worker()).expect("what is signed is authentic");
-    let read: wire::Fields =
-        authentic.content.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-    assert_eq!(read, fields);
-    expect::fields(&authentic.content);
-    if let Ok(notification) = payment::decode(&authentic.content) {
-        expect::notification(&notification);
-    }
+    let authentic = match payment::authenticate(body.as_bytes(), worker()) {
+        Ok(authentic) => authentic,
+        Err(AuthenticateError::Malformed(XmlError::TooLarge)) => return assert!(body.len() > SINGLE_BODY_BYTES_MAX),
+        Err(AuthenticateError::Malformed(XmlError::Padded)) => return assert!(body.len() > 2048),
+        Err(error) => panic!("what is signed is authentic: {error}"),
+    };
+    assert_eq!(expect::said_by(authentic), fields);
 
     let mut forged = fields;
     let sign = forged.get_mut("sign").expect("it is signed");

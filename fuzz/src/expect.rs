@@ -3,9 +3,14 @@
 use chrono::{DateTime, Datelike, Utc};
 use shared::domain::ids::ID_BYTES_MAX;
 use shared::domain::notification::{Notification, PaymentResult, RefundResult};
+use shared::protocol::combined::SUB_ORDERS_MAX;
+use shared::protocol::v2::payment;
+use shared::protocol::v2::signed::{AmbiguousSignature, Signed};
 use shared::protocol::v2::xml::{FIELDS_MAX, Fields};
+use shared::protocol::{Authentic, DecodeError, Part};
 
 use crate::keys::MERCHANT;
+use crate::wire;
 
 /// Fields are sorted by name, each name once, not too many; and looking one up finds it.
 pub fn fields(fields: &Fields<'_>) {
@@ -17,6 +22,25 @@ pub fn fields(fields: &Fields<'_>) {
         assert!(name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_'), "{name:?}");
         assert!(!value.contains('\0'));
     }
+}
+
+/// What a v2 payment says: well-formed fields, of which at most one reading is taken. Its fields as they were sent.
+pub fn said_by(authentic: Authentic<'_, Signed<'_>>) -> wire::Fields {
+    let (merchant, ambiguity) = (authentic.merchant, authentic.content.ambiguity());
+    let read = authentic.content.accepted_by_operator();
+    fields(&read);
+    if let Some(AmbiguousSignature { field, name }) = &ambiguity {
+        assert!(field.len() <= 64 && name.len() <= 64);
+    }
+    parts(payment::decode(&read, merchant));
+    read.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+/// No more parts than WeChat Pay combines, each about a merchant that this one may combine.
+pub fn parts(parts: Result<Vec<Part>, DecodeError>) {
+    let parts = parts.unwrap_or_default();
+    assert!(parts.len() <= SUB_ORDERS_MAX);
+    parts.iter().flatten().for_each(notification);
 }
 
 /// A notification is about the merchant whose key authenticated it, and a row can hold what it says.

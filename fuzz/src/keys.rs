@@ -2,7 +2,6 @@
 
 use std::sync::LazyLock;
 
-use shared::domain::ids::MchId;
 use shared::protocol::merchants::{KeyRing, Merchant, Side};
 use simulator::seal::PlatformKey;
 
@@ -29,11 +28,6 @@ pub fn worker() -> &'static KeyRing {
 /// The merchant as ingest knows it.
 pub fn edge_merchant() -> &'static Merchant {
     EDGE.merchant(MERCHANT).expect("the ring has one merchant")
-}
-
-/// [`MERCHANT`] as the domain has it.
-pub fn mch_id() -> MchId {
-    MchId::parse(MERCHANT).expect("a merchant's number")
 }
 
 /// WeChat Pay's own half of the platform key.

@@ -9,7 +9,6 @@ use chrono::DateTime;
 use criterion::{Criterion, criterion_group, criterion_main};
 use secrecy::SecretString;
 use serde_json::json;
-use shared::domain::ids::MchId;
 use shared::protocol::merchants::{KeyRing, Merchant, Side};
 use shared::protocol::v2::signature::{SignType, sign_fields};
 use shared::protocol::v2::{payment, refund};
@@ -73,10 +72,14 @@ fn v2(criterion: &mut Criterion) {
     criterion.bench_function("v2 refund", |bencher| bencher.iter(authenticate));
 
     let body = signed_payment(SignType::Md5, "");
-    let decode = |fields| payment::decode(black_box(fields));
     if let Ok(authentic) = payment::authenticate(body.as_bytes(), &ring) {
-        assert!(decode(&authentic.content).is_ok());
-        criterion.bench_function("v2 payment, decode", |bencher| bencher.iter(|| decode(&authentic.content)));
+        let (merchant, signed) = (authentic.merchant, authentic.content);
+        let is_ambiguous = || black_box(&signed).ambiguity().is_some();
+        criterion.bench_function("v2 payment, ambiguity", |bencher| bencher.iter(is_ambiguous));
+        let fields = signed.accepted_by_operator();
+        let decode = || payment::decode(black_box(&fields), merchant);
+        assert!(decode().is_ok());
+        criterion.bench_function("v2 payment, decode", |bencher| bencher.iter(decode));
     }
 }
 
@@ -109,9 +112,8 @@ fn is_verified(body: &[u8], signature: &str, merchant: &Merchant) -> bool {
 }
 
 fn is_decoded(body: &[u8], ring: &KeyRing) -> bool {
-    let mch_id = MchId::parse(MERCHANT);
-    let opened = resource::open(body, MERCHANT, ring).ok().zip(mch_id);
-    opened.is_some_and(|(authentic, mch_id)| notification::decode(&authentic.content, &mch_id).is_ok())
+    let opened = resource::open(body, MERCHANT, ring);
+    opened.is_ok_and(|event| notification::decode(&event.content, event.merchant).is_ok())
 }
 
 /// What `make` makes, padded to the length that callbacks have.

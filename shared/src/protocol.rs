@@ -1,18 +1,30 @@
 //! Bytes from WeChat Pay to authentic notifications. Pure functions; one path for both binaries.
 //!
-//! Reading order: [`merchants`] (whose keys), [`v2`] (XML callbacks), [`v3`] (JSON callbacks), [`reply`] (what WeChat Pay
+//! Reading order: [`merchants`] (whose keys), [`v2`] (XML callbacks), [`v3`] (JSON callbacks), [`combined`] (several orders in
+//! one callback), [`glance`] and [`reveal`] (what an operator sees of what could not be decided), [`reply`] (what WeChat Pay
 //! gets back). What has not been verified is [`Unverified`]; only a key of the merchant's makes it [`Authentic`], and nothing
 //! else becomes a [`crate::domain::notification::Notification`].
 
+use self::combined::SUB_ORDERS_MAX;
+use self::merchants::Merchant;
 use self::merchants::key::KeyId;
+use crate::domain::notification::Notification;
 
+pub mod combined;
+pub mod glance;
+mod json;
 pub mod merchants;
 pub mod reply;
+pub mod reveal;
+mod trade_state;
 pub mod v2;
 pub mod v3;
 
-/// The largest callback accepted, in bytes. WeChat Pay's own stay far below (1 to 3 KiB, 8 KiB with promotions).
+/// The largest callback accepted, in bytes: one of a combined order, which may have 50 sub-orders.
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
+/// The largest callback about one payment or refund, in bytes. WeChat Pay's own stay far below (1 to 3 KiB, 8 KiB with
+/// promotions).
+pub const SINGLE_BODY_BYTES_MAX: usize = 16 * 1024;
 
 /// Something that anybody may have sent.
 #[derive(Debug)]
@@ -24,9 +36,15 @@ pub struct Unverified<T>(T);
 pub struct Authentic<'ring, T> {
     /// What was proved.
     pub content: T,
+    /// Whose key did: the merchant, the institution, or the one that combined the orders.
+    pub merchant: &'ring Merchant,
     /// By which key.
     pub key: &'ring KeyId,
 }
+
+/// One order's share of a callback: a combined callback has one for each sub-order, in the order of its list, and any
+/// other has one. A sub-order that cannot be understood costs itself.
+pub type Part = Result<Notification, DecodeError>;
 
 /// Why a v2 callback was not taken for WeChat Pay's. Each asks something else of the caller.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +78,22 @@ pub enum DecodeError {
     /// It is sealed with one merchant's key and speaks of another merchant.
     #[error("it is about another merchant than the one whose key opened it")]
     OtherMerchant,
-    /// Several orders paid at once, which this version does not take apart.
-    #[error("a combined payment (sub_orders) has to be booked by hand")]
-    CombinedOrder,
+    /// It is WeChat Pay's, and of no kind that this version knows: money may have moved.
+    #[error("a kind of callback that this version does not know")]
+    UnknownKind,
+    /// It says both that the payer paid and that the payment failed.
+    #[error("{0} contradicts the rest")]
+    Contradiction(&'static str),
+    /// It is of a combined order and of a single one at once.
+    #[error("it has the numbers of a combined order and of a single one")]
+    CombinedAndSingle,
+    /// More sub-orders than WeChat Pay combines.
+    #[error("over {SUB_ORDERS_MAX} sub-orders")]
+    TooManySubOrders,
+    /// Two sub-orders of one combined order are the same order or the same payment.
+    #[error("two sub-orders have the same {0}")]
+    RepeatedSubOrder(&'static str),
+    /// The merchants file does not let the merchant that authenticated a combined order combine this sub-order's.
+    #[error("a sub-order of a merchant that is not in the combines of the one whose key authenticated it")]
+    MerchantNotCombined,
 }

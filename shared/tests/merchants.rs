@@ -4,6 +4,7 @@
 use std::fs;
 
 use secrecy::ExposeSecret;
+use shared::domain::ids::MchId;
 use shared::protocol::merchants::key::Purpose;
 use shared::protocol::merchants::{KeyRing, Merchant, Side};
 use shared::protocol::v2::signature::SignType;
@@ -36,16 +37,35 @@ fn retired_keys_open_what_is_queued_and_not_the_edge() {
 }
 
 #[test]
-fn a_merchant_accepts_both_digests_unless_it_says_otherwise() {
-    let accepts = |line: &str| {
+fn a_merchant_accepts_both_digests_at_the_edge_unless_it_says_otherwise() {
+    let accepts_at = |side, line: &str| {
         let text = format!("[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"k\"]\n{line}");
-        let ring = KeyRing::parse(&text, Side::Edge).unwrap();
+        let ring = KeyRing::parse(&text, side).unwrap();
         [SignType::Md5, SignType::HmacSha256].map(|sign_type| ring.merchant("m").unwrap().accepts(sign_type))
     };
+    let accepts = |line| accepts_at(Side::Edge, line);
     assert_eq!(accepts(""), [true, true]);
     assert_eq!(accepts("v2_sign_types = [\"MD5\", \"HMAC-SHA256\"]"), [true, true]);
     assert_eq!(accepts("v2_sign_types = [\"HMAC-SHA256\"]"), [false, true]);
     assert_eq!(accepts("v2_sign_types = [\"MD5\"]"), [true, false]);
+    // What the edge took before its rule was tightened was answered SUCCESS.
+    for line in ["", "v2_sign_types = [\"HMAC-SHA256\"]", "v2_sign_types = [\"MD5\"]"] {
+        assert_eq!(accepts_at(Side::Worker, line), [true, true], "{line}");
+    }
+}
+
+#[test]
+fn a_merchant_combines_its_own_orders_and_those_that_the_file_names() {
+    let text = "[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"k\"]\ncombines = [\"n\", \"o\"]\n
+                [[merchant]]\nmch_id = \"n\"\nv2_keys = [\"k\"]";
+    for side in [Side::Edge, Side::Worker] {
+        let ring = KeyRing::parse(text, side).unwrap();
+        let combines = |mch_id: &str| {
+            ["m", "n", "o", "p"].map(|other| ring.merchant(mch_id).unwrap().combines(&MchId::parse(other).unwrap()))
+        };
+        assert_eq!(combines("m"), [true, true, true, false]);
+        assert_eq!(combines("n"), [false, true, false, false]);
+    }
 }
 
 #[test]
@@ -69,8 +89,11 @@ fn a_file_that_is_wrong_is_refused_with_the_place() {
             "merchant m: has neither v2_keys nor v3_keys",
         ),
         ("[[merchant]]\nmch_id = \"\"\nv2_keys = [\"k\"]", "merchant 0: mch_id is malformed"),
-        ("[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"k\"]\nv2_key = \"x\"", "unknown field `v2_key`"),
-        ("[[merchants]]\nmch_id = \"m\"\nv2_keys = [\"k\"]", "unknown field `merchants`"),
+        (
+            "[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"k\"]\nv2_key = \"x\"",
+            "line 4: unknown field, expected one of `mch_id`",
+        ),
+        ("[[merchants]]\nmch_id = \"m\"\nv2_keys = [\"k\"]", "line 1: unknown field, expected `merchant`"),
         ("[[merchant]]\nmch_id = 1900000109\nv2_keys = [\"k\"]", "line 2"),
         (
             "[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"k\"]\n[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"l\"]",
@@ -78,7 +101,7 @@ fn a_file_that_is_wrong_is_refused_with_the_place() {
         ),
         (
             "[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"k\"]\nv2_sign_types = [\"SHA1\"]",
-            "merchant m: v2_sign_types knows MD5 and HMAC-SHA256, not SHA1",
+            "merchant m: v2_sign_types[0] is neither MD5 nor HMAC-SHA256",
         ),
         ("[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"k\"]\nv2_sign_types = []", "v2_sign_types"),
         ("[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"k\", \"\"]", "merchant m: v2_keys[1]: the key is empty"),
@@ -92,12 +115,21 @@ fn a_file_that_is_wrong_is_refused_with_the_place() {
         ),
         (
             "[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"file:/nowhere/at/all\"]",
-            "merchant m: v2_keys[0]: /nowhere/at/all",
+            "merchant m: v2_keys[0]: the file that it names cannot be read: No such file",
         ),
         (
             "[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"env:NO_SUCH_VARIABLE\"]",
-            "merchant m: v2_keys[0]: the variable NO_SUCH_VARIABLE is not set",
+            "merchant m: v2_keys[0]: the variable that it names is not set",
         ),
+        (
+            "[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"k\"]\ncombines = [\"n\", \"\"]",
+            "merchant m: combines[1] is no mch_id",
+        ),
+        (
+            "[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"k\"]\ncombines = [\"n\", \"o\", \"n\"]",
+            "merchant m: combines[2] is no mch_id, or stands twice",
+        ),
+        ("[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"k\"]\ncombines = \"n\"", "line 4: invalid type"),
     ];
     for (text, expected) in cases {
         let told = refusal(text);
@@ -128,6 +160,16 @@ fn no_error_shows_a_key() {
         format!("[[merchant]]\nmch_id = \"m\"\nv2_keys = \"{SECRET}, expected \\\"{SECRET}\""),
         // Under a name that is not known.
         format!("[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"k\"]\nv2_key = \"{SECRET}\""),
+        format!("[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"k\"]\n{SECRET} = \"k\""),
+        format!("[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"k\"]\n\"{SECRET}`, expected `x\" = 1"),
+        format!("[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"k\"]\n{SECRET} = 1\n{SECRET} = 1"),
+        format!("[[{SECRET}]]\nmch_id = \"m\""),
+        format!("{SECRET} = 1"),
+        // At the place of a variable, a file, a digest or a merchant: templates are filled in at the wrong place.
+        format!("[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"env:{SECRET}\"]"),
+        format!("[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"file:{SECRET}\"]"),
+        format!("[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"k\"]\nv2_sign_types = [\"{SECRET}\"]"),
+        format!("[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"k\"]\ncombines = [\"{SECRET}\", \"{SECRET}\"]"),
         // With characters that no key has, or too long.
         format!("[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"{SECRET} \"]"),
         format!("[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"{}\"]", SECRET.repeat(5)),

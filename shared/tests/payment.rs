@@ -7,7 +7,8 @@ use shared::domain::money::{Currency, Money};
 use shared::domain::notification::{Notification, Payment, PaymentResult};
 use shared::protocol::merchants::{KeyRing, Side};
 use shared::protocol::v2::payment::{authenticate, decode};
-use shared::protocol::{AuthenticateError, DecodeError};
+use shared::protocol::v2::xml::XmlError;
+use shared::protocol::{AuthenticateError, DecodeError, SINGLE_BODY_BYTES_MAX};
 
 #[test]
 fn a_payment_says_who_paid_what_for_which_order_and_when() {
@@ -53,28 +54,126 @@ fn a_currency_that_is_not_named_is_cny() {
 }
 
 #[test]
-fn only_success_in_every_flag_is_success() {
-    let flags = [
-        ("return_code", "FAIL"),
-        ("return_code", "success"),
-        ("result_code", "FAIL"),
-        ("result_code", ""),
-        ("result_code", "SUCCESS "),
-        ("trade_state", "PAY_FAIL"),
-        ("trade_state", "NOTPAY"),
-        ("trade_state", "REFUND"),
+fn only_what_says_that_it_failed_has_failed() {
+    let paid = || Callback::payment("order-1");
+    let failures = [
+        paid().field("result_code", "FAIL"),
+        paid().field("return_code", "FAIL").without("result_code"),
+        paid().field("return_code", "FAIL").field("result_code", "FAIL"),
+        paid().field("result_code", "FAIL").field("trade_state", "PAY_FAIL"),
     ];
-    for (name, value) in flags {
-        let payment = decoded(&Callback::payment("order-1").field(name, value));
-        assert_eq!(payment.result, PaymentResult::NotSuccessful, "{name} is {value:?}");
+    for callback in failures {
+        assert_eq!(decoded(&callback).result, PaymentResult::NotSuccessful, "{callback:?}");
     }
-    for callback in [
-        Callback::payment("order-1"),
-        Callback::payment("order-1").field("trade_state", "SUCCESS"),
-        Callback::payment("order-1").field("trade_state", ""),
+    for state in ["NOTPAY", "CLOSED", "REVOKED", "USERPAYING", "PAYERROR", "ACCEPT", "PAY_FAIL"] {
+        let payment = decoded(&paid().field("trade_state", state));
+        assert_eq!(payment.result, PaymentResult::NotSuccessful, "{state}");
+    }
+    // A payment of which something went back later was a payment.
+    for state in ["SUCCESS", "", "REFUND"] {
+        let payment = decoded(&paid().field("trade_state", state));
+        assert!(matches!(payment.result, PaymentResult::Success(_)), "{state:?}");
+    }
+}
+
+#[test]
+fn a_flag_that_is_missing_unknown_or_at_odds_with_the_others_is_no_failure_but_not_understood() {
+    let paid = || Callback::payment("order-1");
+    for name in ["return_code", "result_code"] {
+        for callback in [paid().without(name), paid().field(name, "")] {
+            assert_eq!(refusal(&callback), DecodeError::Missing(name));
+        }
+    }
+    for (name, values) in [
+        ("return_code", ["success", "SUCCESS ", "OK"]),
+        ("result_code", ["fail", "SUCCESS ", "PAYING"]),
+        ("trade_state", ["success", "REFUND ", "PARTLY_PAID"]),
     ] {
-        assert!(matches!(decoded(&callback).result, PaymentResult::Success(_)));
+        for value in values {
+            assert_eq!(refusal(&paid().field(name, value)), DecodeError::Malformed(name), "{value:?}");
+        }
     }
+    assert_eq!(refusal(&paid().field("return_code", "FAIL")), DecodeError::Contradiction("return_code"));
+    for state in ["SUCCESS", "REFUND"] {
+        let callback = paid().field("result_code", "FAIL").field("trade_state", state);
+        assert_eq!(refusal(&callback), DecodeError::Contradiction("trade_state"));
+    }
+}
+
+#[test]
+fn known_callbacks_about_no_order_are_known_by_their_fields() {
+    // None of them has the flags of a payment.
+    let bare = || {
+        ["return_code", "result_code", "transaction_id", "out_trade_no", "total_fee", "time_end", "cash_fee"]
+            .into_iter()
+            .fold(Callback::payment("order-1"), Callback::without)
+    };
+    let service_order = bare()
+        .field("algorithm", "HMAC-SHA256")
+        .field("event_type", "TRANSACTION.SUCCESS")
+        .field("event_ciphertext", "c2VhbGVk")
+        .field("event_nonce", "n");
+    let contract =
+        bare().field("change_type", "ADD").field("contract_id", "Wx1").field("operate_time", "2026-11-23 1:2:3");
+    let others = [
+        service_order.clone(),
+        contract.clone().field("contract_code", "c-1"),
+        contract.clone().field("plan_id", "p-1").field("change_type", "DELETE"),
+        contract.clone().field("plan_id", "p-1").field("return_code", "SUCCESS").field("result_code", "SUCCESS"),
+        bare().field("risk_level", "HIGH").field("transaction_id_list", "{}").field("return_code", "SUCCESS"),
+        bare().field("plate_number", "x").field("vehicle_event_createtime", "20261123101530"),
+    ];
+    for callback in others {
+        let (body, ring) = (callback.body(), ring());
+        let said = said(&body, &ring);
+        assert!(matches!(&said, Ok(Notification::Other(other)) if other.mch_id.as_str() == MERCHANT), "{said:?}");
+    }
+    // A kind that is not known, and one that has an order's numbers: money may have moved.
+    for callback in
+        [bare(), service_order.clone().without("event_ciphertext"), contract.clone(), bare().field("x", "y")]
+    {
+        assert_eq!(refusal(&callback), DecodeError::Missing("return_code"), "{callback:?}");
+    }
+    for callback in [service_order, contract.field("plan_id", "p-1")] {
+        let callback = callback.field("out_trade_no", "order-1");
+        assert_eq!(refusal(&callback), DecodeError::Missing("return_code"), "{callback:?}");
+    }
+}
+
+#[test]
+fn a_body_has_a_bound_and_may_not_be_blown_up_with_what_is_not_signed() {
+    let ring = ring();
+    let body = String::from_utf8(Callback::payment("o").body()).unwrap();
+    let refused = |body: &str| authenticate(body.as_bytes(), &ring).err().map(|error| error.to_string());
+    assert_eq!(refused(&body), None);
+    let many = |count: usize, piece: fn(usize) -> String| (0..count).map(piece).collect::<String>();
+    let padded: [(&str, &str, String); 6] = [
+        ("blanks between fields", "</xml>", many(3000, |_| " ".to_owned())),
+        ("empty fields", "</xml>", many(80, |place| format!("<an_empty_field_of_some_length_{place}/>"))),
+        ("blanks in a tag", ">", many(3000, |_| " ".to_owned())),
+        ("empty CDATA", "JSAPI", many(300, |_| "]]><![CDATA[".to_owned())),
+        ("blanks before the root", "<xml>", many(3000, |_| "\n".to_owned())),
+        ("zeros of a reference", "<total_fee>", String::new()),
+    ];
+    for (name, before, padding) in padded {
+        let body = if name == "zeros of a reference" {
+            body.replacen("<total_fee>1", &format!("<total_fee>&#{}49;", "0".repeat(3000)), 1)
+        } else {
+            body.replacen(before, &format!("{padding}{before}"), 1)
+        };
+        let told = refused(&body).unwrap_or_default();
+        assert!(told.contains("blanks, empty fields and markup"), "{name}: {told}");
+    }
+    // As a library that indents and leaves no field out would send it.
+    let pretty =
+        body.replace('\n', "\n        ").replacen("</xml>", "  <attach></attach>\n  <device_info/>\n</xml>", 1);
+    assert_eq!(refused(&pretty), None);
+
+    let long = |bytes| Callback::payment("o").field("attach", &"x".repeat(bytes)).body();
+    let room = SINGLE_BODY_BYTES_MAX + 1 - long(1).len();
+    assert!(authenticate(&long(room), &ring).is_ok());
+    let too_long = authenticate(&long(room + 1), &ring).unwrap_err();
+    assert!(matches!(too_long, AuthenticateError::Malformed(XmlError::TooLarge)), "{too_long}");
 }
 
 #[test]
@@ -209,15 +308,22 @@ fn ring() -> KeyRing {
 
 fn decoded(callback: &Callback) -> Payment {
     let (body, ring) = (callback.body(), ring());
-    match decode(&authenticate(&body, &ring).unwrap().content).unwrap() {
+    match said(&body, &ring).unwrap() {
         Notification::Payment(payment) => payment,
         other => panic!("not a payment: {other:?}"),
     }
 }
 
+/// What a callback about one order says.
+fn said(body: &[u8], ring: &KeyRing) -> Result<Notification, DecodeError> {
+    let authentic = authenticate(body, ring).unwrap();
+    let [part] = decode(&authentic.content.unambiguous().unwrap(), authentic.merchant)?.try_into().unwrap();
+    part
+}
+
 fn refusal(callback: &Callback) -> DecodeError {
     let (body, ring) = (callback.body(), ring());
-    decode(&authenticate(&body, &ring).unwrap().content).unwrap_err()
+    said(&body, &ring).unwrap_err()
 }
 
 fn total(payment: &Payment) -> Money {

@@ -8,14 +8,15 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use secrecy::SecretString;
 use serde_json::json;
-use shared::domain::ids::MchId;
 use shared::messaging::envelope::Envelope;
-use shared::protocol::BODY_BYTES_MAX;
 use shared::protocol::merchants::{KeyRing, Side};
+use shared::protocol::v2::signature::{SignType, sign_fields};
 use shared::protocol::v2::{payment, refund};
 use shared::protocol::v3::headers::{self, UnverifiedHeaders};
 use shared::protocol::v3::{notification, resource};
+use shared::protocol::{BODY_BYTES_MAX, SINGLE_BODY_BYTES_MAX, glance, reveal};
 use simulator::seal::{encrypt_req_info, seal_resource};
 
 const MERCHANT: &str = "1900000109";
@@ -90,7 +91,7 @@ fn opening_a_v2_refund_takes_time_in_proportion() {
         ("a sealed part of blanks", |bytes| sealed_refund(&repeat(" ", bytes * 3 / 4))),
     ];
     for shape in shapes {
-        grows_in_proportion(shape, |body| {
+        grows_in_proportion_to(SINGLE_BODY_BYTES_MAX, shape, |body| {
             black_box(refund::authenticate(body.as_bytes(), &WORKER).is_ok());
         });
     }
@@ -122,7 +123,7 @@ fn reading_the_json_of_v3_takes_time_in_proportion() {
         ("ciphertext that no key opens", |bytes| envelope(&BASE64_STANDARD.encode(repeat("x", bytes * 3 / 4)))),
     ];
     for shape in sealed {
-        grows_in_proportion(shape, open_and_decode);
+        grows_in_proportion_to(SINGLE_BODY_BYTES_MAX, shape, open_and_decode);
     }
 }
 
@@ -153,11 +154,16 @@ fn what_rides_beside_a_callback_takes_time_in_proportion() {
 }
 
 #[track_caller]
-fn grows_in_proportion((name, make): Shape, work: impl Fn(&str)) {
+fn grows_in_proportion(shape: Shape, work: impl Fn(&str)) {
+    grows_in_proportion_to(BODY_BYTES_MAX, shape, work);
+}
+
+#[track_caller]
+fn grows_in_proportion_to(bytes_max: usize, (name, make): Shape, work: impl Fn(&str)) {
     // A little room for what stands round the hostile part.
     let room = 512;
-    let [small, large] = [BODY_BYTES_MAX / 4, BODY_BYTES_MAX].map(|bytes| make(bytes - room));
-    assert!(large.len() <= BODY_BYTES_MAX, "{name}: {} bytes would be refused unread", large.len());
+    let [small, large] = [bytes_max / 4, bytes_max].map(|bytes| make(bytes - room));
+    assert!(large.len() <= bytes_max, "{name}: {} bytes would be refused unread", large.len());
     let mut tries = 0;
     loop {
         let (short, long) = (best(&small, &work), best(&large, &work));
@@ -179,10 +185,56 @@ fn best(body: &str, work: &impl Fn(&str)) -> Duration {
     (0..RUNS).map(run).min().unwrap()
 }
 
+#[test]
+fn what_combines_and_what_is_ambiguous_takes_time_in_proportion() {
+    let signed: [Shape; 5] = [
+        ("ampersands in a signed value", |bytes| signed("attach", &repeat("&", bytes))),
+        ("names in a signed value", |bytes| signed("attach", &repeat("&coupon_fee_0_", bytes))),
+        ("a list of sub-orders", |bytes| signed("sub_order_list", &list(&repeat("{},", bytes)))),
+        ("members of a sub-order", |bytes| signed("sub_order_list", &list(&format!("{{{}\"b\":1}},", members(bytes))))),
+        ("a nested list", |bytes| signed("sub_order_list", &repeat("{\"order_list\":[", bytes))),
+    ];
+    for shape in signed {
+        grows_in_proportion(shape, |body| {
+            let authentic = payment::authenticate(body.as_bytes(), &WORKER).unwrap();
+            if let Ok(fields) = authentic.content.unambiguous() {
+                black_box(payment::decode(&fields, authentic.merchant).is_ok());
+            }
+            black_box(glance::v2_payment(body.as_bytes(), &WORKER).len());
+            black_box(reveal::v2_payment(body.as_bytes(), &WORKER).unwrap().len());
+        });
+    }
+    let sealed: [Shape; 3] = [
+        ("sealed sub-orders", |bytes| sealed(&format!("{{\"sub_orders\":[{}1]}}", repeat("{},", bytes * 3 / 4)))),
+        ("sealed members", |bytes| sealed(&format!("{{\"sub_orders\":[{{{}\"b\":1}}]}}", members(bytes * 3 / 4)))),
+        ("sealed escapes", |bytes| sealed(&format!("{{\"sub_orders\":[\"{}\"]}}", repeat("\\n", bytes * 3 / 4)))),
+    ];
+    for shape in sealed {
+        grows_in_proportion(shape, |body| {
+            open_and_decode(body);
+            black_box(glance::v3(body.as_bytes(), MERCHANT, &WORKER).len());
+            black_box(reveal::v3(body.as_bytes(), MERCHANT, &WORKER).is_ok());
+        });
+    }
+}
+
+/// A combined order with one more field, signed.
+fn signed(name: &str, value: &str) -> String {
+    let mut fields = vec![("combine_mch_id", MERCHANT), (name, value)];
+    fields.sort_unstable();
+    let sign = sign_fields(fields.iter().copied(), &SecretString::from(KEY), SignType::Md5);
+    fields.push(("sign", &sign));
+    let element = |(name, value): &(&str, &str)| format!("<{name}><![CDATA[{value}]]></{name}>");
+    format!("<xml>{}</xml>", fields.iter().map(element).collect::<Vec<_>>().concat())
+}
+
+fn list(sub_orders: &str) -> String {
+    format!("{{\"order_list\":[{}]}}", sub_orders.trim_end_matches(','))
+}
+
 fn open_and_decode(body: &str) {
-    let mch_id = MchId::parse(MERCHANT).unwrap();
     if let Ok(authentic) = resource::open(body.as_bytes(), MERCHANT, &WORKER) {
-        black_box(notification::decode(&authentic.content, &mch_id).is_ok());
+        black_box(notification::decode(&authentic.content, authentic.merchant).is_ok());
     }
 }
 
@@ -191,9 +243,9 @@ fn repeat(text: &str, bytes: usize) -> String {
     text.repeat(bytes / text.len())
 }
 
-/// A callback of the merchant's with one more field.
+/// A callback of the merchant's with one more field, combined, so that it may be as long as any.
 fn xml(value: &str) -> String {
-    format!("<xml><mch_id>{MERCHANT}</mch_id><sign>{:032}</sign><a>{value}</a></xml>", 0)
+    format!("<xml><combine_mch_id>{MERCHANT}</combine_mch_id><sign>{:032}</sign><a>{value}</a></xml>", 0)
 }
 
 fn fields(count: usize, name: impl Fn(usize) -> String, value: &str) -> String {

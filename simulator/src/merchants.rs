@@ -48,10 +48,11 @@ pub fn load(path: &Path, platform_keys: &Path) -> anyhow::Result<Vec<Merchant>> 
     let (secrets, public) = (ring(Side::Worker)?, ring(Side::Edge)?);
     let mut merchants = Vec::new();
     for merchant in secrets.merchants() {
-        let sign_types: Vec<SignType> =
-            [SignType::Md5, SignType::HmacSha256].into_iter().filter(|&digest| merchant.accepts(digest)).collect();
         let Some(key) = merchant.v2_keys().next().map(|key| key.secret().clone()) else { continue };
         let mch_id = merchant.mch_id().to_string();
+        // The edge refuses a digest; the worker takes both.
+        let accepts = |digest: &SignType| public.merchant(&mch_id).is_some_and(|merchant| merchant.accepts(*digest));
+        let sign_types: Vec<SignType> = [SignType::Md5, SignType::HmacSha256].into_iter().filter(accepts).collect();
         let mut platform = Vec::new();
         for known in public.merchant(&mch_id).into_iter().flat_map(shared::protocol::merchants::Merchant::platform_keys)
         {

@@ -56,7 +56,9 @@ async fn migrate(settings: &Settings) -> anyhow::Result<()> {
 
 async fn operate(settings: &Settings, command: quarantine::Command) -> anyhow::Result<()> {
     let conn = settings.database()?.connect().await.context("the database cannot be reached")?;
-    quarantine::run(conn, command, settings.wait_limit()).await
+    // Only to open what is shown: without keys everything else works.
+    let merchants = settings.merchants().ok();
+    quarantine::run(conn, command, settings.wait_limit(), merchants.as_ref()).await
 }
 
 fn check_config(settings: &Settings) -> anyhow::Result<()> {

@@ -17,7 +17,7 @@ use shared::protocol::v2::signature::VerifyError;
 use shared::protocol::v2::{payment, refund};
 use shared::protocol::v3::notification;
 use shared::protocol::v3::resource::{self, OpenError};
-use shared::protocol::{AuthenticateError, DecodeError};
+use shared::protocol::{self, AuthenticateError, DecodeError, glance, reveal};
 use uuid::Uuid;
 
 use crate::outcome::Undecided;
@@ -137,6 +137,21 @@ impl Message {
         Self { headers: kind.into_iter().chain(mch_id).collect(), ..self.clone() }
     }
 
+    /// What the body says, opened as far as keys permit, with the payer's own data masked: for an operator's eyes.
+    ///
+    /// # Errors
+    /// Why it cannot be shown.
+    pub fn reveal(&self, keys: &Keys) -> Result<String, String> {
+        let revealed = match (self.kind(), self.mch_id()) {
+            (Some(CallbackKind::V2Payment), _) => reveal::v2_payment(&self.body, keys),
+            (Some(CallbackKind::V2Refund), _) => reveal::v2_refund(&self.body, keys),
+            (Some(CallbackKind::V3), Some(mch_id)) => reveal::v3(&self.body, mch_id.as_str(), keys),
+            (Some(CallbackKind::V3), None) => return Err("it does not say which merchant it is for".to_owned()),
+            (None, _) => return Err("this version does not know its type".to_owned()),
+        };
+        revealed.map_err(|error| error.to_string())
+    }
+
     /// Authenticates and decodes the body: one finding, or one per sub-order of a combined order. A signed text that can be
     /// read in more than one way is read only when an operator has accepted it.
     #[must_use]
@@ -151,41 +166,83 @@ impl Message {
             None => Err(Undecided::ForVersion("a type of message that this version does not know".into())),
         };
         match read {
-            Ok((key, parts)) => parts.into_iter().map(|part| Examined::decoded(key, part)).collect(),
-            Err(undecided) => vec![Examined::undecided(undecided)],
+            Ok((key, parts)) => self.examined(key, parts, keys),
+            Err(undecided) => {
+                let names = self.names(self.glance(keys).into_iter().next());
+                vec![Examined { names, ..Examined::undecided(undecided) }]
+            }
+        }
+    }
+
+    fn examined<'keys>(&self, key: &'keys str, parts: Vec<protocol::Part>, keys: &Keys) -> Vec<Examined<'keys>> {
+        let mut glances = Vec::new();
+        if parts.iter().any(Result::is_err) {
+            glances = self.glance(keys);
+        }
+        let mut glances = glances.into_iter();
+        let decoded = |part: protocol::Part| {
+            let glance = glances.next();
+            match part {
+                Ok(notification) => {
+                    let names = Names::of(&notification);
+                    Examined { finding: Finding::Notified(notification), names, key: Some(key) }
+                }
+                Err(error) => {
+                    let finding = Finding::Undecided(undecodable(error));
+                    Examined { finding, names: self.names(glance), key: Some(key) }
+                }
+            }
+        };
+        parts.into_iter().map(decoded).collect()
+    }
+
+    /// What could be read of a part that could not be decoded; at least the merchant that ingest took it for.
+    fn names(&self, glance: Option<glance::Glance>) -> Names {
+        let Some(glance) = glance else { return Names { mch_id: self.mch_id(), ..Names::default() } };
+        let paid = if self.kind() == Some(CallbackKind::V2Refund) { None } else { glance.amount_minor };
+        Names {
+            kind: None,
+            mch_id: glance.mch_id.or_else(|| self.mch_id()),
+            sub_mch_id: glance.sub_mch_id,
+            out_trade_no: glance.out_trade_no,
+            transaction_id: glance.transaction_id,
+            out_refund_no: None,
+            paid: paid.zip(glance.currency).map(|(amount_minor, currency)| Money { amount_minor, currency }),
+        }
+    }
+
+    /// What can be read of a callback that could not be decoded, by part.
+    fn glance(&self, keys: &Keys) -> Vec<glance::Glance> {
+        match (self.kind(), self.mch_id()) {
+            (Some(CallbackKind::V2Payment), _) => glance::v2_payment(&self.body, keys),
+            (Some(CallbackKind::V2Refund), _) => glance::v2_refund(&self.body, keys),
+            (Some(CallbackKind::V3), Some(mch_id)) => glance::v3(&self.body, mch_id.as_str(), keys),
+            (Some(CallbackKind::V3), None) | (None, _) => Vec::new(),
         }
     }
 }
 
-impl<'keys> Examined<'keys> {
+impl Examined<'_> {
     /// Something of which nothing can be read.
     #[must_use]
     pub fn undecided(why: Undecided) -> Self {
         Self { finding: Finding::Undecided(why), names: Names::default(), key: None }
     }
-
-    fn decoded(key: &'keys str, part: Result<Notification, DecodeError>) -> Self {
-        match part {
-            Ok(notification) => {
-                let names = Names::of(&notification);
-                Self { finding: Finding::Notified(notification), names, key: Some(key) }
-            }
-            Err(error) => Self {
-                finding: Finding::Undecided(Undecided::Undecodable(error.to_string())),
-                names: Names::default(),
-                key: Some(key),
-            },
-        }
-    }
 }
 
 /// The key that proved a body, and what it says.
-type Read<'keys> = Result<(&'keys str, Vec<Result<Notification, DecodeError>>), Undecided>;
+type Read<'keys> = Result<(&'keys str, Vec<protocol::Part>), Undecided>;
 
-fn read_v2_payment<'keys>(body: &[u8], keys: &'keys Keys, _asked: Asked) -> Read<'keys> {
+fn read_v2_payment<'keys>(body: &[u8], keys: &'keys Keys, asked: Asked) -> Read<'keys> {
     let payment = payment::authenticate(body, keys).map_err(|error| not_v2(&error))?;
     keys.count_use(payment.key);
-    Ok((&payment.key.name, vec![payment::decode(&payment.content)]))
+    let fields = match asked {
+        Asked::ByAcceptance => payment.content.accepted_by_operator(),
+        Asked::ByReport | Asked::ByReplay => {
+            payment.content.unambiguous().map_err(|error| Undecided::AmbiguousSignature(error.to_string()))?
+        }
+    };
+    Ok((&payment.key.name, payment::decode(&fields, payment.merchant).map_err(undecodable)?))
 }
 
 fn read_v2_refund<'keys>(body: &[u8], keys: &'keys Keys) -> Read<'keys> {
@@ -199,12 +256,21 @@ fn read_v3<'keys>(body: &[u8], mch_id: Option<MchId>, keys: &'keys Keys) -> Read
     let event = resource::open(body, mch_id.as_str(), keys).map_err(|error| match error {
         // Ingest knew WeChat Pay's signature. If this worker cannot open it, its merchants file may be the older one.
         OpenError::UnknownMerchant | OpenError::NoKeyOpens => Undecided::ForKey(error.to_string()),
-        OpenError::NotAnEnvelope | OpenError::Algorithm | OpenError::Nonce | OpenError::Ciphertext => {
-            Undecided::Malformed(error.to_string())
-        }
+        OpenError::TooLarge
+        | OpenError::NotAnEnvelope
+        | OpenError::Algorithm
+        | OpenError::Nonce
+        | OpenError::Ciphertext => Undecided::Malformed(error.to_string()),
     })?;
     keys.count_use(event.key);
-    Ok((&event.key.name, vec![notification::decode(&event.content, &mch_id)]))
+    Ok((&event.key.name, notification::decode(&event.content, event.merchant).map_err(undecodable)?))
+}
+
+fn undecodable(error: DecodeError) -> Undecided {
+    match error {
+        DecodeError::MerchantNotCombined => Undecided::MchIdMismatch(error.to_string()),
+        other => Undecided::Undecodable(other.to_string()),
+    }
 }
 
 fn not_v2(error: &AuthenticateError) -> Undecided {

@@ -11,7 +11,9 @@ use chrono::SecondsFormat;
 use clap::{Args, Subcommand};
 use comfy_table::{ContentArrangement, Table, presets};
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
+use shared::merchants_file::MerchantsFile;
 
+use crate::message::Message;
 use crate::store::operate::{self, ACCEPTABLE, Deed, Filter, Group, Nature, Operator, Row};
 use crate::terminal;
 
@@ -92,7 +94,12 @@ pub struct Change {
 ///
 /// # Errors
 /// When the database is away or an id means nothing.
-pub async fn run(mut conn: AsyncPgConnection, command: Command, wait_limit: Duration) -> anyhow::Result<()> {
+pub async fn run(
+    mut conn: AsyncPgConnection,
+    command: Command,
+    wait_limit: Duration,
+    merchants: Option<&MerchantsFile>,
+) -> anyhow::Result<()> {
     conn.batch_execute(LOCK_TIMEOUT).await?;
     match command {
         Command::List(selection) => {
@@ -101,7 +108,7 @@ pub async fn run(mut conn: AsyncPgConnection, command: Command, wait_limit: Dura
         }
         Command::Show { id, body, raw, json } => {
             let row = operate::row(&mut conn, id).await?.with_context(|| format!("there is no quarantine row {id}"))?;
-            if raw { print_raw(&row) } else { print_row(&row, body, json) }
+            if raw { print_raw(&row) } else { print_row(&row, &opened(&row, merchants), body, json) }
         }
         Command::Replay(change) => {
             change.run(&mut conn, Deed::Replay(wait_limit), "will be decided again by the next sweep").await
@@ -255,8 +262,30 @@ fn print_groups(groups: &[Group], json: bool) -> anyhow::Result<()> {
     print_line(&table.to_string())
 }
 
-fn print_row(row: &Row, body: bool, json: bool) -> anyhow::Result<()> {
+/// What the callback says, or why that cannot be shown.
+fn opened(row: &Row, merchants: Option<&MerchantsFile>) -> String {
+    let (Some(headers), Some(body)) = (row.headers.clone(), row.body.clone()) else {
+        return "(its month has been dropped from the ledger, and the body with it)".to_owned();
+    };
+    let Some(merchants) = merchants else {
+        return "(set MERCHANTS_FILE, as the worker has it, to see the opened text)".to_owned();
+    };
+    let message = Message {
+        id: row.notification_id,
+        received_at: row.received_at,
+        headers: serde_json::from_value(headers).unwrap_or_default(),
+        body,
+        redelivered: false,
+        suspect: false,
+    };
+    message.reveal(&merchants.keys()).unwrap_or_else(|problem| format!("(cannot be opened: {problem})"))
+}
+
+fn print_row(row: &Row, opened: &str, body: bool, json: bool) -> anyhow::Result<()> {
     let mut value = serde_json::to_value(row)?;
+    if let Some(fields) = value.as_object_mut() {
+        fields.insert("opened".to_owned(), opened.into());
+    }
     let text = row.body.as_deref().map(String::from_utf8_lossy);
     if let (true, Some(fields)) = (body, value.as_object_mut()) {
         fields.insert("body".to_owned(), text.as_deref().into());
@@ -264,13 +293,16 @@ fn print_row(row: &Row, body: bool, json: bool) -> anyhow::Result<()> {
     if json {
         return print_json(&value);
     }
-    for (name, value) in value.as_object().into_iter().flatten().filter(|(name, _)| *name != "body") {
+    for (name, value) in
+        value.as_object().into_iter().flatten().filter(|(name, _)| *name != "body" && *name != "opened")
+    {
         match value {
             serde_json::Value::Null => {}
             serde_json::Value::String(text) => print_line(&format!("{name:<20} {}", terminal::escape(text)))?,
             other => print_line(&format!("{name:<20} {}", terminal::escape(&other.to_string())))?,
         }
     }
+    print_line(&format!("\n{}", terminal::escape_lines(opened)))?;
     match text {
         Some(text) if body => print_line(&format!("\n{}", terminal::escape_lines(&text))),
         None if body => print_line("\nits month has been dropped from the ledger, and the body with it"),

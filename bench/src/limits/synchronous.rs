@@ -84,9 +84,10 @@ async fn take(body: Bytes, merchants: web::Data<MerchantsFile>, pool: web::Data<
     let notification = {
         let keys = merchants.keys();
         let Ok(payment) = payment::authenticate(&body, &keys) else { return HttpResponse::Unauthorized().finish() };
-        payment::decode(&payment.content)
+        let Ok(fields) = payment.content.unambiguous() else { return HttpResponse::BadRequest().finish() };
+        payment::decode(&fields, payment.merchant).ok().and_then(|mut parts| parts.pop())
     };
-    let Ok(Notification::Payment(payment)) = notification else { return HttpResponse::BadRequest().finish() };
+    let Some(Ok(Notification::Payment(payment))) = notification else { return HttpResponse::BadRequest().finish() };
     let PaymentResult::Success(success) = payment.result else { return HttpResponse::Ok().body(reply::V2_SUCCESS) };
     let Some(number) = payment.out_trade_no else { return HttpResponse::BadRequest().finish() };
 

@@ -138,8 +138,8 @@ async fn whoever_can_write_to_the_broker_forges_nothing() -> TestResult {
     ];
     assert_eq!(stage.outcomes().await?, outcomes.into());
     assert_eq!(stage.order("order-1").await?.state, "pending");
-    let combined = "SELECT detail ->> 'problem' FROM quarantine WHERE detail ->> 'problem' LIKE '%sub_orders%'";
-    assert_eq!(stage.value(combined).await?, "a combined payment (sub_orders) has to be booked by hand");
+    let combined = "SELECT detail ->> 'problem' FROM quarantine WHERE detail ->> 'problem' LIKE '%combine%'";
+    assert_eq!(stage.value(combined).await?, "combine_out_trade_no is missing");
     Ok(())
 }
 

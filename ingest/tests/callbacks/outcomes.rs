@@ -10,8 +10,8 @@ use e2e::{TestResult, until};
 use lapin::options::ExchangeDeleteOptions;
 use serde_json::json;
 use shared::messaging::envelope::{CALLBACKS_EXCHANGE, CALLBACKS_QUEUE, CALLBACKS_ROUTING_KEY};
-use shared::protocol::BODY_BYTES_MAX;
 use shared::protocol::v2::signature::SignType;
+use shared::protocol::{BODY_BYTES_MAX, SINGLE_BODY_BYTES_MAX};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -86,10 +86,11 @@ async fn what_is_not_an_authentic_callback_is_refused_and_leaves_nothing() -> Te
     let payment = Callback::payment("o");
     let altered = String::from_utf8(payment.body())?.replace("<total_fee>1999<", "<total_fee>1<").into_bytes();
     let unsigned = String::from_utf8(payment.body())?.replace("<sign>", "<sing>").replace("</sign>", "</sing>");
-    let mut padded = payment.clone().field("attach", "").body();
-    padded.resize(BODY_BYTES_MAX, b' ');
-    let mut too_large = padded.clone();
-    too_large.push(b' ');
+    let padded_to = |bytes: usize| {
+        let mut body = payment.clone().field("attach", "").body();
+        body.resize(bytes, b' ');
+        body
+    };
     let refusals = [
         (400, "malformed", Vec::new()),
         (400, "malformed", b"hello".to_vec()),
@@ -100,7 +101,9 @@ async fn what_is_not_an_authentic_callback_is_refused_and_leaves_nothing() -> Te
         (401, "not_authentic", unsigned.into_bytes()),
         (401, "not_authentic", payment.clone().field("mch_id", INSTITUTION).key(INSTITUTION_KEY).body()),
         (404, "unknown_merchant", payment.clone().field("mch_id", "1900009999").body()),
-        (413, "too_large", too_large),
+        (413, "too_large", padded_to(BODY_BYTES_MAX + 1)),
+        (413, "too_large", padded_to(SINGLE_BODY_BYTES_MAX + 1)),
+        (400, "malformed", padded_to(SINGLE_BODY_BYTES_MAX)),
     ];
     for (status, outcome, body) in refusals {
         let reply = post(ingest.public(), body.clone()).await?;
@@ -109,8 +112,8 @@ async fn what_is_not_an_authentic_callback_is_refused_and_leaves_nothing() -> Te
         let label = format!("outcome=\"{outcome}\"");
         assert!(ingest.metric("ingest_callbacks_total", &[&label]).await? > 0, "{outcome} was not counted");
     }
-    // 64 KiB are not too large; spaces after the root are no content.
-    let reply = post(ingest.public(), padded).await?;
+    // A few spaces after the root are no content.
+    let reply = post(ingest.public(), padded_to(2048)).await?;
     assert_eq!(reply.status, 200, "{reply:?}");
     assert_eq!(stage.depth().await?, 1);
 

@@ -19,7 +19,8 @@ pub enum Notification {
 /// The result of a payment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Payment {
-    /// The merchant or institution whose key authenticated the callback.
+    /// The merchant or institution whose key authenticated the callback; of a sub-order the one whose order it is, which the
+    /// first one may combine.
     pub mch_id: MchId,
     /// The shop behind an institution.
     pub sub_mch_id: Option<SubMchId>,
@@ -101,7 +102,7 @@ pub struct Other {
 }
 
 impl Notification {
-    /// The merchant or institution whose key authenticated the callback.
+    /// The merchant or institution that it is about.
     #[must_use]
     pub fn mch_id(&self) -> &MchId {
         match self {

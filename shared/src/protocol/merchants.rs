@@ -25,6 +25,7 @@ pub struct KeyRing(HashMap<String, Merchant>);
 #[derive(Debug)]
 pub struct Merchant {
     mch_id: MchId,
+    combines: Vec<MchId>,
     v2_keys: Vec<Key>,
     sign_types: Vec<SignType>,
     v3_keys: Vec<Key>,
@@ -76,12 +77,20 @@ pub enum MerchantsError {
     #[error("merchant {0}: v2_sign_types is empty")]
     NoSignType(MchId),
     /// A digest that WeChat Pay does not have.
-    #[error("merchant {mch_id}: v2_sign_types knows MD5 and HMAC-SHA256, not {name}")]
+    #[error("merchant {mch_id}: v2_sign_types[{index}] is neither MD5 nor HMAC-SHA256")]
     SignType {
         /// Whose.
         mch_id: MchId,
-        /// What the file says.
-        name: String,
+        /// Its place in the list, from 0.
+        index: usize,
+    },
+    /// A merchant whose orders may be combined is none, or stands twice.
+    #[error("merchant {mch_id}: combines[{index}] is no mch_id, or stands twice")]
+    Combines {
+        /// Whose.
+        mch_id: MchId,
+        /// Its place in the list, from 0.
+        index: usize,
     },
 }
 
@@ -114,6 +123,8 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct Entry {
     mch_id: String,
+    #[serde(default)]
+    combines: Vec<String>,
     #[serde(default)]
     v2_keys: Vec<SecretString>,
     #[serde(default)]
@@ -195,14 +206,21 @@ impl Merchant {
             v2_keys.extend(list("v2_keys_retired", Purpose::V2, &entry.v2_keys_retired, true)?);
             v3_keys.extend(list("v3_keys_retired", Purpose::V3, &entry.v3_keys_retired, true)?);
         }
-        let sign_types = sign_types(&mch_id, entry.v2_sign_types.as_deref())?;
-        Ok(Self { mch_id, v2_keys, sign_types, v3_keys, platform_keys })
+        let combines = combines(&mch_id, &entry.combines)?;
+        let sign_types = sign_types(&mch_id, entry.v2_sign_types.as_deref(), side)?;
+        Ok(Self { mch_id, combines, v2_keys, sign_types, v3_keys, platform_keys })
     }
 
     /// Its number.
     #[must_use]
     pub fn mch_id(&self) -> &MchId {
         &self.mch_id
+    }
+
+    /// Whether it may say in a combined order that an order of `mch_id` was paid: it may of its own orders always.
+    #[must_use]
+    pub fn combines(&self, mch_id: &MchId) -> bool {
+        self.mch_id == *mch_id || self.combines.contains(mch_id)
     }
 
     /// Every key that may have signed a v2 payment or encrypted a v2 refund.
@@ -220,7 +238,8 @@ impl Merchant {
         self.platform_keys.iter()
     }
 
-    /// Whether the merchant takes v2 callbacks under this digest.
+    /// Whether the merchant takes v2 callbacks under this digest. That is a rule of the edge: the worker takes both, for a
+    /// callback that was answered SUCCESS before the rule was tightened.
     #[must_use]
     pub fn accepts(&self, sign_type: SignType) -> bool {
         self.sign_types.contains(&sign_type)
@@ -259,25 +278,41 @@ fn live_platform_keys(mch_id: &MchId, entries: &[PlatformEntry]) -> Result<Vec<P
         let key =
             PlatformKey::parse(mch_id, &entry.serial, pem.expose_secret()).map_err(|error| at(error.to_string()))?;
         if keys.iter().any(|other| other.id() == key.id()) {
-            return Err(at(format!("the serial {} stands twice", entry.serial)));
+            return Err(at("its serial stands twice".to_owned()));
         }
         keys.push(key);
     }
     Ok(keys)
 }
 
-fn sign_types(mch_id: &MchId, names: Option<&[String]>) -> Result<Vec<SignType>, MerchantsError> {
-    let parse = |name: &String| {
-        SignType::parse(name).ok_or_else(|| MerchantsError::SignType { mch_id: mch_id.clone(), name: name.clone() })
+/// Every merchant once, and each a number.
+fn combines(mch_id: &MchId, names: &[String]) -> Result<Vec<MchId>, MerchantsError> {
+    let mut combined: Vec<MchId> = Vec::with_capacity(names.len());
+    for (index, name) in names.iter().enumerate() {
+        match MchId::parse(name) {
+            Some(other) if !combined.contains(&other) => combined.push(other),
+            _ => return Err(MerchantsError::Combines { mch_id: mch_id.clone(), index }),
+        }
+    }
+    Ok(combined)
+}
+
+fn sign_types(mch_id: &MchId, names: Option<&[String]>, side: Side) -> Result<Vec<SignType>, MerchantsError> {
+    let both = || vec![SignType::Md5, SignType::HmacSha256];
+    let parse = |(index, name): (usize, &String)| {
+        SignType::parse(name).ok_or_else(|| MerchantsError::SignType { mch_id: mch_id.clone(), index })
     };
     match names {
-        None => Ok(vec![SignType::Md5, SignType::HmacSha256]),
+        None => Ok(both()),
         Some([]) => Err(MerchantsError::NoSignType(mch_id.clone())),
-        Some(names) => names.iter().map(parse).collect(),
+        Some(names) => {
+            let accepted: Vec<SignType> = names.iter().enumerate().map(parse).collect::<Result<_, _>>()?;
+            Ok(if side == Side::Worker { both() } else { accepted })
+        }
     }
 }
 
-/// A TOML error without the line or the value it quotes: either may be a key.
+/// A TOML error without the line, the value or the name that it quotes: each may be a key.
 fn describe(error: &toml::de::Error, text: &str) -> MerchantsError {
     let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
     let line = before.matches('\n').count().saturating_add(1);
@@ -286,6 +321,11 @@ fn describe(error: &toml::de::Error, text: &str) -> MerchantsError {
         Some((kind @ ("invalid type" | "invalid value" | "invalid length"), quoted)) => {
             let expected = quoted.rfind(", expected ").and_then(|at| quoted.get(at..)).unwrap_or_default();
             format!("{kind}{expected}")
+        }
+        // As in: unknown field `the key`, expected one of `mch_id`, ..
+        _ if error.message().starts_with("unknown field ") => {
+            let names = error.message().rsplit_once("`, expected ").map(|(_, names)| names).unwrap_or_default();
+            format!("unknown field, expected {names}")
         }
         _ => error.message().to_owned(),
     };

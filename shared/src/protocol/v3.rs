@@ -4,6 +4,7 @@
 //! Reading order: [`platform_key`] (WeChat Pay's public keys), [`headers`] (what ingest verifies), [`resource`] (what the
 //! worker opens), [`notification`] (an opened resource → notification).
 
+mod combined;
 pub mod headers;
 pub mod notification;
 pub mod platform_key;

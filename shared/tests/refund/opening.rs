@@ -177,6 +177,27 @@ fn req_info_may_be_longer_than_documented() {
     assert!(matches!(refused, AuthenticateError::Malformed(_)), "{refused}");
 }
 
+#[test]
+fn what_is_not_sealed_has_a_bound() {
+    let refused = |body: &[u8]| authenticate(body, &ring(Side::Edge)).err().map(|error| error.to_string());
+    let (long, blanks) = ("y".repeat(3000), " ".repeat(3000));
+    let (start, end) = (Callback::new().encrypted(), "</xml>");
+    let whole = String::from_utf8(Callback::new().body()).unwrap();
+    for body in [
+        Callback::new().open("nonce_str", &long).body(),
+        Callback::new().open("a_field_that_nobody_knows", &long).body(),
+        Callback::new().req_info(&start.replacen('=', &format!("{blanks}="), 1)),
+        Callback::new().req_info(&format!("{blanks}{start}")),
+        whole.replace(end, &format!("{blanks}{end}")).into_bytes(),
+    ] {
+        let told = refused(&body).unwrap_or_default();
+        assert!(told.contains("blanks, empty fields and markup"), "{told}");
+    }
+    // Base64 in lines, as some encoders write it, and a few more fields.
+    let lines: Vec<_> = start.as_bytes().chunks(64).map(|line| String::from_utf8_lossy(line)).collect();
+    assert_eq!(refused(&Callback::new().open("sub_appid", "wx-shop").req_info(&lines.join("\r\n"))), None);
+}
+
 /// Made by `openssl enc -aes-256-ecb -a -A -K`, under the hexadecimal of the MD5's 32 digits.
 #[test]
 fn a_key_whose_md5_begins_with_zeros_opens_what_openssl_made() {

@@ -15,7 +15,6 @@ mod resource;
 use std::sync::LazyLock;
 
 use serde_json::{Value, json};
-use shared::domain::ids::MchId;
 use shared::domain::notification::Notification;
 use shared::protocol::DecodeError;
 use shared::protocol::merchants::{KeyRing, Side};
@@ -91,7 +90,9 @@ fn envelope(event_type: &str, original_type: &str, resource: &[u8]) -> Value {
 /// What a resource says that was sealed for [`MERCHANT`].
 fn decoded(event_type: &str, original_type: &str, resource: &str) -> Result<Notification, DecodeError> {
     let (ring, body) = (worker(), envelope(event_type, original_type, resource.as_bytes()).to_string());
-    decode(&open(body.as_bytes(), MERCHANT, &ring).unwrap().content, &MchId::parse(MERCHANT).unwrap())
+    let event = open(body.as_bytes(), MERCHANT, &ring).unwrap();
+    let [part] = decode(&event.content, event.merchant)?.try_into().unwrap();
+    part
 }
 
 /// `resource` with this value at this place, as in `/amount/total`; a `null` of JSON is one.

@@ -1,13 +1,11 @@
 //! What opens a resource: a key of the merchant's, and nothing altered. What does not is told apart.
 
 use serde_json::{Value, json};
-use shared::domain::ids::MchId;
-use shared::domain::notification::Notification;
 use shared::protocol::merchants::key::Purpose;
 use shared::protocol::merchants::{KeyRing, Side};
 use shared::protocol::v3::notification::decode;
 use shared::protocol::v3::resource::{OpenError, open};
-use shared::protocol::{BODY_BYTES_MAX, DecodeError};
+use shared::protocol::{BODY_BYTES_MAX, DecodeError, SINGLE_BODY_BYTES_MAX};
 use simulator::seal::seal_resource;
 
 use super::{KEY, MERCHANT, OTHER_KEY, OTHER_MERCHANT, SECOND_KEY, envelope, set, without, worker};
@@ -179,8 +177,16 @@ fn a_body_may_have_as_many_bytes_as_the_limit_and_not_one_more() {
         let text = sealed(KEY, NONCE, "transaction").to_string();
         format!("{text}{}", " ".repeat(length - text.len())).into_bytes()
     };
-    assert!(open(&body(BODY_BYTES_MAX), MERCHANT, &worker()).is_ok());
+    assert!(open(&body(SINGLE_BODY_BYTES_MAX), MERCHANT, &worker()).is_ok());
+    assert_eq!(open(&body(SINGLE_BODY_BYTES_MAX + 1), MERCHANT, &worker()).unwrap_err(), OpenError::TooLarge);
     assert_eq!(open(&body(BODY_BYTES_MAX + 1), MERCHANT, &worker()).unwrap_err(), OpenError::NotAnEnvelope);
+
+    // A combined order may be larger.
+    let sub_orders = vec![json!({"attach": "x".repeat(1024)}); 40];
+    let combined = json!({"combine_mchid": MERCHANT, "sub_orders": sub_orders}).to_string();
+    let body = envelope("TRANSACTION.SUCCESS", "transaction", combined.as_bytes()).to_string();
+    assert!(body.len() > 3 * SINGLE_BODY_BYTES_MAX);
+    assert!(open(body.as_bytes(), MERCHANT, &worker()).is_ok());
 }
 
 /// Nothing may overflow the stack: neither what is ignored nor what is read.
@@ -201,13 +207,14 @@ fn the_deepest_nesting_that_fits_is_harmless() {
 }
 
 #[test]
-fn an_envelope_without_a_type_is_about_no_order_and_one_without_the_kind_of_its_resource_is_not_understood() {
+fn an_envelope_without_a_type_or_without_the_kind_of_an_incomplete_resource_is_not_understood() {
     let said = |envelope: Value| {
         let (ring, body) = (worker(), envelope.to_string());
-        decode(&open(body.as_bytes(), MERCHANT, &ring).unwrap().content, &MchId::parse(MERCHANT).unwrap())
+        let event = open(body.as_bytes(), MERCHANT, &ring).unwrap();
+        decode(&event.content, event.merchant)
     };
     let nameless = said(without(sealed(KEY, NONCE, "transaction"), "/event_type"));
-    assert!(matches!(nameless, Ok(Notification::Other(_))), "{nameless:?}");
+    assert_eq!(nameless, Err(DecodeError::UnknownKind));
     let kindless = said(without(sealed(KEY, NONCE, "transaction"), "/resource/original_type"));
     assert_eq!(kindless, Err(DecodeError::Missing("original_type")));
 }

@@ -12,6 +12,7 @@ use shared::protocol::merchants::{KeyRing, Side};
 use shared::protocol::v2::{payment, refund};
 use shared::protocol::v3::headers::UnverifiedHeaders;
 use shared::protocol::v3::{notification as v3_notification, resource};
+use shared::protocol::{DecodeError, Part};
 
 use super::*;
 use crate::merchants::tests::merchants;
@@ -44,7 +45,10 @@ fn ring(side: Side) -> KeyRing {
 fn read(letter: &Letter, edge: &KeyRing, worker: &KeyRing) -> Option<Notification> {
     let body = letter.body.as_ref();
     match &letter.route {
-        Route::V2Payment => Some(payment::decode(&payment::authenticate(body, edge).ok()?.content).unwrap()),
+        Route::V2Payment => {
+            let payment = payment::authenticate(body, edge).ok()?;
+            Some(the_one(payment::decode(&payment.content.unambiguous().unwrap(), payment.merchant)))
+        }
         Route::V2Refund => Some(refund::decode(&refund::authenticate(body, edge).ok()?.content).unwrap()),
         Route::V3 { mch_id, signer } => {
             let merchant = edge.merchant(mch_id).unwrap();
@@ -54,9 +58,14 @@ fn read(letter: &Letter, edge: &KeyRing, worker: &KeyRing) -> Option<Notificatio
             let now = DateTime::from_timestamp(i64::try_from(now).unwrap(), 0).unwrap();
             headers.verify(body, merchant, now).ok()?;
             let event = resource::open(body, mch_id, worker).unwrap();
-            Some(v3_notification::decode(&event.content, merchant.mch_id()).unwrap())
+            Some(the_one(v3_notification::decode(&event.content, event.merchant)))
         }
     }
+}
+
+fn the_one(parts: Result<Vec<Part>, DecodeError>) -> Notification {
+    let [part] = parts.unwrap().try_into().unwrap();
+    part.unwrap()
 }
 
 #[test]

@@ -98,14 +98,16 @@ impl Key {
     }
 }
 
-/// What a source in the merchants file stands for, as it is.
+/// What a source in the merchants file stands for, as it is. An error does not repeat the source: behind `file:` or `env:`
+/// may stand a key, when a template was filled in at the wrong place.
 pub(super) fn resolve(source: &SecretString) -> Result<SecretString, String> {
     let source = source.expose_secret();
     if let Some(path) = source.strip_prefix("file:") {
-        let text = std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
+        let unreadable = |error: std::io::Error| format!("the file that it names cannot be read: {error}");
+        let text = std::fs::read_to_string(path).map_err(unreadable)?;
         Ok(SecretString::from(text.trim_end_matches(['\r', '\n'])))
     } else if let Some(name) = source.strip_prefix("env:") {
-        Ok(SecretString::from(std::env::var(name).map_err(|_| format!("the variable {name} is not set"))?))
+        Ok(SecretString::from(std::env::var(name).map_err(|_| "the variable that it names is not set".to_owned())?))
     } else {
         Ok(SecretString::from(source))
     }

@@ -27,7 +27,7 @@ pub(super) fn optional<T>(
 }
 
 /// Digits only: no sign, no point, no blanks.
-pub(super) fn parse_amount(text: &str) -> Option<i64> {
+pub(in crate::protocol) fn parse_amount(text: &str) -> Option<i64> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 

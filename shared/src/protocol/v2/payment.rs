@@ -1,18 +1,37 @@
 //! The v2 payment callback: authenticated by its signature, decoded from verified fields only.
 //!
 //! Source: pay.weixin.qq.com/doc/v2/merchant/4011937248. `return_code` is about transport alone; `result_code` and,
-//! where present, `trade_state` say whether the payer paid. `total_fee` in `fee_type` is the order's price; `cash_fee`
-//! is the payer's own money after coupons and conversion and is never compared.
+//! where present, `trade_state` say whether the payer paid. Only what says so failed: a flag that is missing or unknown is
+//! neither. `total_fee` in `fee_type` is the order's price; `cash_fee` is the payer's own money after coupons and conversion
+//! and is never compared.
 
+use super::combined::{self, COMBINE_MCH_ID};
 use super::fields::{optional, parse_amount, parse_china_time, required};
-use super::xml::{self, Fields};
+use super::signed::Signed;
+use super::xml::{self, Fields, XmlError, escaped_bytes};
 use crate::domain::ids::{AppId, MchId, OutTradeNo, SubMchId, TransactionId};
 use crate::domain::money::{Currency, Money};
-use crate::domain::notification::{Notification, Payment, PaymentResult, PaymentSuccess};
-use crate::protocol::merchants::KeyRing;
-use crate::protocol::{Authentic, AuthenticateError, DecodeError};
+use crate::domain::notification::{Notification, Other, Payment, PaymentResult, PaymentSuccess};
+use crate::protocol::merchants::{KeyRing, Merchant};
+use crate::protocol::trade_state::TradeState;
+use crate::protocol::{Authentic, AuthenticateError, DecodeError, Part, SINGLE_BODY_BYTES_MAX, json};
 
-/// The fields of a payment callback, once a key of the merchant that it names has made their signature.
+/// The form of `time_end`, in China's time.
+pub(super) const TIME_END_FORMAT: &str = "%Y%m%d%H%M%S";
+/// What an order's payment has, and nothing that is about no order.
+const OF_AN_ORDER: [&str; 3] = ["transaction_id", "out_trade_no", "total_fee"];
+/// The kinds of v2 callbacks about no order, each by the fields that only it has: events of a service order (`PayScore`; its
+/// payments are read by its own interface), contracts, risks, and the number plates of parking.
+const ABOUT_NO_ORDER: [&[&str]; 5] = [
+    &["event_type", "event_ciphertext"],
+    &["change_type", "contract_id", "contract_code"],
+    &["change_type", "contract_id", "plan_id"],
+    &["risk_level", "transaction_id_list"],
+    &["plate_number", "vehicle_event_createtime"],
+];
+
+/// The fields of a payment callback, once a key of the merchant that it names has made their signature. A combined order
+/// names the merchant that combined it.
 ///
 /// # Errors
 /// [`AuthenticateError::UnknownMerchant`] and a signature that differs may also mean that this process has not got the
@@ -20,20 +39,40 @@ use crate::protocol::{Authentic, AuthenticateError, DecodeError};
 pub fn authenticate<'body, 'ring>(
     body: &'body [u8],
     ring: &'ring KeyRing,
-) -> Result<Authentic<'ring, Fields<'body>>, AuthenticateError> {
+) -> Result<Authentic<'ring, Signed<'body>>, AuthenticateError> {
     let unverified = xml::read(body)?;
-    let merchant = super::claimed_merchant(&unverified, ring)?;
+    if body.len() > SINGLE_BODY_BYTES_MAX && !combined::is_combined(unverified.inner()) {
+        return Err(XmlError::TooLarge.into());
+    }
+    unverified.within_reason(body, |_, value| escaped_bytes(value))?;
+    let merchant = super::claimed_merchant(&unverified, &["mch_id", COMBINE_MCH_ID], ring)?;
     Ok(unverified.verify(merchant)?)
 }
 
-/// What verified fields say. Unknown fields are left alone: WeChat Pay adds new ones.
+/// What verified fields say, to the merchant whose key signed them. Unknown fields are left alone: WeChat Pay adds new ones.
 ///
 /// # Errors
-/// Names the first field that is missing or malformed.
-pub fn decode(fields: &Fields<'_>) -> Result<Notification, DecodeError> {
-    let result =
-        if is_success(fields) { PaymentResult::Success(decode_success(fields)?) } else { PaymentResult::NotSuccessful };
-    Ok(Notification::Payment(Payment {
+/// Names the first field that is missing or malformed, of the callback as a whole: a sub-order has its own error.
+pub fn decode(fields: &Fields<'_>, merchant: &Merchant) -> Result<Vec<Part>, DecodeError> {
+    if combined::is_combined(fields) {
+        return combined::decode(fields, merchant);
+    }
+    let has = |name: &&str| fields.get(name).is_some();
+    let is_about_no_order = ABOUT_NO_ORDER.iter().any(|kind| kind.iter().all(has)) && !OF_AN_ORDER.iter().any(has);
+    let notification = if is_about_no_order {
+        Notification::Other(Other { mch_id: required(fields, "mch_id", MchId::parse)? })
+    } else {
+        Notification::Payment(decode_payment(fields)?)
+    };
+    Ok(vec![Ok(notification)])
+}
+
+fn decode_payment(fields: &Fields<'_>) -> Result<Payment, DecodeError> {
+    let result = match state_of(fields)? {
+        TradeState::Paid => PaymentResult::Success(decode_success(fields)?),
+        TradeState::NotPaid => PaymentResult::NotSuccessful,
+    };
+    Ok(Payment {
         mch_id: required(fields, "mch_id", MchId::parse)?,
         sub_mch_id: optional(fields, "sub_mch_id", SubMchId::parse)?,
         app_id: optional(fields, "appid", AppId::parse)?,
@@ -43,14 +82,7 @@ pub fn decode(fields: &Fields<'_>) -> Result<Notification, DecodeError> {
             PaymentResult::NotSuccessful => optional(fields, "out_trade_no", OutTradeNo::parse)?,
         },
         result,
-    }))
-}
-
-fn is_success(fields: &Fields<'_>) -> bool {
-    let says_success = |name| fields.get(name) == Some("SUCCESS");
-    says_success("return_code")
-        && says_success("result_code")
-        && (fields.get("trade_state").is_none() || says_success("trade_state"))
+    })
 }
 
 fn decode_success(fields: &Fields<'_>) -> Result<PaymentSuccess, DecodeError> {
@@ -60,6 +92,49 @@ fn decode_success(fields: &Fields<'_>) -> Result<PaymentSuccess, DecodeError> {
             amount_minor: required(fields, "total_fee", parse_amount)?,
             currency: optional(fields, "fee_type", Currency::parse)?.unwrap_or(Currency::CNY),
         },
-        paid_at: required(fields, "time_end", |text| parse_china_time(text, "%Y%m%d%H%M%S"))?,
+        paid_at: required(fields, "time_end", |text| parse_china_time(text, TIME_END_FORMAT))?,
     })
+}
+
+/// What `return_code`, `result_code` and `trade_state` of a callback say together.
+pub(super) fn state_of(fields: &Fields<'_>) -> Result<TradeState, DecodeError> {
+    let returned = required(fields, "return_code", parse_code)?;
+    let result = optional(fields, "result_code", parse_code)?;
+    let state = optional(fields, "trade_state", TradeState::parse)?;
+    match (returned, result) {
+        (TradeState::Paid, None) => Err(DecodeError::Missing("result_code")),
+        (TradeState::Paid, Some(result)) => agreed(result, state),
+        (TradeState::NotPaid, Some(TradeState::Paid)) => Err(DecodeError::Contradiction("return_code")),
+        (TradeState::NotPaid, _) => agreed(TradeState::NotPaid, state),
+    }
+}
+
+/// The same of a sub-order, which has flags of its own where they differ from `whole`'s.
+pub(super) fn state_of_sub_order(
+    whole: TradeState,
+    result_code: Option<&str>,
+    trade_state: Option<&str>,
+) -> Result<TradeState, DecodeError> {
+    let result = json::optional("result_code", result_code, parse_code)?;
+    let state = json::optional("trade_state", trade_state, TradeState::parse)?;
+    match (whole, result) {
+        (TradeState::NotPaid, Some(TradeState::Paid)) => Err(DecodeError::Contradiction("result_code")),
+        (whole, result) => agreed(result.unwrap_or(whole), state),
+    }
+}
+
+/// What went through may turn out not to be paid; what failed cannot be.
+fn agreed(result: TradeState, state: Option<TradeState>) -> Result<TradeState, DecodeError> {
+    match (result, state) {
+        (TradeState::NotPaid, Some(TradeState::Paid)) => Err(DecodeError::Contradiction("trade_state")),
+        (result, state) => Ok(state.unwrap_or(result)),
+    }
+}
+
+fn parse_code(text: &str) -> Option<TradeState> {
+    match text {
+        "SUCCESS" => Some(TradeState::Paid),
+        "FAIL" => Some(TradeState::NotPaid),
+        _ => None,
+    }
 }

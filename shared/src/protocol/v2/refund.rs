@@ -14,12 +14,12 @@ use md5::{Digest, Md5};
 use secrecy::ExposeSecret;
 
 use super::fields::{optional, parse_amount, parse_china_time, required};
-use super::xml::{self, Fields};
+use super::xml::{self, Fields, XmlError};
 use crate::domain::ids::{AppId, MchId, OutRefundNo, OutTradeNo, RefundId, SubMchId, TransactionId};
 use crate::domain::notification::{Notification, RefundResult, ReportedRefund};
 use crate::protocol::merchants::key::Key;
 use crate::protocol::merchants::{KeyRing, Merchant};
-use crate::protocol::{Authentic, AuthenticateError, DecodeError};
+use crate::protocol::{Authentic, AuthenticateError, DecodeError, SINGLE_BODY_BYTES_MAX};
 
 /// What a refund always says: without one of these it was decrypted by chance, or is no refund.
 const COMPLETE: [&str; 7] =
@@ -37,6 +37,12 @@ impl RefundFields<'_> {
     #[must_use]
     pub fn mch_id(&self) -> &str {
         self.outer.get("mch_id").unwrap_or_default()
+    }
+
+    /// The fields round the sealed ones, which nothing proves.
+    #[must_use]
+    pub fn outer(&self) -> &Fields<'_> {
+        &self.outer
     }
 
     /// The sealed fields.
@@ -69,31 +75,42 @@ pub fn authenticate<'body, 'ring>(
     body: &'body [u8],
     ring: &'ring KeyRing,
 ) -> Result<Authentic<'ring, RefundFields<'body>>, AuthenticateError> {
+    if body.len() > SINGLE_BODY_BYTES_MAX {
+        return Err(XmlError::TooLarge.into());
+    }
     let unverified = xml::read(body)?;
-    let merchant = super::claimed_merchant(&unverified, ring)?;
+    // Nothing but what is sealed is proved to be WeChat Pay's.
+    let sealed_bytes = |name: &str, value: &str| if name == "req_info" { without_blanks(value).count() } else { 0 };
+    unverified.within_reason(body, sealed_bytes)?;
+    let merchant = super::claimed_merchant(&unverified, &["mch_id"], ring)?;
     let req_info = unverified.claimed("req_info").ok_or(OpenError::NoReqInfo)?;
-    let Authentic { content: sealed, key } = open(req_info, merchant)?;
-    Ok(Authentic { content: RefundFields { outer: unverified.into_inner(), sealed }, key })
+    let Authentic { content: sealed, merchant, key } = open(req_info, merchant)?;
+    Ok(Authentic { content: RefundFields { outer: unverified.into_inner(), sealed }, merchant, key })
 }
 
 fn open<'ring>(req_info: &str, merchant: &'ring Merchant) -> Result<Authentic<'ring, Fields<'static>>, OpenError> {
-    // Base64 in XML may be broken into lines.
-    let one_line: String = req_info.split_ascii_whitespace().collect();
+    let one_line: Vec<u8> = without_blanks(req_info).collect();
     let encrypted = BASE64_STANDARD.decode(one_line).map_err(|_| OpenError::Malformed)?;
     if encrypted.is_empty() || !encrypted.len().is_multiple_of(16) {
         return Err(OpenError::Malformed);
     }
-    merchant.v2_keys().find_map(|key| open_with(key, encrypted.clone())).ok_or(OpenError::NoKeyOpens)
+    let opened = |key| open_with(key, encrypted.clone()).map(|content| Authentic { content, merchant, key: key.id() });
+    merchant.v2_keys().find_map(opened).ok_or(OpenError::NoKeyOpens)
+}
+
+/// Base64 in XML may be broken into lines.
+fn without_blanks(base64: &str) -> impl Iterator<Item = u8> {
+    base64.bytes().filter(|byte| !byte.is_ascii_whitespace())
 }
 
 /// A wrong key mostly makes a wrong padding, one time in 256 a right one over nonsense.
-fn open_with(key: &Key, mut encrypted: Vec<u8>) -> Option<Authentic<'_, Fields<'static>>> {
+fn open_with(key: &Key, mut encrypted: Vec<u8>) -> Option<Fields<'static>> {
     // As hexadecimal text, leading zeros included: 32 bytes.
     let aes_key = hex::encode(Md5::digest(key.secret().expose_secret()));
     let plain = decrypt(aes_key.as_bytes(), &mut encrypted)?;
     let sealed = xml::read_under("root", plain).ok()?.into_inner();
     let is_complete = COMPLETE.iter().all(|name| sealed.get(name).is_some());
-    is_complete.then(|| Authentic { content: sealed.into_owned(), key: key.id() })
+    is_complete.then(|| sealed.into_owned())
 }
 
 /// Undoes AES-256-ECB, in place. `None` when the key has not 32 bytes or the padding is not PKCS#7.

@@ -10,6 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
+use super::signed::Signed;
 use super::xml::Fields;
 use crate::protocol::merchants::Merchant;
 use crate::protocol::merchants::key::Key;
@@ -71,11 +72,12 @@ pub enum VerifyError {
 }
 
 impl<'body> Unverified<Fields<'body>> {
-    /// The fields, once one of the merchant's keys has made their signature.
+    /// The fields, once one of the merchant's keys has made their signature. Whether it proves these fields and no others
+    /// is the next question: [`Signed::unambiguous`].
     ///
     /// # Errors
     /// Says which of the checks failed; [`VerifyError::SignatureDiffers`] may also mean a key that is not here yet.
-    pub fn verify<'ring>(self, merchant: &'ring Merchant) -> Result<Authentic<'ring, Fields<'body>>, VerifyError> {
+    pub fn verify<'ring>(self, merchant: &'ring Merchant) -> Result<Authentic<'ring, Signed<'body>>, VerifyError> {
         let sign = self.claimed("sign").ok_or(VerifyError::NoSign)?;
         let sign_type = match self.claimed("sign_type") {
             Some(name) => SignType::parse(name),
@@ -90,7 +92,7 @@ impl<'body> Unverified<Fields<'body>> {
             expected.as_bytes().ct_eq(sign.as_bytes()).into()
         };
         let key = merchant.v2_keys().find(made_it).ok_or(VerifyError::SignatureDiffers)?.id();
-        Ok(Authentic { content: self.into_inner(), key })
+        Ok(Authentic { content: Signed::new(self.into_inner()), merchant, key })
     }
 }
 

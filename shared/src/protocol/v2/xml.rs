@@ -9,10 +9,16 @@ use std::borrow::Cow;
 use quick_xml::Reader;
 use quick_xml::events::{BytesRef, BytesStart, Event};
 
-use crate::protocol::{BODY_BYTES_MAX, Unverified};
+use crate::protocol::{BODY_BYTES_MAX, SINGLE_BODY_BYTES_MAX, Unverified};
 
 /// The most fields one callback may have. The documented ones and a wallet full of coupons stay below 60.
 pub const FIELDS_MAX: usize = 128;
+
+/// `<></>` and `<![CDATA[]]>`.
+const FIELD_MARKUP_BYTES: usize = 17;
+/// How much of a body may be blanks, empty fields and needless markup, in bytes. No signature covers them, so that one old
+/// callback could be sent again and again in another size; WeChat Pay's own have a few dozen.
+const PADDING_BYTES_MAX: usize = 2 * 1024;
 
 /// The fields of one body, sorted by name as the signature wants them.
 #[derive(Debug)]
@@ -58,6 +64,16 @@ impl Fields<'_> {
         Fields(self.0.into_iter().map(|(name, value)| (name.into_owned(), value.into_owned().into())).collect())
     }
 
+    /// How many bytes of a body of `body_bytes` are none of its content: blanks, empty fields, needless markup. `content_bytes`
+    /// says how much room the value of a field may take.
+    pub(super) fn padding(&self, body_bytes: usize, content_bytes: impl Fn(&str, &str) -> usize) -> usize {
+        let room = |(name, value): (&str, &str)| match content_bytes(name, value) {
+            0 => 0,
+            bytes => bytes.saturating_add(name.len().saturating_mul(2)).saturating_add(FIELD_MARKUP_BYTES),
+        };
+        body_bytes.saturating_sub(self.iter().map(room).fold(0, usize::saturating_add))
+    }
+
     /// Every field in byte order of the names, the empty ones included.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_ref()))
@@ -69,6 +85,15 @@ impl<'body> Unverified<Fields<'body>> {
     #[must_use]
     pub fn claimed(&self, name: &str) -> Option<&str> {
         self.0.get(name)
+    }
+
+    /// Refuses a body of which more than a little is padding, as [`Fields::padding`] counts it.
+    pub(super) fn within_reason(
+        &self,
+        body: &[u8],
+        content_bytes: impl Fn(&str, &str) -> usize,
+    ) -> Result<(), XmlError> {
+        if self.0.padding(body.len(), content_bytes) > PADDING_BYTES_MAX { Err(XmlError::Padded) } else { Ok(()) }
     }
 
     pub(super) fn into_inner(self) -> Fields<'body> {
@@ -83,9 +108,12 @@ impl<'body> Unverified<Fields<'body>> {
 /// Why a body is not a flat XML callback.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum XmlError {
-    /// More than [`BODY_BYTES_MAX`] bytes.
-    #[error("body over {BODY_BYTES_MAX} bytes")]
+    /// More than [`BODY_BYTES_MAX`] bytes, or [`SINGLE_BODY_BYTES_MAX`] where it is about one order.
+    #[error("body over {BODY_BYTES_MAX} bytes, or {SINGLE_BODY_BYTES_MAX} of one order")]
     TooLarge,
+    /// Over [`PADDING_BYTES_MAX`] bytes of nothing that WeChat Pay signed or sealed.
+    #[error("over {PADDING_BYTES_MAX} bytes of blanks, empty fields and markup")]
+    Padded,
     /// Not UTF-8.
     #[error("not UTF-8")]
     NotUtf8,
@@ -255,6 +283,17 @@ fn resolve(reference: &BytesRef<'_>) -> Result<Cow<'static, str>, XmlError> {
         return if is_forbidden(character) { Err(XmlError::Control) } else { Ok(character.to_string().into()) };
     }
     quick_xml::escape::resolve_predefined_entity(reference).map(Cow::Borrowed).ok_or(XmlError::Entity)
+}
+
+/// How many bytes `value` may take in a body: every character that is markup or no ASCII as a reference, as in `&#38;` and
+/// `&#20013;`.
+pub(super) fn escaped_bytes(value: &str) -> usize {
+    let bytes = value.bytes().map(|byte| match byte {
+        b'&' | b'<' | b'>' | b'"' | b'\'' => 6,
+        0x80.. => 3,
+        _ => 1,
+    });
+    bytes.sum()
 }
 
 fn is_blank(text: &str) -> bool {

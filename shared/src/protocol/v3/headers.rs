@@ -118,7 +118,7 @@ impl<'a> UnverifiedHeaders<'a> {
         let signature = self.signature_of(key).ok_or(VerifyError::SignatureDiffers)?;
         let signed = [self.timestamp.as_bytes(), b"\n", self.nonce.as_bytes(), b"\n", body, b"\n"].concat();
         if key.verifies(&signed, &signature) {
-            Ok(Authentic { content: body, key: key.id() })
+            Ok(Authentic { content: body, merchant, key: key.id() })
         } else {
             Err(VerifyError::SignatureDiffers)
         }

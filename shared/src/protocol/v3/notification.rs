@@ -1,21 +1,27 @@
-//! An opened v3 resource → notification: payments, refunds, and everything that is about no order.
+//! An opened v3 resource → notification: payments, refunds, and everything that is about no order; [`combined`] reads those
+//! of several orders.
 //!
 //! Mainland and global shapes are read by the same functions: `id` or `transaction_id`, `mchid` or `sp_mchid` with
 //! `sub_mchid`, `appid` or `sp_appid` with `sub_appid`. `amount.total` in `amount.currency` is the order's price;
 //! `payer_total` is the payer's own money after coupons and conversion and is never compared. Unknown fields are left alone.
 //! Sources: pay.weixin.qq.com/doc/v3/merchant/4012791861 (payment), /4012791865 (refund), /doc/global/v3/zh/4012354982.
 
-use chrono::{DateTime, Utc};
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
+use super::combined;
 use super::resource::Event;
 use crate::domain::ids::{AppId, MchId, OutRefundNo, OutTradeNo, RefundId, SubMchId, TransactionId};
 use crate::domain::money::{Currency, Money};
 use crate::domain::notification::{
     Notification, Other, Payment, PaymentResult, PaymentSuccess, RefundResult, ReportedRefund,
 };
-use crate::protocol::DecodeError;
+use crate::protocol::json::{optional, parse_time, required, sum};
+use crate::protocol::merchants::Merchant;
+use crate::protocol::trade_state::TradeState;
+use crate::protocol::{DecodeError, Part};
+
+/// The type of the event that an order was paid, among others.
+const PAID: &str = "TRANSACTION.SUCCESS";
 
 /// Which shop and app a resource is about; the same fields in payments and refunds.
 #[derive(Deserialize)]
@@ -70,38 +76,55 @@ struct RefundAmount {
 /// pay nothing (profit sharing), so that the kind of the resource counts as well.
 ///
 /// # Errors
-/// Names the first field that is missing or malformed.
-pub fn decode(event: &Event, mch_id: &MchId) -> Result<Notification, DecodeError> {
-    match (event.name.as_str(), event.original_type.as_str()) {
-        ("TRANSACTION.SUCCESS", _) if is_combined(&event.resource) => Err(DecodeError::CombinedOrder),
-        ("TRANSACTION.SUCCESS", "transaction") => decode_payment(&event.resource, mch_id),
-        ("REFUND.SUCCESS", "refund") => decode_refund(&event.resource, mch_id, "SUCCESS"),
-        ("REFUND.ABNORMAL", "refund") => decode_refund(&event.resource, mch_id, "ABNORMAL"),
-        ("REFUND.CLOSED", "refund") => decode_refund(&event.resource, mch_id, "CLOSED"),
-        // Money may have moved: better a person looks than that it is taken for something else.
-        ("TRANSACTION.SUCCESS" | "REFUND.SUCCESS" | "REFUND.ABNORMAL" | "REFUND.CLOSED", "") => {
-            Err(DecodeError::Missing("original_type"))
-        }
-        _ => Ok(Notification::Other(Other { mch_id: mch_id.clone() })),
+/// Names the first field that is missing or malformed, of the callback as a whole: a sub-order has its own error.
+/// [`DecodeError::UnknownKind`] when it may be about an order in a way that is not known.
+pub fn decode(event: &Event, merchant: &Merchant) -> Result<Vec<Part>, DecodeError> {
+    let (name, resource, mch_id) = (event.name.as_str(), &event.resource, merchant.mch_id());
+    if name == PAID && combined::is_combined(resource) {
+        return combined::decode(resource, merchant);
     }
+    let other = || Ok(Notification::Other(Other { mch_id: mch_id.clone() }));
+    let notification = match (name, event.original_type.as_str(), refund_status(name)) {
+        (PAID, "transaction", _) => decode_payment(resource, mch_id),
+        (_, "refund", Some(status)) => decode_refund(resource, mch_id, status),
+        (PAID, "", _) | (_, "", Some(_)) => decode_by_shape(name, resource, mch_id),
+        // Its result is that of a sharing, and a failed deduction moves nothing.
+        (PAID, "profitsharing", _) | ("TRANSACTION.FAIL", _, _) => other(),
+        _ if is_about_orders(name) => Err(DecodeError::UnknownKind),
+        _ => other(),
+    };
+    Ok(vec![Ok(notification?)])
 }
 
-/// Several orders paid in one go, under whatever kind of resource.
-fn is_combined(resource: &[u8]) -> bool {
-    #[derive(Deserialize)]
-    struct Combined {
-        sub_orders: Option<IgnoredAny>,
+/// What the type of a refund's event says became of it.
+fn refund_status(event: &str) -> Option<&str> {
+    event.strip_prefix("REFUND.").filter(|status| matches!(*status, "SUCCESS" | "ABNORMAL" | "CLOSED"))
+}
+
+/// Everything that happens to orders is named like this. Where money may have moved, better a person looks than that it is
+/// taken for something else.
+fn is_about_orders(event: &str) -> bool {
+    let family = event.split('.').next().unwrap_or_default();
+    ["", "TRANSACTION", "REFUND"].iter().any(|name| family.eq_ignore_ascii_case(name))
+}
+
+/// Some callbacks lack the kind of their resource (parking does): one that is complete as one kind only is that.
+fn decode_by_shape(event: &str, resource: &[u8], mch_id: &MchId) -> Result<Notification, DecodeError> {
+    let status = refund_status(event);
+    let refund = decode_refund(resource, mch_id, status.unwrap_or("SUCCESS"));
+    match (status, decode_payment(resource, mch_id), refund) {
+        (None, Ok(payment), Err(_)) if payment.transaction_id().is_some() => Ok(payment),
+        (Some(_), Err(_), Ok(refund)) => Ok(refund),
+        _ => Err(DecodeError::Missing("original_type")),
     }
-    serde_json::from_slice::<Combined>(resource).is_ok_and(|resource| resource.sub_orders.is_some())
 }
 
 fn decode_payment(resource: &[u8], mch_id: &MchId) -> Result<Notification, DecodeError> {
     let payment: PaymentResource =
         serde_json::from_slice(resource).map_err(|_| DecodeError::Malformed("the resource of a payment"))?;
     payment.parties.expect(mch_id)?;
-    let result = match payment.trade_state.as_deref() {
-        None => return Err(DecodeError::Missing("trade_state")),
-        Some("SUCCESS") => {
+    let result = match required("trade_state", payment.trade_state.as_deref(), TradeState::parse)? {
+        TradeState::Paid => {
             let amount = payment.amount.as_ref().ok_or(DecodeError::Missing("amount"))?;
             PaymentResult::Success(PaymentSuccess {
                 transaction_id: transaction_id(payment.id.as_deref(), payment.transaction_id.as_deref())?,
@@ -113,7 +136,7 @@ fn decode_payment(resource: &[u8], mch_id: &MchId) -> Result<Notification, Decod
                 paid_at: required("success_time", payment.success_time.as_deref(), parse_time)?,
             })
         }
-        Some(_) => PaymentResult::NotSuccessful,
+        TradeState::NotPaid => PaymentResult::NotSuccessful,
     };
     let out_trade_no = optional("out_trade_no", payment.out_trade_no.as_deref(), OutTradeNo::parse)?;
     if out_trade_no.is_none() && result != PaymentResult::NotSuccessful {
@@ -197,34 +220,10 @@ fn transaction_id(id: Option<&str>, transaction_id: Option<&str>) -> Result<Tran
     required("transaction_id", transaction_id.or(id), TransactionId::parse)
 }
 
-fn required<T>(name: &'static str, text: Option<&str>, parse: impl Fn(&str) -> Option<T>) -> Result<T, DecodeError> {
-    optional(name, text, parse)?.ok_or(DecodeError::Missing(name))
-}
-
-/// An empty value is an absent one, as in v2.
-fn optional<T>(
-    name: &'static str,
-    text: Option<&str>,
-    parse: impl Fn(&str) -> Option<T>,
-) -> Result<Option<T>, DecodeError> {
-    let text = text.filter(|text| !text.is_empty());
-    text.map(|text| parse(text).ok_or(DecodeError::Malformed(name))).transpose()
-}
-
-fn sum(name: &'static str, amount_minor: Option<i64>) -> Result<i64, DecodeError> {
-    let amount_minor = amount_minor.ok_or(DecodeError::Missing(name))?;
-    if amount_minor < 0 { Err(DecodeError::Malformed(name)) } else { Ok(amount_minor) }
-}
-
 /// Nothing is no refund.
 fn above_zero(name: &'static str, amount_minor: Option<i64>) -> Result<i64, DecodeError> {
     match sum(name, amount_minor)? {
         0 => Err(DecodeError::Malformed(name)),
         amount_minor => Ok(amount_minor),
     }
-}
-
-/// RFC 3339, with whatever offset.
-fn parse_time(text: &str) -> Option<DateTime<Utc>> {
-    DateTime::parse_from_rfc3339(text).ok().map(|time| time.to_utc())
 }

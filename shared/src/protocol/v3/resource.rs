@@ -10,8 +10,10 @@ use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use secrecy::ExposeSecret;
 use serde::Deserialize;
 
+use super::combined;
+use crate::protocol::merchants::key::KeyId;
 use crate::protocol::merchants::{KeyRing, Merchant};
-use crate::protocol::{Authentic, BODY_BYTES_MAX};
+use crate::protocol::{Authentic, BODY_BYTES_MAX, SINGLE_BODY_BYTES_MAX};
 
 /// The only algorithm that WeChat Pay documents.
 const ALGORITHM: &str = "AEAD_AES_256_GCM";
@@ -19,9 +21,9 @@ const ALGORITHM: &str = "AEAD_AES_256_GCM";
 /// What a v3 callback is about, opened.
 #[derive(Debug)]
 pub struct Event {
-    pub(super) name: String,
-    pub(super) original_type: String,
-    pub(super) resource: Vec<u8>,
+    pub(in crate::protocol) name: String,
+    pub(in crate::protocol) original_type: String,
+    pub(in crate::protocol) resource: Vec<u8>,
 }
 
 /// Why the resource of a callback was not opened.
@@ -30,6 +32,9 @@ pub enum OpenError {
     /// The ring does not have the merchant; it may be on its way.
     #[error("the merchant is not in the merchants file")]
     UnknownMerchant,
+    /// More than [`SINGLE_BODY_BYTES_MAX`] bytes, and about one order.
+    #[error("over {SINGLE_BODY_BYTES_MAX} bytes, and no combined order")]
+    TooLarge,
     /// Not the JSON of an envelope.
     #[error("not the JSON of a callback")]
     NotAnEnvelope,
@@ -83,9 +88,12 @@ pub fn open<'ring>(body: &[u8], mch_id: &str, ring: &'ring KeyRing) -> Result<Au
     let nonce = nonce.as_bytes().try_into().map_err(|_| OpenError::Nonce)?;
     let sealed = BASE64_STANDARD.decode(ciphertext).map_err(|_| OpenError::Ciphertext)?;
     let associated_data = associated_data.unwrap_or_default();
-    let Authentic { content: resource, key } =
+    let (resource, key) =
         open_sealed(&sealed, nonce, associated_data.as_bytes(), merchant).ok_or(OpenError::NoKeyOpens)?;
-    Ok(Authentic { content: Event { name: envelope.event_type, original_type, resource }, key })
+    if body.len() > SINGLE_BODY_BYTES_MAX && !combined::is_combined(&resource) {
+        return Err(OpenError::TooLarge);
+    }
+    Ok(Authentic { content: Event { name: envelope.event_type, original_type, resource }, merchant, key })
 }
 
 /// The tag is checked over ciphertext and associated data.
@@ -94,7 +102,7 @@ fn open_sealed<'ring>(
     nonce: [u8; NONCE_LEN],
     associated_data: &[u8],
     merchant: &'ring Merchant,
-) -> Option<Authentic<'ring, Vec<u8>>> {
+) -> Option<(Vec<u8>, &'ring KeyId)> {
     merchant.v3_keys().find_map(|key| {
         // Every key was seen to have 32 bytes when it was read.
         let cipher = UnboundKey::new(&AES_256_GCM, key.secret().expose_secret().as_bytes()).ok()?;
@@ -103,6 +111,6 @@ fn open_sealed<'ring>(
         let length =
             LessSafeKey::new(cipher).open_in_place(nonce, Aad::from(associated_data), &mut content).ok()?.len();
         content.truncate(length);
-        Some(Authentic { content, key: key.id() })
+        Some((content, key.id()))
     })
 }

@@ -1,0 +1,51 @@
+//! Combined orders: one callback that says what became of several orders, each of which is decided on its own.
+//!
+//! The callback is authenticated by the merchant that combined them, and the orders may be other merchants'. So which ones
+//! is the merchants file's to say (`combines`), or one merchant's key would pay another's orders.
+
+use std::collections::HashSet;
+
+use super::json::Node;
+use super::merchants::Merchant;
+use super::{DecodeError, Part};
+use crate::domain::notification::Notification;
+
+/// The most orders that WeChat Pay combines.
+pub const SUB_ORDERS_MAX: usize = 50;
+
+/// The parts of a list of sub-orders, each read by `read`. One that is malformed or another merchant's costs itself.
+///
+/// `list` is the name of the list.
+pub(super) fn parts(
+    list: &'static str,
+    sub_orders: Vec<Node>,
+    merchant: &Merchant,
+    read: impl Fn(Node) -> Part,
+) -> Result<Vec<Part>, DecodeError> {
+    if sub_orders.is_empty() {
+        return Err(DecodeError::Missing(list));
+    }
+    if sub_orders.len() > SUB_ORDERS_MAX {
+        return Err(DecodeError::TooManySubOrders);
+    }
+    let parts: Vec<Part> = sub_orders.into_iter().map(read).collect();
+    each_once(&parts)?;
+    let of_a_combined_merchant = |notification: Notification| {
+        if merchant.combines(notification.mch_id()) { Ok(notification) } else { Err(DecodeError::MerchantNotCombined) }
+    };
+    Ok(parts.into_iter().map(|part| part.and_then(of_a_combined_merchant)).collect())
+}
+
+/// No order and no payment stands in it twice: one of the two would be nobody's.
+fn each_once(parts: &[Part]) -> Result<(), DecodeError> {
+    let (mut orders, mut transactions) = (HashSet::new(), HashSet::new());
+    for notification in parts.iter().flatten() {
+        if notification.out_trade_no().is_some_and(|number| !orders.insert((notification.mch_id(), number))) {
+            return Err(DecodeError::RepeatedSubOrder("out_trade_no"));
+        }
+        if notification.transaction_id().is_some_and(|transaction_id| !transactions.insert(transaction_id)) {
+            return Err(DecodeError::RepeatedSubOrder("transaction_id"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,115 @@
+//! What can be read of an authentic callback that could not be decoded: for the columns by which an operator finds it, and
+//! for nothing else. Nothing is decided by it, for a cut of its own may have made it up
+//! ([`AmbiguousSignature`](super::v2::signed::AmbiguousSignature)).
+//!
+//! Each function gives nothing for a callback that is not authentic here, and otherwise one [`Glance`] for each part that
+//! decoding has or would have.
+
+use super::combined::SUB_ORDERS_MAX;
+use super::json::Node;
+use super::merchants::{KeyRing, Merchant};
+use super::v2::fields::parse_amount;
+use super::v2::xml::Fields;
+use super::v2::{self, payment, refund};
+use super::v3::resource;
+use crate::domain::ids::{MchId, OutTradeNo, SubMchId, TransactionId};
+use crate::domain::money::Currency;
+
+/// What could be read; what is absent or malformed is left out.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Glance {
+    /// The merchant: that of the sub-order, where one combined it.
+    pub mch_id: Option<MchId>,
+    /// The shop behind an institution.
+    pub sub_mch_id: Option<SubMchId>,
+    /// The merchant's number for the order.
+    pub out_trade_no: Option<OutTradeNo>,
+    /// WeChat Pay's number for the payment.
+    pub transaction_id: Option<TransactionId>,
+    /// The sum that was paid or refunded, in the smallest unit of its currency.
+    pub amount_minor: Option<i64>,
+    /// The currency, where it is named.
+    pub currency: Option<Currency>,
+}
+
+/// Of a v2 payment or combined order.
+#[must_use]
+pub fn v2_payment(body: &[u8], ring: &KeyRing) -> Vec<Glance> {
+    let Ok(payment) = payment::authenticate(body, ring) else { return Vec::new() };
+    let fields = payment.content.accepted_by_operator();
+    let sub_orders = v2::combined::sub_orders(&fields).unwrap_or_default();
+    if (1..=SUB_ORDERS_MAX).contains(&sub_orders.len()) {
+        return sub_orders.iter().map(of_v2_sub_order).collect();
+    }
+    vec![Glance {
+        amount_minor: fields.get("total_fee").and_then(parse_amount),
+        currency: fields.get("fee_type").and_then(Currency::parse),
+        ..of_v2_fields(&fields, &fields, payment.merchant)
+    }]
+}
+
+/// Of a v2 refund.
+#[must_use]
+pub fn v2_refund(body: &[u8], ring: &KeyRing) -> Vec<Glance> {
+    let Ok(refund) = refund::authenticate(body, ring) else { return Vec::new() };
+    let (outer, sealed) = (refund.content.outer(), refund.content.sealed());
+    let amount_minor = sealed.get("refund_fee").and_then(parse_amount);
+    vec![Glance { amount_minor, ..of_v2_fields(outer, sealed, refund.merchant) }]
+}
+
+/// Of a v3 callback to `mch_id`, whatever it is about.
+#[must_use]
+pub fn v3(body: &[u8], mch_id: &str, ring: &KeyRing) -> Vec<Glance> {
+    let Ok(event) = resource::open(body, mch_id, ring) else { return Vec::new() };
+    let of_merchant = Glance { mch_id: Some(event.merchant.mch_id().clone()), ..Glance::default() };
+    let Ok(resource) = serde_json::from_slice::<Node>(&event.content.resource) else { return vec![of_merchant] };
+    match resource.member("sub_orders") {
+        Some(Node::List(sub_orders)) if (1..=SUB_ORDERS_MAX).contains(&sub_orders.len()) => {
+            sub_orders.iter().map(of_v3_sub_order).collect()
+        }
+        _ => vec![Glance { mch_id: of_merchant.mch_id, ..of_v3_resource(&resource) }],
+    }
+}
+
+fn of_v2_fields(outer: &Fields<'_>, inner: &Fields<'_>, merchant: &Merchant) -> Glance {
+    Glance {
+        mch_id: Some(merchant.mch_id().clone()),
+        sub_mch_id: outer.get("sub_mch_id").and_then(SubMchId::parse),
+        out_trade_no: inner.get("out_trade_no").and_then(OutTradeNo::parse),
+        transaction_id: inner.get("transaction_id").and_then(TransactionId::parse),
+        ..Glance::default()
+    }
+}
+
+fn of_v2_sub_order(sub_order: &Node) -> Glance {
+    Glance {
+        mch_id: sub_order.text("mch_id").and_then(MchId::parse),
+        sub_mch_id: sub_order.text("sub_mch_id").and_then(SubMchId::parse),
+        out_trade_no: sub_order.text("out_trade_no").and_then(OutTradeNo::parse),
+        transaction_id: sub_order.text("transaction_id").and_then(TransactionId::parse),
+        amount_minor: sub_order.whole("total_fee").or_else(|| sub_order.text("total_fee").and_then(parse_amount)),
+        currency: sub_order.text("fee_type").and_then(Currency::parse),
+    }
+}
+
+fn of_v3_sub_order(sub_order: &Node) -> Glance {
+    let amount = sub_order.member("amount");
+    Glance {
+        mch_id: sub_order.text("mchid").and_then(MchId::parse),
+        amount_minor: amount.and_then(|amount| amount.whole("total_amount")),
+        ..of_v3_resource(sub_order)
+    }
+}
+
+fn of_v3_resource(resource: &Node) -> Glance {
+    let amount = resource.member("amount");
+    Glance {
+        mch_id: None,
+        sub_mch_id: resource.text("sub_mchid").and_then(SubMchId::parse),
+        out_trade_no: resource.text("out_trade_no").and_then(OutTradeNo::parse),
+        transaction_id: resource.text("transaction_id").or(resource.text("id")).and_then(TransactionId::parse),
+        amount_minor: amount.and_then(|amount| amount.whole("refund").or(amount.whole("total"))),
+        currency: amount.and_then(|amount| amount.text("currency")).and_then(Currency::parse),
+    }
+}
