@@ -96,7 +96,7 @@ async fn a_delivery_count_is_the_brokers_and_not_the_publishers() -> TestResult 
     Ok(())
 }
 
-/// Whoever may write to the broker may write megabytes; they are not kept in the worker, nor in the ledger.
+/// A publisher can write megabytes; they are kept neither in the worker nor in the ledger.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_longer_than_any_callback_is_cut_as_it_is_delivered() -> TestResult {
     let broker = broker_with(0).await?;

@@ -5,6 +5,7 @@
 //! - [`concurrency`]: many at once. [`crashes`]: SIGKILL between any two steps. [`outages`]: a server is away.
 //! - [`poison`]: what cannot be handled costs itself only. [`healing`]: what waits is decided when its time has come.
 //! - [`shutdown`], [`configuration`], [`migration`], [`operator`]: what those see who run it.
+//! - [`migrate_under_load`]: the schema changes while a shop is at work. [`unroutable`]: events that the broker does not take.
 //! - [`rights`]: what the programs and the shop cannot do, whatever they try.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests fail like tests")]
 
@@ -12,6 +13,7 @@ mod concurrency;
 mod configuration;
 mod crashes;
 mod healing;
+mod migrate_under_load;
 mod migration;
 mod operator;
 mod outages;
@@ -21,5 +23,6 @@ mod rights;
 mod rotation;
 mod shutdown;
 mod story;
+mod unroutable;
 mod v3;
 mod verdicts;

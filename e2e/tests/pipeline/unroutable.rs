@@ -18,24 +18,25 @@ use uuid::Uuid;
 
 /// More than the relay publishes at once.
 const STUCK: usize = 1500;
-/// The advisory lock of the relay of before.
+/// The advisory lock that earlier relays took.
 const OLD_LOCK: i64 = 0x636f_756e_7465_7274;
 
 #[tokio::test]
-async fn events_that_nobody_binds_hold_up_no_others_and_flow_when_somebody_does() -> TestResult {
+async fn unbound_events_hold_up_no_others_and_flow_once_a_queue_is_bound() -> TestResult {
     let stage = Stage::set().await?;
     stage.broker.unbind(EVENTS_QUEUE, EVENTS_EXCHANGE, "#").await?;
     stage.broker.bind(EVENTS_QUEUE, EVENTS_EXCHANGE, "order.paid").await?;
     write_events(&stage, "refund.closed", STUCK).await?;
     let worker = stage.start_worker().await?;
 
-    until_metric(&worker, "worker_events_unroutable", 1).await?;
-    until_log(&worker, "bind one to the exchange order.events with the routing key refund.closed").await?;
+    until_log(&worker, "stay in the outbox").await?;
     for number in 1..=3 {
         let took = pay(&stage, &format!("order-{number}"), number).await?;
         println!("published {took:?} after its commit");
     }
     stage.until_value("SELECT count(*) FROM order_events", &STUCK.to_string()).await?;
+    until_metric(&worker, "worker_events_unroutable", 1).await?;
+    until_log(&worker, "bind one to the exchange order.events with the routing key refund.closed").await?;
 
     stage.broker.bind(EVENTS_QUEUE, EVENTS_EXCHANGE, "refund.closed").await?;
     assert_eq!(stage.until_events(u32::try_from(STUCK)? + 3).await?.len(), STUCK + 3);
@@ -44,7 +45,7 @@ async fn events_that_nobody_binds_hold_up_no_others_and_flow_when_somebody_does(
 }
 
 #[tokio::test]
-async fn events_of_a_full_queue_hold_up_no_others_and_flow_when_it_has_room() -> TestResult {
+async fn events_of_a_full_queue_hold_up_no_others_and_flow_once_it_has_room() -> TestResult {
     let stage = Stage::set().await?;
     let channel = stage.broker.channel().await?;
     channel.queue_declare("refunds".into(), QueueDeclareOptions::durable(), FieldTable::default()).await?;
@@ -55,10 +56,11 @@ async fn events_of_a_full_queue_hold_up_no_others_and_flow_when_it_has_room() ->
     write_events(&stage, "refund.closed", STUCK).await?;
     let worker = stage.start_worker().await?;
 
-    until_metric(&worker, "worker_events_refused", 1).await?;
+    until_log(&worker, "stay in the outbox").await?;
     for number in 1..=3 {
         pay(&stage, &format!("order-{number}"), number).await?;
     }
+    until_metric(&worker, "worker_events_refused", 1).await?;
     stage.broker.clear_policy().await?;
     stage.until_events(3).await?;
     until_metric(&worker, "worker_events_refused", 0).await?;
@@ -66,7 +68,7 @@ async fn events_of_a_full_queue_hold_up_no_others_and_flow_when_it_has_room() ->
     Ok(())
 }
 
-/// An advisory lock is there for every login of the database; the relay's claim is not.
+/// Every login of the database may take an advisory lock; the relay's claim needs the right to update its table.
 #[tokio::test]
 async fn a_login_without_rights_cannot_keep_events_back() -> TestResult {
     let stage = Stage::set().await?;

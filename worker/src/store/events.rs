@@ -70,7 +70,7 @@ pub async fn insert(conn: &AsyncPgConnection, events: &[OrderEvent]) -> Result<(
 /// Makes this transaction the only relay of the database; false when another session is, which has locked the row.
 ///
 /// # Errors
-/// When the database is away.
+/// When the database is unavailable.
 pub async fn claim(conn: &mut AsyncPgConnection) -> Result<bool, Error> {
     let claimed = diesel::sql_query("SELECT id FROM relay WHERE id = 1 FOR UPDATE SKIP LOCKED").execute(conn).await?;
     Ok(claimed > 0)
@@ -80,7 +80,7 @@ pub async fn claim(conn: &mut AsyncPgConnection) -> Result<bool, Error> {
 /// the rows that were deleted since the last vacuum.
 ///
 /// # Errors
-/// When the database is away.
+/// When the database is unavailable.
 pub async fn oldest(
     conn: &mut AsyncPgConnection,
     after: Uuid,
@@ -101,7 +101,7 @@ pub async fn oldest(
 /// The oldest event of each of these types, as far as there is one.
 ///
 /// # Errors
-/// When the database is away.
+/// When the database is unavailable.
 pub async fn oldest_of_each(conn: &mut AsyncPgConnection, types: &[String]) -> Result<Vec<StoredEvent>, Error> {
     diesel::sql_query(
         "SELECT oldest.* FROM unnest($1) AS wanted (type), LATERAL ( \
@@ -116,7 +116,7 @@ pub async fn oldest_of_each(conn: &mut AsyncPgConnection, types: &[String]) -> R
 /// Whether the oldest event has been in the outbox for longer than this.
 ///
 /// # Errors
-/// When the database is away.
+/// When the database is unavailable.
 pub async fn waits_longer_than(conn: &mut AsyncPgConnection, seconds: i64) -> Result<bool, Error> {
     let late = diesel::sql_query(
         "SELECT FROM (SELECT created_at FROM order_events ORDER BY id LIMIT 1) AS oldest \
