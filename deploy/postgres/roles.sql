@@ -21,7 +21,7 @@ ALTER ROLE countersign_worker
 
 BEGIN;
 
-REVOKE ALL ON orders, payments, refunds, notifications, quarantine, order_events FROM countersign_worker;
+REVOKE ALL ON orders, payments, refunds, notifications, quarantine, order_events, relay FROM countersign_worker;
 
 GRANT USAGE ON SCHEMA public TO countersign_worker;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO countersign_worker;
@@ -35,5 +35,8 @@ GRANT SELECT, INSERT, UPDATE ON refunds, notifications, quarantine TO countersig
 
 -- UPDATE, because the relay locks the rows that it publishes.
 GRANT SELECT, INSERT, UPDATE, DELETE ON order_events TO countersign_worker;
+
+-- UPDATE, because a worker that publishes the outbox locks the row.
+GRANT SELECT, UPDATE ON relay TO countersign_worker;
 
 COMMIT;

@@ -10,7 +10,10 @@ use e2e::{TestResult, until};
 use lapin::options::QueueDeleteOptions;
 use shared::messaging::connection::AmqpUrls;
 use shared::messaging::consumer::{ConsumeError, Consumer, Delivery};
-use shared::messaging::envelope::{CALLBACKS_EXCHANGE, CALLBACKS_QUEUE, CALLBACKS_ROUTING_KEY, CallbackKind};
+use shared::messaging::envelope::{
+    BODY_BYTES, BODY_SHA256, CALLBACKS_EXCHANGE, CALLBACKS_QUEUE, CALLBACKS_ROUTING_KEY, CallbackKind,
+};
+use shared::protocol::BODY_BYTES_MAX;
 use url::Url;
 
 async fn broker_with(messages: usize) -> Result<Broker> {
@@ -75,6 +78,37 @@ async fn an_ack_covers_everything_up_to_it_and_the_rest_comes_again() -> TestRes
     second.ack_through(&again[2]).await?;
     second.close().await;
     until_depth(&broker, 0).await?;
+    Ok(())
+}
+
+/// A publisher can write the broker's header; what counts is what the broker counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_count_is_the_brokers_and_not_the_publishers() -> TestResult {
+    let broker = broker_with(0).await?;
+    let message = Message::new("wechatpay.v2.payment", "body").header("x-delivery-count", "9");
+    broker.publish_callbacks(vec![message]).await?;
+    for expected in [0, 1, 2] {
+        let mut consumer = open(&broker.worker_url(), 10).await?;
+        let taken = take(&mut consumer, 1).await?;
+        assert_eq!((taken[0].delivery_count, taken[0].redelivered), (expected, expected > 0));
+        consumer.close().await;
+    }
+    Ok(())
+}
+
+/// A publisher can write megabytes; they are kept neither in the worker nor in the ledger.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_longer_than_any_callback_is_cut_as_it_is_delivered() -> TestResult {
+    let broker = broker_with(0).await?;
+    let (longest, longer) = (vec![b'x'; BODY_BYTES_MAX], vec![b'y'; BODY_BYTES_MAX + 1]);
+    let messages = [&longest, &longer].map(|body| Message::new("wechatpay.v2.payment", body.clone()));
+    broker.publish_callbacks(messages.into()).await?;
+    let mut consumer = open(&broker.worker_url(), 10).await?;
+    let taken = take(&mut consumer, 2).await?;
+    assert!(taken[0].body == longest && !taken[0].envelope.headers.contains_key(BODY_SHA256));
+    assert!(taken[1].body == longer[..BODY_BYTES_MAX]);
+    assert_eq!(taken[1].envelope.headers[BODY_BYTES], (BODY_BYTES_MAX + 1).to_string());
+    assert_eq!(taken[1].envelope.headers[BODY_SHA256].len(), 64);
     Ok(())
 }
 

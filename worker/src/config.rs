@@ -17,6 +17,7 @@ use shared::telemetry::LogFormat;
 
 use crate::quarantine;
 use crate::store::database::Database;
+use crate::store::schema;
 
 /// Takes WeChat Pay callbacks from RabbitMQ and applies them to orders in PostgreSQL, once.
 #[derive(Debug, Parser)]
@@ -36,7 +37,7 @@ pub enum Command {
     /// Work until SIGTERM
     Run,
     /// Bring the database's schema up to date and make the ledger's months; needs a role that may change tables
-    Migrate,
+    Migrate(MigrateArgs),
     /// See and settle what was refused or waits
     #[command(subcommand)]
     Quarantine(quarantine::Command),
@@ -44,6 +45,26 @@ pub enum Command {
     Healthcheck,
     /// Check the merchants file and the variables: print whose keys are there, exit 0 or 64
     CheckConfig,
+}
+
+/// How to migrate.
+#[derive(Debug, Args)]
+pub struct MigrateArgs {
+    /// Seconds that it waits, all in all, for locks that other sessions hold; then it exits with 75
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    wait_max_seconds: u64,
+    /// A directory of migrations to apply instead of those in this binary, for tests and drills
+    #[arg(long)]
+    migrations: Option<PathBuf>,
+}
+
+impl MigrateArgs {
+    /// These, with a function that prints what the run waits for.
+    #[must_use]
+    pub fn into_options(self, report: fn(&str)) -> schema::Options {
+        let patience = Duration::from_secs(self.wait_max_seconds);
+        schema::Options { directory: self.migrations, patience, report }
+    }
 }
 
 /// Every variable.

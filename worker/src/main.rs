@@ -6,9 +6,12 @@ use std::process::ExitCode;
 use anyhow::Context;
 use shared::stop::stop_signal;
 use shared::{admin, config, telemetry};
-use worker::config::{Cli, Command, Settings};
-use worker::store::schema;
+use worker::config::{Cli, Command, MigrateArgs, Settings};
+use worker::store::schema::{self, MigrateError};
 use worker::{app, quarantine};
+
+/// The exit code of a migration that other sessions have held up for too long (`EX_TEMPFAIL` of sysexits.h): try again.
+const EXIT_TRY_AGAIN: u8 = 75;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -19,7 +22,7 @@ async fn main() -> ExitCode {
     telemetry::init_logs(cli.settings.log_format);
     let result = match cli.command.unwrap_or(Command::Run) {
         Command::Run => run(&cli.settings).await,
-        Command::Migrate => migrate(&cli.settings).await,
+        Command::Migrate(args) => migrate(&cli.settings, args).await,
         Command::Quarantine(command) => operate(&cli.settings, command).await,
         Command::Healthcheck => return admin::healthcheck(cli.settings.admin_addr),
         Command::CheckConfig => check_config(&cli.settings),
@@ -30,7 +33,8 @@ async fn main() -> ExitCode {
             Ok(error) => error.report(),
             Err(error) => {
                 eprintln!("worker: {error:#}");
-                ExitCode::FAILURE
+                let temporary = error.downcast_ref().is_some_and(MigrateError::is_temporary);
+                if temporary { ExitCode::from(EXIT_TRY_AGAIN) } else { ExitCode::FAILURE }
             }
         },
     }
@@ -44,9 +48,9 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
     app::run(listener, config, shutdown).await
 }
 
-async fn migrate(settings: &Settings) -> anyhow::Result<()> {
-    let conn = settings.database()?.connect().await.context("the database cannot be reached")?;
-    let migrated = schema::migrate(conn).await?;
+async fn migrate(settings: &Settings, args: MigrateArgs) -> anyhow::Result<()> {
+    let options = args.into_options(|line| eprintln!("worker: {line}"));
+    let migrated = schema::migrate(&settings.database()?, &options).await?;
     for name in &migrated.applied {
         println!("applied {name}");
     }

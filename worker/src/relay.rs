@@ -2,7 +2,8 @@
 //!
 //! Events are read, published with confirms, deleted, committed. A crash between confirm and commit publishes them again
 //! under the same ids. One worker relays at a time, which keeps the order; another takes over with the next transaction.
-//! No transaction is open while the broker is away.
+//! No transaction is open while the broker is away. A type of event that the broker does not take is set aside ([`aside`]),
+//! and holds up no other type.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 use diesel::result::Error;
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 use futures_util::future::join_all;
-use metrics::counter;
+use metrics::{counter, gauge};
 use shared::messaging::publisher::{Outgoing, PublishError, Publisher};
 use shared::telemetry::chain;
 use tokio_util::sync::CancellationToken;
@@ -23,8 +24,12 @@ use crate::settle::{DatabaseAway, Session, bounded};
 use crate::store::database::Database;
 use crate::store::events::{self, StoredEvent};
 
+mod aside;
+
+use aside::{Aside, Refusal};
+
 /// How many events one transaction publishes.
-const BATCH: i64 = 1024;
+const BATCH: usize = 1024;
 /// How often the outbox is looked at when nobody calls: for what another worker left behind.
 const IDLE: Duration = Duration::from_secs(1);
 /// The longest rest after a pass. Each is as long as its pass, so that events are told in batches.
@@ -38,6 +43,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const COMMITTED_LATE: Duration = Duration::from_millis(200);
 /// How long an event that was committed even later may be passed by while there are always newer ones.
 const START_OVER_EVERY: Duration = Duration::from_secs(1);
+/// How long other sessions may have the relay's claim, and the oldest event may wait, before it is logged.
+const CLAIM_MISSED_MAX: Duration = Duration::from_mins(1);
 
 /// What the relay needs to know.
 pub struct Relay {
@@ -56,7 +63,7 @@ pub struct Relay {
 pub async fn run(relay: Relay, stop: CancellationToken) {
     let mut session = Session::new(relay.database.clone());
     let mut backoff = backoff();
-    let mut place = Place::start();
+    let mut progress = Progress::start();
     let mut behind_since = None;
     while !stop.is_cancelled() {
         behind_since =
@@ -66,12 +73,13 @@ pub async fn run(relay: Relay, stop: CancellationToken) {
             continue;
         }
         if relay.publisher.readiness().is_err() {
+            gauge!("worker_relay_active").set(0.0);
             pause(backoff.pause(), &stop).await;
             continue;
         }
         let started = Instant::now();
-        match relay.pass(&mut session, &mut place).await {
-            Ok(Passed { taken: 0, .. }) => {
+        match relay.pass(&mut session, &mut progress).await {
+            Ok(Next::Rest) => {
                 backoff.reset();
                 tokio::select! {
                     () = relay.wake.notified() => {}
@@ -79,13 +87,14 @@ pub async fn run(relay: Relay, stop: CancellationToken) {
                     () = stop.cancelled() => {}
                 }
             }
-            Ok(Passed { taken, published, .. }) if published < taken => pause(backoff.pause(), &stop).await,
-            Ok(_) => {
+            Ok(Next::BackOff) => pause(backoff.pause(), &stop).await,
+            Ok(Next::GoOn) => {
                 backoff.reset();
                 pause(started.elapsed().min(REST_MAX), &stop).await;
             }
             Err(error) => {
                 session.discard();
+                gauge!("worker_relay_active").set(0.0);
                 tracing::error!(error = chain(&error), "relay failed");
                 pause(backoff.pause(), &stop).await;
             }
@@ -93,11 +102,59 @@ pub async fn run(relay: Relay, stop: CancellationToken) {
     }
 }
 
+/// When the next pass is due.
+enum Next {
+    /// At once: there may be more.
+    GoOn,
+    /// When an event is written.
+    Rest,
+    /// When the broker has had time to recover.
+    BackOff,
+}
+
 /// What one transaction did.
+#[derive(Default)]
 struct Passed {
+    /// How many events were read after the place.
     taken: usize,
     published: usize,
     last: Option<Uuid>,
+    /// The types that the broker did not take.
+    refused: BTreeMap<String, Refusal>,
+    /// The types of which it was asked again and took one, or of which none is left.
+    accepted: Vec<String>,
+    /// What went wrong with the broker, if not with an event, and how many were not published for it.
+    fault: Option<PublishError>,
+    left: usize,
+}
+
+/// What the relay knows from one pass to the next.
+struct Progress {
+    place: Place,
+    aside: Aside,
+    missed: Missed,
+}
+
+impl Progress {
+    fn start() -> Self {
+        Self { place: Place::start(), aside: Aside::default(), missed: Missed::default() }
+    }
+
+    fn note(&mut self, passed: &Passed, now: Instant) -> Next {
+        for (kind, refusal) in &passed.refused {
+            self.aside.refuse(kind, *refusal, now);
+        }
+        self.aside.accept(&passed.accepted, now);
+        if let Some(error) = passed.fault {
+            tracing::warn!(left = passed.left, %error, "events not published, they stay in the outbox");
+        }
+        self.place.move_on(passed, self.aside.is_empty());
+        match (passed.fault, passed.taken, passed.accepted.len()) {
+            (Some(_), _, _) => Next::BackOff,
+            (None, 0, 0) => Next::Rest,
+            (None, _, _) => Next::GoOn,
+        }
+    }
 }
 
 /// How far the relay has come. An event may be committed after others with a later id, so it starts over when it has
@@ -116,12 +173,32 @@ impl Place {
         self.last.map_or(Uuid::nil(), |last| earlier(last, COMMITTED_LATE))
     }
 
-    fn move_on(&mut self, passed: &Passed) {
-        let goes_on = passed.published == passed.taken && self.started.elapsed() < START_OVER_EVERY;
-        match passed.last {
-            Some(last) if goes_on => self.last = Some(last),
-            _ => *self = Self::start(),
+    /// Goes on past what was refused, too: that is left to [`Aside`], which brings it back.
+    fn move_on(&mut self, passed: &Passed, nothing_aside: bool) {
+        let starts_over = passed.fault.is_some()
+            || !passed.accepted.is_empty()
+            || (passed.taken == 0 && nothing_aside)
+            || self.started.elapsed() >= START_OVER_EVERY;
+        if starts_over {
+            *self = Self::start();
+        } else if let Some(last) = passed.last {
+            self.last = Some(last);
         }
+    }
+}
+
+/// Since when other sessions have had the claim whenever this one tried.
+#[derive(Default)]
+struct Missed {
+    since: Option<Instant>,
+    logged: bool,
+}
+
+impl Missed {
+    /// Whether it is time to look at the outbox, and log.
+    fn again(&mut self, now: Instant) -> bool {
+        let since = *self.since.get_or_insert(now);
+        !self.logged && now.duration_since(since) >= CLAIM_MISSED_MAX
     }
 }
 
@@ -132,31 +209,67 @@ fn earlier(id: Uuid, by: Duration) -> Uuid {
 }
 
 impl Relay {
-    async fn pass(&self, session: &mut Session, place: &mut Place) -> Result<Passed, DatabaseAway> {
+    async fn pass(&self, session: &mut Session, progress: &mut Progress) -> Result<Next, DatabaseAway> {
         let conn = session.conn().await?;
-        let after = place.after();
-        let passed = bounded(conn.transaction(async |conn| self.publish_and_delete(conn, after).await)).await?;
-        place.move_on(&passed);
+        let (after, aside) = (progress.place.after(), &progress.aside);
+        let passed = bounded(conn.transaction(async |conn| self.publish_and_delete(conn, after, aside).await)).await?;
+        gauge!("worker_relay_active").set(if passed.is_some() { 1.0 } else { 0.0 });
+        let Some(passed) = passed else {
+            if progress.missed.again(Instant::now()) {
+                let seconds = i64::try_from(CLAIM_MISSED_MAX.as_secs()).unwrap_or(i64::MAX);
+                progress.missed.logged = bounded(events::waits_longer_than(conn, seconds)).await?;
+                if progress.missed.logged {
+                    tracing::warn!(
+                        "events wait in the outbox, and for a minute another session has held the row of the table relay: \
+                         if no worker's metric worker_relay_active is 1, find that session in pg_stat_activity and end it"
+                    );
+                }
+            }
+            return Ok(Next::Rest);
+        };
+        progress.missed = Missed::default();
         counter!("worker_events_published_total").increment(u64::try_from(passed.published).unwrap_or_default());
-        Ok(passed)
+        Ok(progress.note(&passed, Instant::now()))
     }
 
-    async fn publish_and_delete(&self, conn: &mut AsyncPgConnection, after: Uuid) -> Result<Passed, Error> {
-        let taken = if events::claim(conn).await? { events::oldest(conn, after, BATCH).await? } else { Vec::new() };
-        let answers = join_all(taken.iter().map(|event| self.publish(event))).await;
-        let published: Vec<Uuid> =
-            taken.iter().zip(&answers).filter(|(_, it)| it.is_ok()).map(|(it, _)| it.id).collect();
-        // One line for all: an outage refuses a thousand at once.
-        if let Some(error) = answers.into_iter().find_map(Result::err) {
-            let left = taken.len().saturating_sub(published.len());
-            tracing::warn!(left, %error, "events not published, they stay in the outbox");
+    /// `None` when another session is the relay.
+    async fn publish_and_delete(
+        &self,
+        conn: &mut AsyncPgConnection,
+        after: Uuid,
+        aside: &Aside,
+    ) -> Result<Option<Passed>, Error> {
+        if !events::claim(conn).await? {
+            return Ok(None);
         }
-        let last = taken.last().map(|event| event.id);
-        let passed = Passed { taken: taken.len(), published: published.len(), last };
+        let due = aside.due(Instant::now());
+        let tries = if due.is_empty() { Vec::new() } else { events::oldest_of_each(conn, &due).await? };
+        let room = i64::try_from(BATCH.saturating_sub(tries.len())).unwrap_or_default();
+        let taken = events::oldest(conn, after, &aside.types(), room).await?;
+
+        let mut passed = Passed { taken: taken.len(), last: taken.last().map(|event| event.id), ..Passed::default() };
+        let mut published = Vec::with_capacity(BATCH);
+        let answers = join_all(tries.iter().chain(&taken).map(|event| self.publish(event))).await;
+        for (event, answer) in tries.iter().chain(&taken).zip(answers) {
+            match answer.map_err(|error| (error, Refusal::of(error))) {
+                Ok(()) => published.push(event.id),
+                Err((_, Some(refusal))) => {
+                    passed.refused.insert(event.r#type.clone(), refusal);
+                }
+                Err((error, None)) => {
+                    passed.left = passed.left.saturating_add(1);
+                    passed.fault = Some(error);
+                }
+            }
+        }
+        if passed.fault.is_none() {
+            passed.accepted = due.into_iter().filter(|kind| !passed.refused.contains_key(kind)).collect();
+        }
+        passed.published = published.len();
         if !published.is_empty() {
             events::delete(conn, published).await?;
         }
-        Ok(passed)
+        Ok(Some(passed))
     }
 
     /// Returns once the broker has confirmed it.
@@ -183,5 +296,37 @@ mod tests {
         let id: Uuid = "0192f0c0-0000-7abc-8000-000000000001".parse().unwrap();
         assert_eq!(earlier(id, Duration::from_millis(2)).to_string(), "0192f0bf-fffe-0000-0000-000000000000");
         assert_eq!(earlier(Uuid::nil(), Duration::from_millis(2)), Uuid::nil());
+    }
+
+    #[test]
+    fn what_was_refused_is_passed_and_what_the_broker_failed_at_is_read_again() {
+        let last = Some(Uuid::now_v7());
+        let refused = BTreeMap::from([("refund.closed".to_owned(), Refusal::Unroutable)]);
+        let mut progress = Progress::start();
+        let passed = Passed { taken: 1024, last, refused, ..Passed::default() };
+        assert!(matches!(progress.note(&passed, Instant::now()), Next::GoOn));
+        assert_eq!((progress.place.last, progress.aside.types()), (last, vec!["refund.closed".to_owned()]));
+
+        let nothing = Passed::default();
+        assert!(matches!(progress.note(&nothing, Instant::now()), Next::Rest));
+        assert_eq!(progress.place.last, last, "the rows that are set aside are read again");
+
+        let accepted = Passed { accepted: vec!["refund.closed".to_owned()], ..Passed::default() };
+        assert!(matches!(progress.note(&accepted, Instant::now()), Next::GoOn));
+        assert!(progress.place.last.is_none() && progress.aside.is_empty());
+
+        let fault = Passed { taken: 3, last, fault: Some(PublishError::Unknown), left: 3, ..Passed::default() };
+        assert!(matches!(progress.note(&fault, Instant::now()), Next::BackOff));
+        assert_eq!(progress.place.last, None);
+    }
+
+    #[test]
+    fn a_missing_claim_is_worth_a_line_after_a_minute_and_only_once() {
+        let (mut missed, start) = (Missed::default(), Instant::now());
+        assert!(!missed.again(start) && !missed.again(start + Duration::from_secs(59)));
+        assert!(missed.again(start + Duration::from_mins(1)));
+        assert!(missed.again(start + Duration::from_secs(61)), "the outbox was empty: it is looked at again");
+        missed.logged = true;
+        assert!(!missed.again(start + Duration::from_hours(1)));
     }
 }

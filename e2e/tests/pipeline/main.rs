@@ -6,6 +6,7 @@
 //! - [`poison`]: what cannot be handled costs itself only. [`healing`]: what waits is decided when its time has come.
 //! - [`payments`]: what an order refused, and what operators and shops do with it. [`locks`]: locked, absent, unavailable.
 //! - [`shutdown`], [`configuration`], [`migration`], [`operator`]: what those see who run it.
+//! - [`migrate_under_load`]: the schema changes while a shop is at work. [`unroutable`]: events that the broker does not take.
 //! - [`rights`]: what the programs and the shop cannot do, whatever they try.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests fail like tests")]
 
@@ -14,6 +15,7 @@ mod configuration;
 mod crashes;
 mod healing;
 mod locks;
+mod migrate_under_load;
 mod migration;
 mod operator;
 mod outages;
@@ -24,5 +26,6 @@ mod rights;
 mod rotation;
 mod shutdown;
 mod story;
+mod unroutable;
 mod v3;
 mod verdicts;

@@ -15,7 +15,8 @@ use super::DEFINITIONS_FILE;
 use super::connection::{self, AmqpUrls, CONNECT_TIMEOUT, ConnectError};
 use super::envelope::Envelope;
 
-/// How often the broker says it has delivered this message before without an ack.
+/// How often the broker says it has delivered this message before without an ack. On a first delivery the broker writes
+/// no such header, and passes on the publisher's.
 const DELIVERY_COUNT: &str = "x-delivery-count";
 
 /// One hand-over by the broker.
@@ -23,11 +24,11 @@ const DELIVERY_COUNT: &str = "x-delivery-count";
 pub struct Delivery {
     /// What rides beside the bytes.
     pub envelope: Envelope,
-    /// The bytes that WeChat Pay sent.
+    /// The bytes that WeChat Pay sent; the beginning of a body that is longer than WeChat Pay's can be.
     pub body: Vec<u8>,
     /// The broker has handed this message over before, to somebody.
     pub redelivered: bool,
-    /// How often it came back without an ack; 0 on the first delivery.
+    /// How often it came back without an ack; 0 on the first delivery, whatever its publisher wrote into the header.
     pub delivery_count: u64,
     tag: u64,
     acker: Acker,
@@ -248,16 +249,18 @@ fn read(delivery: AmqpDelivery) -> Delivery {
         &delivery.data,
     );
     let delivery_count = headers
+        .filter(|_| delivery.redelivered)
         .and_then(|table| table.inner().get(DELIVERY_COUNT))
         .and_then(text_of)
         .and_then(|text| text.parse().ok());
+    let (envelope, body) = envelope.bounded(delivery.data);
     Delivery {
         envelope,
         redelivered: delivery.redelivered,
         delivery_count: delivery_count.unwrap_or_default(),
         tag: delivery.delivery_tag,
         acker: delivery.acker,
-        body: delivery.data,
+        body,
     }
 }
 

@@ -1,7 +1,8 @@
 //! A callback on its way through the broker: its bytes are the AMQP body, everything else rides in the properties.
 //!
 //! The body is exactly what WeChat Pay sent. The id is made once, by ingest, and carries the time of receipt, so that
-//! every redelivery of a message meets its own row and its own partition in the ledger.
+//! every redelivery of a message meets its own row and its own partition in the ledger. A body that is longer than any
+//! that ingest publishes is not kept whole: see [`Envelope::bounded`].
 
 use std::collections::BTreeMap;
 
@@ -10,6 +11,7 @@ use sha2::{Digest, Sha256};
 use uuid::{NoContext, Timestamp, Uuid, Version};
 
 use super::publisher::Outgoing;
+use crate::protocol::BODY_BYTES_MAX;
 
 /// Where ingest publishes callbacks.
 pub const CALLBACKS_EXCHANGE: &str = "wechatpay.callbacks";
@@ -23,12 +25,19 @@ pub const EVENTS_EXCHANGE: &str = "order.events";
 pub const EVENTS_QUEUE: &str = "order.events.v1";
 
 /// The version of this layout of properties and headers.
-const ENVELOPE_VERSION: &str = "1";
+pub const ENVELOPE_VERSION: &str = "1";
+const VERSION: &str = "envelope-version";
 const TYPE: &str = "type";
 const CONTENT_TYPE: &str = "content-type";
 /// Whose callback it is. Ingest has verified it; whoever may write to the broker may have written another.
 pub const MCH_ID: &str = "mch-id";
 const TRACEPARENT: &str = "traceparent";
+/// The whole body's SHA-256 in hex, on an envelope whose body was cut.
+pub const BODY_SHA256: &str = "body-sha256";
+/// The whole body's length, on an envelope whose body was cut.
+pub const BODY_BYTES: &str = "body-bytes";
+/// Headers that only [`Envelope::bounded`] sets. A publisher's are dropped, or it could claim that a body was cut.
+const OURS_ALONE: [&str; 2] = [BODY_SHA256, BODY_BYTES];
 /// Headers beginning with this are the broker's notes on a delivery (`x-delivery-count`, `x-death`), not the callback's.
 const BROKER_PREFIX: &str = "x-";
 
@@ -106,7 +115,7 @@ impl Envelope {
             _ => first_traceparent(id),
         };
         let mut headers = BTreeMap::from(
-            [(TYPE, kind.name()), ("envelope-version", ENVELOPE_VERSION), (MCH_ID, mch_id)]
+            [(TYPE, kind.name()), (VERSION, ENVELOPE_VERSION), (MCH_ID, mch_id)]
                 .map(|(name, value)| (name.to_owned(), value.to_owned())),
         );
         headers.insert(TRACEPARENT.to_owned(), traceparent);
@@ -130,6 +139,12 @@ impl Envelope {
         self.headers.get(TYPE).and_then(|name| CallbackKind::parse(name))
     }
 
+    /// The layout that the publisher named. `None` when it named none, as in a message published by hand.
+    #[must_use]
+    pub fn version(&self) -> Option<&str> {
+        self.headers.get(VERSION).map(String::as_str)
+    }
+
     /// The message to publish.
     #[must_use]
     pub fn into_outgoing(mut self, body: Vec<u8>) -> Outgoing {
@@ -146,7 +161,7 @@ impl Envelope {
 
     /// The envelope of a delivery. Total: whoever may write to the broker may have written anything.
     ///
-    /// Without a UUID v7 in `message_id` the id comes from the body, so that a redelivery still meets its own row. Public
+    /// Without a UUID v7 in `message_id` the id is the [`content_id`], so that a redelivery still meets its own row. Public
     /// so that it can be fuzzed: the programs have it from [`super::consumer`].
     #[must_use]
     pub fn of_delivery(
@@ -156,10 +171,13 @@ impl Envelope {
         headers: impl Iterator<Item = (String, String)>,
         body: &[u8],
     ) -> Self {
-        let (id, received_at) = message_id.and_then(ours).unwrap_or_else(|| (of_body(body), DateTime::UNIX_EPOCH));
         let properties = [(TYPE, kind), (CONTENT_TYPE, content_type)];
         let mut kept: BTreeMap<_, _> = headers
-            .filter(|(name, _)| !name.starts_with(BROKER_PREFIX) && properties.iter().all(|(known, _)| name != known))
+            .filter(|(name, _)| {
+                !name.starts_with(BROKER_PREFIX)
+                    && !OURS_ALONE.contains(&name.as_str())
+                    && properties.iter().all(|(known, _)| name != known)
+            })
             .take(HEADERS_MAX)
             .map(|(name, value)| (storable(name), storable(value)))
             .collect();
@@ -168,7 +186,27 @@ impl Envelope {
                 kept.insert(name.to_owned(), storable(value.to_owned()));
             }
         }
+        let (id, received_at) = message_id.and_then(ours).unwrap_or_else(|| {
+            let text = |name| kept.get(name).map(String::as_str);
+            (content_id(text(TYPE), text(MCH_ID), body), DateTime::UNIX_EPOCH)
+        });
         Self { id, received_at, headers: kept }
+    }
+
+    /// The envelope with what is kept of its body. Total.
+    ///
+    /// A body of up to [`BODY_BYTES_MAX`] is kept as it is. Of a longer one, which ingest never publishes and no program
+    /// decodes, the first [`BODY_BYTES_MAX`] bytes are kept; the headers [`BODY_BYTES`] and [`BODY_SHA256`] then say how
+    /// long it was and what it was. The rest of its memory is given back.
+    #[must_use]
+    pub fn bounded(mut self, mut body: Vec<u8>) -> (Self, Vec<u8>) {
+        if body.len() > BODY_BYTES_MAX {
+            self.headers.insert(BODY_BYTES.to_owned(), body.len().to_string());
+            self.headers.insert(BODY_SHA256.to_owned(), hex::encode(Sha256::digest(&body)));
+            body.truncate(BODY_BYTES_MAX);
+            body.shrink_to_fit();
+        }
+        (self, body)
     }
 }
 
@@ -179,16 +217,23 @@ fn ours(message_id: &str) -> Option<(Uuid, DateTime<Utc>)> {
     Some((id, DateTime::from_timestamp(i64::try_from(seconds).ok()?, nanoseconds)?))
 }
 
-/// The id of a message that has none of its own: what it says, in version 8 of UUIDs.
+/// The id of a message that has none of its own, or not one of its own: a version 8 UUID from the SHA-256 of its type, its
+/// merchant and its body. The same content has the same id; a message republished under its right type has another.
 #[must_use]
 pub fn content_id(kind: Option<&str>, mch_id: Option<&str>, body: &[u8]) -> Uuid {
-    let _ = (kind, mch_id);
-    of_body(body)
-}
-
-/// A version 8 UUID from the body's SHA-256.
-fn of_body(body: &[u8]) -> Uuid {
-    let digest: [u8; 32] = Sha256::digest(body).into();
+    let mut hash = Sha256::new();
+    // Each part is preceded by its length, so that no part can borrow bytes from the next; an absent part has none.
+    for part in [kind.map(str::as_bytes), mch_id.map(str::as_bytes), Some(body)] {
+        match part {
+            Some(bytes) => {
+                hash.update([1]);
+                hash.update(u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_be_bytes());
+                hash.update(bytes);
+            }
+            None => hash.update([0]),
+        }
+    }
+    let digest: [u8; 32] = hash.finalize().into();
     let mut bytes = [0; 16];
     bytes.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
     uuid::Builder::from_custom_bytes(bytes).into_uuid()
@@ -257,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_message_id_gives_way_to_the_body() {
+    fn a_foreign_message_id_gives_way_to_the_content() {
         let v4 = "0d5f2f6c-9a1f-4c4e-8a53-5a4b3f6f5a11";
         for message_id in [None, Some(""), Some("order-1"), Some(v4)] {
             let first = Envelope::of_delivery(message_id, None, None, std::iter::empty(), b"body");
@@ -269,6 +314,58 @@ mod tests {
             assert_eq!(first.received_at, DateTime::UNIX_EPOCH);
             assert_eq!(first.kind(), None);
         }
+    }
+
+    #[test]
+    fn a_content_id_depends_on_type_merchant_and_body_and_on_nothing_else() {
+        let parts = [None, Some(""), Some("a"), Some("ab"), Some("b")];
+        let bodies: [&[u8]; 4] = [b"", b"a", b"ab", b"b"];
+        let mut ids = std::collections::HashSet::new();
+        for (kind, mch_id) in parts.iter().flat_map(|kind| parts.map(|mch_id| (*kind, mch_id))) {
+            for body in bodies {
+                let mch_id_header = mch_id.map(|value| (MCH_ID.to_owned(), value.to_owned()));
+                let other = ("another".to_owned(), Uuid::now_v7().to_string());
+                let headers = mch_id_header.into_iter().chain([other]);
+                let envelope = Envelope::of_delivery(None, kind, Some("text/xml"), headers, body);
+                assert_eq!(envelope.id, content_id(kind, mch_id, body));
+                assert!(ids.insert(envelope.id), "{kind:?} {mch_id:?} {body:?} has the id of another content");
+            }
+        }
+        assert_eq!(ids.len(), parts.len() * parts.len() * bodies.len());
+    }
+
+    #[test]
+    fn a_body_that_ingest_cannot_have_published_is_cut_and_described() {
+        let envelope = || Envelope::new(at(), CallbackKind::V2Payment, "1", None, None);
+        let longest = vec![7; BODY_BYTES_MAX];
+        assert_eq!(envelope().bounded(longest.clone()).1, longest);
+        assert!(!envelope().bounded(longest).0.headers.contains_key(BODY_BYTES));
+
+        let whole: Vec<u8> = (0_u32..1 << 20).map(|number| u8::try_from(number % 251).unwrap()).collect();
+        let (cut, kept) = envelope().bounded(whole.clone());
+        assert_eq!(Some(kept.as_slice()), whole.get(..BODY_BYTES_MAX));
+        assert!(kept.capacity() < 2 * BODY_BYTES_MAX, "{} bytes are still allocated", kept.capacity());
+        assert_eq!(cut.headers.get(BODY_BYTES).unwrap(), "1048576");
+        assert_eq!(*cut.headers.get(BODY_SHA256).unwrap(), hex::encode(Sha256::digest(&whole)));
+    }
+
+    #[test]
+    fn a_publisher_cannot_claim_that_a_body_was_cut() {
+        let claims = OURS_ALONE.map(|name| (name.to_owned(), "1".to_owned()));
+        let (envelope, _) =
+            Envelope::of_delivery(None, None, None, claims.into_iter(), b"short").bounded(b"short".into());
+        assert!(envelope.headers.is_empty(), "{:?}", envelope.headers);
+    }
+
+    #[test]
+    fn the_version_is_the_publishers_word() {
+        let of = |version: Option<&str>| {
+            let header = version.map(|version| (VERSION.to_owned(), version.to_owned()));
+            Envelope::of_delivery(None, None, None, header.into_iter(), b"").version().map(ToOwned::to_owned)
+        };
+        assert_eq!(Envelope::new(at(), CallbackKind::V3, "1", None, None).version(), Some(ENVELOPE_VERSION));
+        assert_eq!(of(Some("2")).as_deref(), Some("2"));
+        assert_eq!(of(None), None);
     }
 
     #[test]

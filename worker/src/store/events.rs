@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use diesel::result::Error;
-use diesel::sql_types::{Array, BigInt, Bool, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use serde::Serialize;
 use shared::domain::ids::{RefundId, SubMchId};
@@ -66,39 +66,65 @@ pub async fn insert(conn: &AsyncPgConnection, ids: &[Uuid], events: &[OrderEvent
     statement.execute(&mut &*conn).await.map(drop)
 }
 
-/// Any number that no other program uses as an advisory lock in this database.
-const RELAY_LOCK: i64 = 0x636f_756e_7465_7274;
-
-/// Makes this transaction the only relay of the database; false when another one is.
+/// Makes this transaction the only relay of the database; false when another session is, which has locked the row.
 ///
 /// # Errors
-/// When the database is away.
+/// When the database is unavailable.
 pub async fn claim(conn: &mut AsyncPgConnection) -> Result<bool, Error> {
-    #[derive(diesel::QueryableByName)]
-    struct Claim {
-        #[diesel(sql_type = Bool)]
-        claimed: bool,
-    }
-    let claim: Claim = diesel::sql_query("SELECT pg_try_advisory_xact_lock($1) AS claimed")
-        .bind::<BigInt, _>(RELAY_LOCK)
-        .get_result(conn)
-        .await?;
-    Ok(claim.claimed)
+    let claimed = diesel::sql_query("SELECT id FROM relay WHERE id = 1 FOR UPDATE SKIP LOCKED").execute(conn).await?;
+    Ok(claimed > 0)
 }
 
-/// The oldest events after `after`. Whoever reads on from there passes by what was deleted since the last vacuum.
+/// The oldest events after `after`, without those of the types `except`. A caller that reads on from the last one passes by
+/// the rows that were deleted since the last vacuum.
 ///
 /// # Errors
-/// When the database is away.
-pub async fn oldest(conn: &mut AsyncPgConnection, after: Uuid, limit: i64) -> Result<Vec<StoredEvent>, Error> {
+/// When the database is unavailable.
+pub async fn oldest(
+    conn: &mut AsyncPgConnection,
+    after: Uuid,
+    except: &[String],
+    limit: i64,
+) -> Result<Vec<StoredEvent>, Error> {
     diesel::sql_query(
         "SELECT id, type, payload::text AS payload, extract(epoch FROM created_at)::bigint AS created_at_seconds \
-         FROM order_events WHERE id > $1 ORDER BY id LIMIT $2",
+         FROM order_events WHERE id > $1 AND type <> ALL ($2) ORDER BY id LIMIT $3",
     )
     .bind::<SqlUuid, _>(after)
+    .bind::<Array<Text>, _>(except)
     .bind::<BigInt, _>(limit)
     .load(conn)
     .await
+}
+
+/// The oldest event of each of these types, as far as there is one.
+///
+/// # Errors
+/// When the database is unavailable.
+pub async fn oldest_of_each(conn: &mut AsyncPgConnection, types: &[String]) -> Result<Vec<StoredEvent>, Error> {
+    diesel::sql_query(
+        "SELECT oldest.* FROM unnest($1) AS wanted (type), LATERAL ( \
+             SELECT id, type, payload::text AS payload, extract(epoch FROM created_at)::bigint AS created_at_seconds \
+             FROM order_events WHERE order_events.type = wanted.type ORDER BY id LIMIT 1) AS oldest",
+    )
+    .bind::<Array<Text>, _>(types)
+    .load(conn)
+    .await
+}
+
+/// Whether the oldest event has been in the outbox for longer than this.
+///
+/// # Errors
+/// When the database is unavailable.
+pub async fn waits_longer_than(conn: &mut AsyncPgConnection, seconds: i64) -> Result<bool, Error> {
+    let late = diesel::sql_query(
+        "SELECT FROM (SELECT created_at FROM order_events ORDER BY id LIMIT 1) AS oldest \
+         WHERE created_at < now() - make_interval(secs => $1)",
+    )
+    .bind::<BigInt, _>(seconds)
+    .execute(conn)
+    .await?;
+    Ok(late > 0)
 }
 
 /// Deletes events that the broker has confirmed.
