@@ -5,13 +5,14 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use shared::stop::stop_signal;
-use shared::{admin, config, telemetry};
+use shared::{admin, config, process, telemetry};
 use worker::config::{Cli, Command, Settings};
 use worker::store::schema;
 use worker::{app, quarantine};
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    process::no_core_dumps();
     let cli: Cli = match config::parse_args() {
         Ok(cli) => cli,
         Err(code) => return code,
