@@ -1,9 +1,9 @@
 //! Takes WeChat Pay's callbacks: prove authentic → publish → reply. SUCCESS is said only once the broker has confirmed
 //! and routed that very callback; anything else is a failure reply within 4 s, and WeChat Pay sends it again.
 //!
-//! Reading order: [`config`], [`app`] (what a process owns, and the routes), [`callbacks`] (what happens to one),
-//! `authenticate` (whether it is WeChat Pay's), [`outcome`] (how it can end), `allowance` (how often, at most), `server` and
-//! `connection` (the public port).
+//! Reading order: [`config`], [`app`] (what a process owns, and the routes), [`callbacks`] (what happens to one), `reading`
+//! (how much is read at once), `authenticate` (whether it is WeChat Pay's), [`outcome`] (how it can end), `refusal` (what an
+//! operator hears of it), `allowance` (how often, at most), `meters`, `server` and `connection` (the public port).
 //! Left out on purpose: a database, and any memory of earlier callbacks. Every process is like every other.
 
 use std::future::Future;
@@ -27,7 +27,10 @@ mod authenticate;
 pub mod callbacks;
 pub mod config;
 mod connection;
+mod meters;
 pub mod outcome;
+mod reading;
+mod refusal;
 mod server;
 
 /// How long a client may take over a request's head, from its first byte.
