@@ -21,6 +21,7 @@ pub struct Launch {
     program: &'static str,
     arguments: Vec<String>,
     environment: BTreeMap<String, String>,
+    open_files: Option<u32>,
     log: Option<PathBuf>,
     public: Option<SocketAddr>,
     admin: Option<SocketAddr>,
@@ -71,6 +72,7 @@ impl Launch {
             program,
             arguments: Vec::new(),
             environment: environment.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+            open_files: None,
             log: None,
             public: None,
             admin: None,
@@ -136,6 +138,13 @@ impl Launch {
         self
     }
 
+    /// With no more than so many descriptors.
+    #[must_use]
+    pub fn open_files(mut self, descriptors: u32) -> Self {
+        self.open_files = Some(descriptors);
+        self
+    }
+
     /// With its log at the end of this file, which is kept.
     #[must_use]
     pub fn log_to(mut self, file: PathBuf) -> Self {
@@ -198,7 +207,14 @@ impl Launch {
     fn command(&self) -> Result<Command> {
         let binary = build_folder()?.join(self.program);
         ensure!(binary.exists(), "{} is not built: run the tests through ./dev test", binary.display());
-        let mut command = Command::new(binary);
+        let mut command = match self.open_files {
+            None => Command::new(binary),
+            Some(descriptors) => {
+                let mut shell = Command::new("/bin/sh");
+                shell.args(["-c", &format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"")]).arg(binary);
+                shell
+            }
+        };
         command.args(&self.arguments).env_clear().envs(&self.environment);
         Ok(command)
     }

@@ -1,10 +1,10 @@
-//! What one ingest process owns: the key ring, the publisher, and the bound on callbacks in the works.
+//! What one ingest process owns: the key ring, the publisher, the bounds on reading and publishing, and the routes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use actix_web::http::header::ContentType;
-use actix_web::{HttpResponse, web};
+use actix_web::http::header::{ALLOW, ContentType};
+use actix_web::{HttpRequest, HttpResponse, Route, web};
 use shared::merchants_file::MerchantsFile;
 use shared::messaging::envelope::CALLBACKS_EXCHANGE;
 use shared::messaging::publisher::{Publisher, PublisherOptions};
@@ -13,7 +13,9 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use crate::allowance::Allowance;
 use crate::callbacks;
 use crate::config::Config;
-use crate::outcome::Metrics;
+use crate::meters::Meters;
+use crate::reading::Reading;
+use crate::refusal::{Allowances, log_unknown};
 
 /// The v2 payment route.
 pub const V2_PAYMENT: &str = "/wechatpay/v2/payment";
@@ -33,10 +35,12 @@ const WARNINGS_PER_SECOND_MAX: u64 = 10;
 #[derive(Debug)]
 pub struct App {
     pub(crate) publisher: Publisher,
-    pub(crate) metrics: Metrics,
+    pub(crate) meters: Meters,
     pub(crate) merchants: Arc<MerchantsFile>,
     pub(crate) diagnoses: Allowance,
     pub(crate) warnings: Allowance,
+    pub(crate) refusals: Allowances,
+    pub(crate) reading: Reading,
     slots: Semaphore,
     stopping: AtomicBool,
 }
@@ -56,16 +60,18 @@ impl App {
         });
         Self {
             publisher,
-            metrics: Metrics::register(),
+            meters: Meters::register(),
             merchants: Arc::new(merchants),
             diagnoses: Allowance::per_second(DIAGNOSES_PER_SECOND_MAX),
             warnings: Allowance::per_second(WARNINGS_PER_SECOND_MAX),
+            refusals: Allowances::default(),
+            reading: Reading::of_mib(config.reading_mib_max),
             slots: Semaphore::new(in_flight_max),
             stopping: AtomicBool::new(false),
         }
     }
 
-    /// A place among the callbacks in the works; `None` when all are taken.
+    /// A place among the callbacks that are being published; `None` when all are taken.
     pub(crate) fn enter(&self) -> Option<SemaphorePermit<'_>> {
         self.slots.try_acquire().ok()
     }
@@ -96,15 +102,26 @@ impl App {
     }
 }
 
-/// The public routes. Anything else is a 404, and another method on a route a 405.
+/// The public routes, each also with a slash at its end. Another path is a 404, and another method on a route a 405.
 pub fn routes(config: &mut web::ServiceConfig) {
+    let with_slash = |path: &str| [path.to_owned(), format!("{path}/")];
+    let route =
+        |path, route: Route| web::resource(with_slash(path)).route(route).default_service(web::to(wrong_method));
     config
-        .service(web::resource(V2_PAYMENT).route(web::post().to(callbacks::v2_payment)))
-        .service(web::resource(V2_REFUND).route(web::post().to(callbacks::v2_refund)))
-        .service(web::resource(V3).route(web::post().to(callbacks::v3)))
-        .default_service(web::to(not_found));
+        .service(route(V2_PAYMENT, web::post().to(callbacks::v2_payment)))
+        .service(route(V2_REFUND, web::post().to(callbacks::v2_refund)))
+        .service(route(V3, web::post().to(callbacks::v3)))
+        .default_service(web::to(unknown_path));
 }
 
-async fn not_found() -> HttpResponse {
+async fn unknown_path(request: HttpRequest, app: web::Data<App>) -> HttpResponse {
+    app.meters.unknown_path.increment(1);
+    log_unknown("unknown_path", request.path(), &app.refusals);
     HttpResponse::NotFound().content_type(ContentType::plaintext()).body("not found\n")
+}
+
+async fn wrong_method(request: HttpRequest, app: web::Data<App>) -> HttpResponse {
+    app.meters.wrong_method.increment(1);
+    log_unknown("wrong_method", request.path(), &app.refusals);
+    HttpResponse::MethodNotAllowed().insert_header((ALLOW, "POST")).finish()
 }

@@ -5,47 +5,62 @@
 use actix_web::HttpRequest;
 use actix_web::http::header::CONTENT_TYPE;
 use chrono::{DateTime, Utc};
+use shared::domain::ids::MchId;
 use shared::merchants_file::Keys;
 use shared::messaging::envelope::{CallbackKind, Envelope};
 use shared::messaging::publisher::Outgoing;
 use shared::protocol::AuthenticateError;
 use shared::protocol::merchants::Merchant;
 use shared::protocol::v2::xml::XmlError;
-use shared::protocol::v2::{payment, refund};
-use shared::protocol::v3::headers::{UnverifiedHeaders, VerifyError};
+use shared::protocol::v2::{payment, refund, signature};
+use shared::protocol::v3::headers::{SERIAL, UnverifiedHeaders, VerifyError};
 
 use crate::app::App;
 use crate::outcome::Outcome;
+use crate::refusal::Refusal;
 
-/// The message to store, once the callback is known to be WeChat Pay's.
+/// The message to store and its merchant, once the callback is known to be WeChat Pay's.
 pub(crate) fn authenticate(
     kind: CallbackKind,
     request: &HttpRequest,
     body: Vec<u8>,
     app: &App,
     received_at: DateTime<Utc>,
-) -> Result<Outgoing, Outcome> {
+) -> Result<(Outgoing, MchId), Refusal> {
     let keys = app.merchants.keys();
+    match prove(kind, request, &body, &keys, app, received_at) {
+        Ok((envelope, mch_id)) => Ok((envelope.into_outgoing(body), mch_id)),
+        Err(refusal) => Err(refusal.look_into(kind, request, &body, &keys)),
+    }
+}
+
+fn prove(
+    kind: CallbackKind,
+    request: &HttpRequest,
+    body: &[u8],
+    keys: &Keys,
+    app: &App,
+    received_at: DateTime<Utc>,
+) -> Result<(Envelope, MchId), Refusal> {
     let envelope = |mch_id: &str| {
         Envelope::new(received_at, kind, mch_id, header(request, CONTENT_TYPE.as_str()), header(request, "traceparent"))
     };
-    let envelope = match kind {
+    Ok(match kind {
         CallbackKind::V2Payment => {
-            let payment = payment::authenticate(&body, &keys).map_err(|error| refused_v2(&error))?;
+            let payment = payment::authenticate(body, keys).map_err(|error| refused_v2(&error))?;
             keys.count_use(payment.key);
-            envelope(payment.key.mch_id.as_str())
+            (envelope(payment.key.mch_id.as_str()), payment.key.mch_id.clone())
         }
         CallbackKind::V2Refund => {
-            let refund = refund::authenticate(&body, &keys).map_err(|error| refused_v2(&error))?;
+            let refund = refund::authenticate(body, keys).map_err(|error| refused_v2(&error))?;
             keys.count_use(refund.key);
-            envelope(refund.key.mch_id.as_str())
+            (envelope(refund.key.mch_id.as_str()), refund.key.mch_id.clone())
         }
         CallbackKind::V3 => {
-            let (headers, merchant) = verify_v3(request, &body, &keys, app, received_at)?;
-            envelope(merchant.mch_id().as_str()).with_signature(headers.evidence())
+            let (headers, merchant) = verify_v3(request, body, keys, app, received_at)?;
+            (envelope(merchant.mch_id().as_str()).with_signature(headers.evidence()), merchant.mch_id().clone())
         }
-    };
-    Ok(envelope.into_outgoing(body))
+    })
 }
 
 /// The key's serial and the signature stand in the headers, the merchant in the path.
@@ -55,33 +70,37 @@ fn verify_v3<'request, 'ring>(
     keys: &'ring Keys,
     app: &App,
     received_at: DateTime<Utc>,
-) -> Result<(UnverifiedHeaders<'request>, &'ring Merchant), Outcome> {
+) -> Result<(UnverifiedHeaders<'request>, &'ring Merchant), Refusal> {
     let mch_id = request.match_info().get("mch_id").unwrap_or_default();
-    let merchant = keys.merchant(mch_id).ok_or(Outcome::UnknownMerchant)?;
+    let stranger = || Refusal::new(Outcome::UnknownMerchant, format!("the path names merchant {mch_id}"));
+    let merchant = keys.merchant(mch_id).ok_or_else(stranger)?;
     let headers = UnverifiedHeaders::read(|name| header(request, name)).map_err(refused_v3)?;
     match headers.verify(body, merchant, received_at) {
         Ok(authentic) => keys.count_use(authentic.key),
         Err(VerifyError::SignatureDiffers) if app.diagnoses.take() && headers.was_altered(merchant) => {
-            tracing::debug!(mch_id, outcome = Outcome::Altered.name(), "refused a callback");
-            return Err(Outcome::Altered);
+            return Err(Outcome::Altered.into());
+        }
+        Err(VerifyError::UnknownSerial) => {
+            let serial = header(request, SERIAL).unwrap_or_default();
+            return Err(Refusal::new(Outcome::UnknownSerial, format!("{SERIAL} is {serial}")));
         }
         Err(error) => return Err(refused_v3(error)),
     }
     Ok((headers, merchant))
 }
 
-fn refused_v2(error: &AuthenticateError) -> Outcome {
+fn refused_v2(error: &AuthenticateError) -> Refusal {
     let outcome = match &error {
         AuthenticateError::Malformed(XmlError::TooLarge) => Outcome::TooLarge,
         AuthenticateError::Malformed(_) | AuthenticateError::NoMerchant => Outcome::Malformed,
         AuthenticateError::UnknownMerchant(_) => Outcome::UnknownMerchant,
+        AuthenticateError::NotSigned(signature::VerifyError::SignTypeNotAccepted(_)) => Outcome::DigestNotAccepted,
         AuthenticateError::NotSigned(_) | AuthenticateError::NotOpened(_) => Outcome::NotAuthentic,
     };
-    tracing::debug!(outcome = outcome.name(), %error, "refused a callback");
-    outcome
+    Refusal::new(outcome, error.to_string())
 }
 
-fn refused_v3(error: VerifyError) -> Outcome {
+fn refused_v3(error: VerifyError) -> Refusal {
     let outcome = match error {
         VerifyError::MissingHeader(_) => Outcome::MissingHeader,
         VerifyError::MalformedHeader(_) => Outcome::Malformed,
@@ -91,8 +110,7 @@ fn refused_v3(error: VerifyError) -> Outcome {
         VerifyError::UnknownSerial => Outcome::UnknownSerial,
         VerifyError::SignatureDiffers => Outcome::Forged,
     };
-    tracing::debug!(outcome = outcome.name(), %error, "refused a callback");
-    outcome
+    Refusal::new(outcome, error.to_string())
 }
 
 /// The value of a header that is there exactly once.

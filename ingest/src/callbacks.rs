@@ -1,8 +1,8 @@
 //! What happens to one callback: read → prove authentic → publish → reply.
 //!
 //! The one invariant: SUCCESS is said for [`Outcome::Stored`] and for nothing else. Everything takes place within
-//! [`REQUEST_DEADLINE`] of the request's head. No body, key or payer is ever logged; forgeries cost a counter and a debug
-//! line, because whoever forges decides how many there are.
+//! [`REQUEST_DEADLINE`] of the request's head. Reading and publishing have a bound each: a slow body never takes a slot
+//! from a callback that is known to be authentic.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -16,6 +16,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use chrono::{DateTime, Utc};
 use futures_util::StreamExt;
 use metrics::Gauge;
+use shared::domain::ids::MchId;
 use shared::messaging::envelope::CallbackKind;
 use shared::messaging::publisher::{Outgoing, PublishError};
 use shared::protocol::{BODY_BYTES_MAX, reply};
@@ -24,26 +25,28 @@ use tokio::time::{Instant, timeout_at};
 use crate::app::App;
 use crate::authenticate::{authenticate, header};
 use crate::outcome::Outcome;
+use crate::reading::Room;
+use crate::refusal::Refusal;
 
 /// Every callback is answered this long after its head came in, so that the answer is on the wire inside 4 s: WeChat Pay
 /// itself hangs up after 5 s.
 pub const REQUEST_DEADLINE: Duration = Duration::from_millis(3900);
 /// How much of that the client may take over its body; the rest is for the broker.
 pub const BODY_TIMEOUT: Duration = Duration::from_millis(1500);
-/// What is set aside for a body of unknown length. A callback has 1 to 3 KiB.
+/// What is set aside for a body before it comes. A callback has 1 to 3 KiB.
 const BODY_BYTES_USUAL: usize = 4 * 1024;
 
-/// One more in the works, for as long as it lives: also when the client hangs up and the handler is dropped.
-struct InFlight<'app>(&'app Gauge);
+/// One more, for as long as it lives: also when the client hangs up and the handler is dropped.
+struct OneMore<'app>(&'app Gauge);
 
-impl<'app> InFlight<'app> {
+impl<'app> OneMore<'app> {
     fn new(gauge: &'app Gauge) -> Self {
         gauge.increment(1.0);
         Self(gauge)
     }
 }
 
-impl Drop for InFlight<'_> {
+impl Drop for OneMore<'_> {
     fn drop(&mut self) {
         self.0.decrement(1.0);
     }
@@ -73,12 +76,18 @@ async fn handle(
     let since = Instant::now();
     #[expect(clippy::disallowed_methods, reason = "the shell reads the clock once per request")]
     let received_at = Utc::now();
-    let outcome = take(kind, &request, &mut payload, &app, since, received_at).await;
-    app.metrics.count(kind, outcome, since);
+    let (outcome, merchant) = match take(kind, &request, &mut payload, &app, since, received_at).await {
+        Ok(merchant) => (Outcome::Stored, Some(merchant)),
+        Err(refusal) => {
+            refusal.log(kind, &app.refusals);
+            (refusal.outcome, refusal.merchant)
+        }
+    };
+    app.meters.count(kind, outcome, merchant.as_ref(), since);
     reply(kind, outcome, payload)
 }
 
-/// The whole of it, without the reply.
+/// The whole of it, without the reply; gives the merchant of a callback that was stored.
 async fn take(
     kind: CallbackKind,
     request: &HttpRequest,
@@ -86,39 +95,38 @@ async fn take(
     app: &App,
     since: Instant,
     received_at: DateTime<Utc>,
-) -> Outcome {
-    let Some(_slot) = app.enter() else { return refused(Outcome::Overloaded) };
-    let _in_flight = InFlight::new(&app.metrics.in_flight);
-    let body = match timeout_at(since + BODY_TIMEOUT, read_body(request, payload)).await {
-        Ok(Ok(body)) => body,
-        Ok(Err(outcome)) => return refused(outcome),
-        Err(_elapsed) => return refused(Outcome::Slow),
+) -> Result<MchId, Refusal> {
+    let (message, merchant) = {
+        let _reading = OneMore::new(&app.meters.reading);
+        let mut room = app.reading.reserve(BODY_BYTES_USUAL).ok_or(Outcome::Overloaded)?;
+        let body = match timeout_at(since + BODY_TIMEOUT, read_body(request, payload, &mut room)).await {
+            Ok(body) => body?,
+            Err(_elapsed) => return Err(Outcome::Slow.into()),
+        };
+        authenticate(kind, request, body, app, received_at)?
     };
-    let message = match authenticate(kind, request, body, app, received_at) {
-        Ok(message) => message,
-        Err(outcome) => return outcome,
-    };
-    store(app, message, since).await
+    match store(app, message, since).await {
+        Outcome::Stored => Ok(merchant),
+        outcome => Err(Refusal::from(outcome).of(Some(merchant))),
+    }
 }
 
-/// Whoever sends what is no callback decides how often: a counter, and a line for those who ask for it.
-fn refused(outcome: Outcome) -> Outcome {
-    tracing::debug!(outcome = outcome.name(), "refused a callback");
-    outcome
-}
-
-/// The body, as long as it stays within [`BODY_BYTES_MAX`], however it is framed.
-async fn read_body(request: &HttpRequest, payload: &mut web::Payload) -> Result<Vec<u8>, Outcome> {
+/// The body, as long as it stays within [`BODY_BYTES_MAX`], however it is framed, and as long as there is room.
+async fn read_body(request: &HttpRequest, payload: &mut web::Payload, room: &mut Room<'_>) -> Result<Vec<u8>, Outcome> {
     let announced = header(request, CONTENT_LENGTH.as_str()).and_then(|length| length.parse::<usize>().ok());
     if announced.is_some_and(|length| length > BODY_BYTES_MAX) {
         return Err(Outcome::TooLarge);
     }
-    let mut body = Vec::with_capacity(announced.unwrap_or(BODY_BYTES_USUAL));
+    let mut body = Vec::with_capacity(announced.unwrap_or(BODY_BYTES_USUAL).min(BODY_BYTES_USUAL));
     while let Some(chunk) = payload.next().await {
         // A client that hung up in the middle: nobody reads this reply.
         let chunk = chunk.map_err(|_| Outcome::Malformed)?;
-        if body.len().saturating_add(chunk.len()) > BODY_BYTES_MAX {
+        let length = body.len().saturating_add(chunk.len());
+        if length > BODY_BYTES_MAX {
             return Err(Outcome::TooLarge);
+        }
+        if !room.grow_to(length) {
+            return Err(Outcome::Overloaded);
         }
         body.extend_from_slice(&chunk);
     }
@@ -127,6 +135,8 @@ async fn read_body(request: &HttpRequest, payload: &mut web::Payload) -> Result<
 
 /// Hands the message to the broker and waits for its confirm, until the request's deadline.
 async fn store(app: &App, message: Outgoing, since: Instant) -> Outcome {
+    let Some(_slot) = app.enter() else { return Outcome::Overloaded };
+    let _in_flight = OneMore::new(&app.meters.in_flight);
     let message_id = message.message_id.clone();
     let published = timeout_at(since + REQUEST_DEADLINE, app.publisher.publish(message)).await;
     match published.unwrap_or(Err(PublishError::Unknown)) {

@@ -54,9 +54,12 @@ pub struct Config {
     /// Channels that publish to the broker, 1 to 8
     #[arg(long, env = "PUBLISH_LANES", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=8))]
     pub publish_lanes: u8,
-    /// Callbacks in the works at once, 1 to 65536; more are answered 503 before their body is read
+    /// Authentic callbacks being published at once, 1 to 65536; more are answered 503
     #[arg(long, env = "IN_FLIGHT_MAX", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub in_flight_max: u32,
+    /// Memory for bodies that are being read, in MiB, 1 to 4096; more are answered 503 before they are read
+    #[arg(long, env = "READING_MIB_MAX", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub reading_mib_max: u32,
     /// Seconds between "not ready" and closing the port on SIGTERM, 0 to 60: the time load balancers need to notice
     #[arg(long, env = "READINESS_GRACE_SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=60))]
     pub readiness_grace_seconds: u8,

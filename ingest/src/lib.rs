@@ -1,8 +1,9 @@
 //! Takes WeChat Pay's callbacks: prove authentic → publish → reply. SUCCESS is said only once the broker has confirmed
 //! and routed that very callback; anything else is a failure reply within 4 s, and WeChat Pay sends it again.
 //!
-//! Reading order: [`config`], [`app`] (what a process owns, and the routes), [`callbacks`] (what happens to one),
-//! `authenticate` (whether it is WeChat Pay's), [`outcome`] (how it can end), `allowance` (how often, at most).
+//! Reading order: [`config`], [`app`] (what a process owns, and the routes), [`callbacks`] (what happens to one), `reading`
+//! (how much is read at once), `authenticate` (whether it is WeChat Pay's), [`outcome`] (how it can end), `refusal` (what an
+//! operator hears of it), `allowance` (how often, at most), `meters`, `server` and `connection` (the public port).
 //! Left out on purpose: a database, and any memory of earlier callbacks. Every process is like every other.
 
 use std::future::Future;
@@ -10,23 +11,29 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use actix_web::dev::{Server, ServerHandle};
-use actix_web::{HttpServer, web};
+use actix_web::web;
 use anyhow::Context;
 use shared::merchants_file::MerchantsFile;
-use shared::{admin, telemetry};
+use shared::{admin, process, telemetry};
 use tokio::task::JoinHandle;
 
-use crate::app::{App, routes};
+use crate::app::App;
 use crate::config::Config;
+use crate::server::Capacity;
 
 mod allowance;
 pub mod app;
 mod authenticate;
 pub mod callbacks;
 pub mod config;
+mod connection;
+mod meters;
 pub mod outcome;
+mod reading;
+mod refusal;
+mod server;
 
-/// How long a client may take over a request's head.
+/// How long a client may take over a request's head, from its first byte.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long an idle connection is kept: longer than the proxies in front keep theirs (nginx: 60 s), so that none of them
 /// sends a callback into a connection that is just being closed here.
@@ -49,14 +56,15 @@ pub async fn run(
     merchants: MerchantsFile,
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
+    let capacity = Capacity::within(process::open_files_max())?;
     let metrics = telemetry::init_metrics().context("metrics cannot be recorded")?;
     let app = web::Data::new(App::start(config, merchants));
     let reloading = tokio::spawn(app.merchants.clone().reload_on_hangup().context("SIGHUP cannot be listened for")?);
     let readiness = app.clone();
     let admin = admin::serve(admin_listener, metrics, move || readiness.readiness()).context("the admin port")?;
     let (admin, _admin_task) = spawn(admin);
-    let (server, mut server_task) = spawn(serve(listener, app.clone()).context("the public port")?);
-    tracing::info!(addr = %config.ingest_addr, "taking callbacks");
+    let (server, mut server_task) = spawn(server::serve(listener, app.clone(), capacity).context("the public port")?);
+    tracing::info!(addr = %config.ingest_addr, connections_max = capacity.connections(), "taking callbacks");
 
     tokio::select! {
         () = shutdown => {}
@@ -80,18 +88,6 @@ pub async fn run(
     reloading.abort();
     tracing::info!("stopped");
     Ok(())
-}
-
-/// The public port. actix has a runtime of its own in every worker thread; the publisher stays on the caller's.
-fn serve(listener: TcpListener, app: web::Data<App>) -> std::io::Result<Server> {
-    let server = HttpServer::new(move || actix_web::App::new().app_data(app.clone()).configure(routes));
-    Ok(server
-        .disable_signals()
-        .shutdown_timeout(DRAIN_SECONDS)
-        .client_request_timeout(HEAD_TIMEOUT)
-        .keep_alive(KEEP_ALIVE)
-        .listen(listener)?
-        .run())
 }
 
 fn spawn(server: Server) -> (ServerHandle, JoinHandle<std::io::Result<()>>) {

@@ -3,13 +3,13 @@
 use std::process::ExitCode;
 
 use ingest::config::{Cli, Command, Config};
-use shared::admin;
 use shared::config::{ConfigError, parse_args};
 use shared::merchants_file::MerchantsFile;
 use shared::stop::stop_signal;
-use shared::telemetry;
+use shared::{admin, process, telemetry};
 
 fn main() -> ExitCode {
+    process::no_core_dumps();
     let Cli { command, config } = match parse_args::<Cli>() {
         Ok(cli) => cli,
         Err(exit_code) => return exit_code,

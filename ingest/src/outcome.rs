@@ -1,12 +1,7 @@
-//! How a callback can end: the status, the reply's text and the metric of each end.
-
-use std::collections::HashMap;
+//! How a callback can end: the status and the text of the reply, the metric's label, and what an operator has to do.
 
 use actix_web::http::StatusCode;
-use metrics::{Counter, Gauge, Histogram};
-use shared::messaging::envelope::CallbackKind;
 use shared::messaging::publisher::PublishError;
-use tokio::time::Instant;
 
 /// How a callback ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -17,6 +12,10 @@ pub enum Outcome {
     Malformed,
     /// v2: no key of its merchant made its signature, or opens it.
     NotAuthentic,
+    /// v2: signed by a digest that its merchant does not accept. The signature itself was not looked at.
+    DigestNotAccepted,
+    /// It belongs to another of our addresses.
+    WrongRoute,
     /// v3: a header with the signature is missing.
     MissingHeader,
     /// v3: signed by a method that this version does not know.
@@ -37,7 +36,7 @@ pub enum Outcome {
     TooLarge,
     /// Its body did not come within [`crate::callbacks::BODY_TIMEOUT`].
     Slow,
-    /// `IN_FLIGHT_MAX` callbacks are in the works already.
+    /// `IN_FLIGHT_MAX` callbacks are being published already, or `READING_MIB_MAX` of bodies are being read.
     Overloaded,
     /// The broker has no queue for it.
     Unroutable,
@@ -54,10 +53,12 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    const ALL: [Self; 20] = [
+    pub(crate) const ALL: [Self; 22] = [
         Self::Stored,
         Self::Malformed,
         Self::NotAuthentic,
+        Self::DigestNotAccepted,
+        Self::WrongRoute,
         Self::MissingHeader,
         Self::UnknownSignatureType,
         Self::Probe,
@@ -84,6 +85,8 @@ impl Outcome {
             Self::Stored => "stored",
             Self::Malformed => "malformed",
             Self::NotAuthentic => "not_authentic",
+            Self::DigestNotAccepted => "digest_not_accepted",
+            Self::WrongRoute => "wrong_route",
             Self::MissingHeader => "missing_header",
             Self::UnknownSignatureType => "unknown_signature_type",
             Self::Probe => "probe",
@@ -110,6 +113,7 @@ impl Outcome {
             Self::Stored => (StatusCode::OK, "OK"),
             Self::Malformed => (StatusCode::BAD_REQUEST, "malformed"),
             Self::NotAuthentic
+            | Self::DigestNotAccepted
             | Self::MissingHeader
             | Self::UnknownSignatureType
             | Self::Probe
@@ -118,6 +122,7 @@ impl Outcome {
             | Self::Altered
             | Self::Forged => (StatusCode::UNAUTHORIZED, "not authentic"),
             Self::UnknownMerchant => (StatusCode::NOT_FOUND, "unknown merchant"),
+            Self::WrongRoute => (StatusCode::NOT_FOUND, "wrong address"),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too large"),
             Self::Slow => (StatusCode::REQUEST_TIMEOUT, "too slow"),
             Self::Overloaded
@@ -130,6 +135,49 @@ impl Outcome {
         }
     }
 
+    /// What an operator reads about a refusal: what it means, and what to do. `None` for what was not refused.
+    pub(crate) fn advice(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Malformed => "it does not have the shape of a callback; nothing to do unless WeChat Pay sent it",
+            Self::NotAuthentic => {
+                "no v2 key of its merchant made its signature or opens it; compare the keys' fingerprints with WeChat Pay's \
+                 portal, unless it is forged"
+            }
+            Self::DigestNotAccepted => {
+                "v2_sign_types of its merchant leaves out the digest that it is signed with; add the digest in MERCHANTS_FILE \
+                 and send SIGHUP"
+            }
+            Self::WrongRoute => "it belongs to another address; correct the notify_url that it was asked for with",
+            Self::MissingHeader => {
+                "a Wechatpay header is missing or there twice; a proxy or CDN has to pass these headers on"
+            }
+            Self::UnknownSignatureType => "only RSA with SHA-256 is supported; ask WeChat Pay for that",
+            Self::Probe => "WeChat Pay tests whether signatures are verified; nothing to do",
+            Self::ClockSkew => {
+                "it was signed more than 300 s from now; check this machine's clock, unless it is replayed"
+            }
+            Self::UnknownSerial => {
+                "no platform key of its merchant has its serial; add the key to MERCHANTS_FILE and send SIGHUP, unless it is \
+                 forged"
+            }
+            Self::Altered => {
+                "WeChat Pay signed other bytes; a proxy has to pass the body on byte for byte, unless it is replayed"
+            }
+            Self::Forged => "WeChat Pay signed nothing of the kind; nothing to do, a steady stream is for the firewall",
+            Self::UnknownMerchant => "its merchant is not in MERCHANTS_FILE; add it if it is yours, and send SIGHUP",
+            Self::TooLarge => "its body is larger than a callback's; nothing to do",
+            Self::Slow => "its body did not come in time; a proxy in front has to buffer requests",
+            Self::Overloaded => "IN_FLIGHT_MAX or READING_MIB_MAX is reached; add ingest processes",
+            Self::Stored
+            | Self::Unroutable
+            | Self::Refused
+            | Self::Unknown
+            | Self::Busy
+            | Self::Down
+            | Self::Stopping => return None,
+        })
+    }
+
     pub(crate) fn of_error(error: PublishError, stopping: bool) -> Self {
         match error {
             PublishError::Unroutable => Self::Unroutable,
@@ -139,40 +187,5 @@ impl Outcome {
             PublishError::Down if stopping => Self::Stopping,
             PublishError::Down => Self::Down,
         }
-    }
-}
-
-/// Handles that are looked up once: a registry look-up per request would cost more than the rest of the bookkeeping.
-#[derive(Debug)]
-pub struct Metrics {
-    outcomes: HashMap<(CallbackKind, Outcome), Counter>,
-    seconds: Histogram,
-    pub(crate) in_flight: Gauge,
-}
-
-impl Metrics {
-    /// Registers every outcome of every kind, so that each is there with a 0 before it first happens.
-    #[must_use]
-    pub fn register() -> Self {
-        metrics::describe_counter!("ingest_callbacks_total", "Callbacks by how they ended; only `stored` got SUCCESS");
-        metrics::describe_histogram!("ingest_callback_seconds", "From a callback's head to its reply");
-        metrics::describe_gauge!("ingest_in_flight", "Callbacks in the works");
-        let counter = |kind: CallbackKind, outcome: Outcome| {
-            let labels = [("kind", kind.name()), ("outcome", outcome.name())];
-            ((kind, outcome), metrics::counter!("ingest_callbacks_total", &labels))
-        };
-        let of_kind = |kind| Outcome::ALL.into_iter().map(move |outcome| counter(kind, outcome));
-        Self {
-            outcomes: CallbackKind::ALL.into_iter().flat_map(of_kind).collect(),
-            seconds: metrics::histogram!("ingest_callback_seconds"),
-            in_flight: metrics::gauge!("ingest_in_flight"),
-        }
-    }
-
-    pub(crate) fn count(&self, kind: CallbackKind, outcome: Outcome, since: Instant) {
-        if let Some(counter) = self.outcomes.get(&(kind, outcome)) {
-            counter.increment(1);
-        }
-        self.seconds.record(since.elapsed());
     }
 }

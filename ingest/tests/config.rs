@@ -26,6 +26,8 @@ async fn every_bad_variable_is_named_on_one_line() -> TestResult {
         ("PUBLISH_LANES", "four"),
         ("IN_FLIGHT_MAX", "0"),
         ("IN_FLIGHT_MAX", "-1"),
+        ("READING_MIB_MAX", "0"),
+        ("READING_MIB_MAX", "4097"),
         ("READINESS_GRACE_SECONDS", "61"),
         ("LOG_FORMAT", "xml"),
     ] {
@@ -102,6 +104,7 @@ async fn help_lists_every_variable_and_shows_no_secret() -> TestResult {
         "INGEST_ADMIN_ADDR",
         "PUBLISH_LANES",
         "IN_FLIGHT_MAX",
+        "READING_MIB_MAX",
         "READINESS_GRACE_SECONDS",
         "LOG_FORMAT",
         "RUST_LOG",

@@ -3,8 +3,8 @@
 //! - [`domain`]: pure. Orders, notifications, and `decide`, which says what one does to the other.
 //! - [`protocol`]: pure. Bytes from WeChat Pay to authentic notifications, and the replies.
 //! - [`messaging`]: RabbitMQ. The only home of lapin.
-//! - [`config`], [`merchants_file`], [`telemetry`], [`admin`], [`listener`], [`backoff`], [`stop`]: what programs need round
-//!   their work.
+//! - [`config`], [`merchants_file`], [`telemetry`], [`admin`], [`listener`], [`process`], [`backoff`], [`stop`]: what programs
+//!   need round their work.
 //!
 //! Arrows go one way: `domain ← protocol ← messaging`.
 
@@ -15,6 +15,7 @@ pub mod domain;
 pub mod listener;
 pub mod merchants_file;
 pub mod messaging;
+pub mod process;
 pub mod protocol;
 pub mod stop;
 pub mod telemetry;

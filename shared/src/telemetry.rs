@@ -11,8 +11,9 @@ use tracing_subscriber::filter::{EnvFilter, FilterExt, filter_fn};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// What is logged when `RUST_LOG` is not set: lapin and actix only repeat what this code says with more sense.
-const LOG_DEFAULT: &str = "info,lapin=off,actix_server=warn";
+/// What is logged when `RUST_LOG` is not set: lapin and actix only repeat what this code says with more sense, and actix-http
+/// has a line for every request that is not HTTP.
+const LOG_DEFAULT: &str = "info,lapin=off,actix_http=off,actix_server=warn";
 /// How often histogram samples are folded into their buckets; without it they pile up until somebody scrapes.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 

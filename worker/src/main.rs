@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use shared::stop::stop_signal;
-use shared::{admin, config, telemetry};
+use shared::{admin, config, process, telemetry};
 use worker::config::{Cli, Command, MigrateArgs, Settings};
 use worker::store::schema::{self, MigrateError};
 use worker::{app, quarantine};
@@ -15,6 +15,7 @@ const EXIT_TRY_AGAIN: u8 = 75;
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    process::no_core_dumps();
     let cli: Cli = match config::parse_args() {
         Ok(cli) => cli,
         Err(code) => return code,

@@ -1,8 +1,8 @@
 //! What one callback gets for an answer, from the shipped binary on a real broker: SUCCESS for stored, and nothing else.
 //!
 //! [`outcomes`]: what is in the callback, and what the broker makes of it. [`v3`]: what else is in those that are not v2
-//! payments. [`clients`]: how it is sent. [`wire`]: the
-//! client of these tests, which can say anything.
+//! payments. [`refusals`]: what an operator hears of those that are refused. [`clients`]: how it is sent. [`heads`]: how long
+//! a head may take. [`limits`]: how many at once. [`wire`]: the client of these tests, which can say anything.
 
 use std::time::Duration;
 
@@ -14,7 +14,10 @@ use e2e::servers::Servers;
 use shared::messaging::envelope::CALLBACKS_QUEUE;
 
 mod clients;
+mod heads;
+mod limits;
 mod outcomes;
+mod refusals;
 mod v3;
 mod wire;
 

@@ -119,7 +119,7 @@ async fn a_v2_refund_is_told_by_its_decryption() -> TestResult {
         (401, Post::from(&refund.clone().field("refund_id", ""))),
         (401, Post::from(&refund.clone().open_field("mch_id", INSTITUTION))),
         (404, Post::from(&refund.clone().open_field("mch_id", "1900009999"))),
-        (401, as_payment),
+        (404, as_payment),
         (400, Post { body: b"<xml>".to_vec(), ..Post::from(&refund) }),
     ];
     for (status, callback) in refusals {
