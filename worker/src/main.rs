@@ -38,6 +38,8 @@ async fn main() -> ExitCode {
 
 async fn run(settings: &Settings) -> anyhow::Result<()> {
     let config = settings.config()?;
+    config.urls.warn_of_plain();
+    config.database.warn_of_plain();
     let shutdown = stop_signal()?;
     let listener = TcpListener::bind(settings.admin_addr)
         .map_err(|error| config_error("WORKER_ADMIN_ADDR", format!("{}: {error}", settings.admin_addr)))?;
@@ -45,7 +47,9 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
 }
 
 async fn migrate(settings: &Settings) -> anyhow::Result<()> {
-    let conn = settings.database()?.connect().await.context("the database cannot be reached")?;
+    let database = settings.database()?;
+    database.warn_of_plain();
+    let conn = database.connect().await.context("the database cannot be reached")?;
     let migrated = schema::migrate(conn).await?;
     for name in &migrated.applied {
         println!("applied {name}");
