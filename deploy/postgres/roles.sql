@@ -49,8 +49,8 @@ BEGIN
     END IF;
     -- Earlier versions granted all of them; identity columns need none.
     FOR sequence IN
-        SELECT oid FROM pg_class WHERE relkind = 'S' AND relnamespace = 'public'::regnamespace
-        AND pg_has_role(relowner, 'USAGE') AND has_sequence_privilege('countersign_worker', oid, 'USAGE')
+        SELECT seqrelid FROM pg_sequence JOIN pg_class ON oid = seqrelid WHERE relnamespace = 'public'::regnamespace
+        AND pg_has_role(relowner, 'USAGE') AND has_sequence_privilege('countersign_worker', seqrelid, 'USAGE')
     LOOP
         EXECUTE format('REVOKE ALL ON SEQUENCE %s FROM countersign_worker', sequence);
     END LOOP;
