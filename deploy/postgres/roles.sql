@@ -1,40 +1,90 @@
--- The login role of the workers: it reads and moves rows, and cannot change a table.
+-- The login role of the workers: it reads and moves rows, and cannot change a table or rewrite evidence.
 --
--- Run by an administrator of the database after every `worker migrate`; running it again changes nothing else:
---   psql -v ON_ERROR_STOP=1 -v worker_password=... -f roles.sql "$DATABASE_URL"
--- Apart from that one variable it is plain SQL, which the tests run without psql.
+-- Run by the owner of the tables, who may create roles (CREATEROLE; no superuser is needed), after every `worker migrate`:
+--   COUNTERSIGN_WORKER_PASSWORD=... psql -v ON_ERROR_STOP=1 -f roles.sql
+-- with PGHOST, PGDATABASE, PGUSER and PGPASSWORD set, because every user of the machine can read a command line. It sets the
+-- role's password each time; apart from that, running it again changes nothing.
 --
--- Of an order, a worker may change only what a callback can move: never its number, amount or currency.
 -- Before PostgreSQL 15 every role may create tables in the schema public; there, an administrator who minds says
 -- REVOKE CREATE ON SCHEMA public FROM PUBLIC, which is not done here because other programs may rely on it.
-
-DO $$
-BEGIN
-    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'countersign_worker') THEN
-        CREATE ROLE countersign_worker;
-    END IF;
-END;
-$$;
-
-ALTER ROLE countersign_worker
-    LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION PASSWORD :'worker_password';
+--
+-- Without the lines that begin with a backslash, and with the password in place of :'worker_password', it is plain SQL: the
+-- tests run it so.
+\if :{?worker_password}
+\else
+\set worker_password `printf %s "$COUNTERSIGN_WORKER_PASSWORD"`
+\endif
 
 BEGIN;
 
+-- By a setting, because nothing can be put into the body of DO. Gone with the transaction.
+SET LOCAL countersign.worker_password = :'worker_password';
+
+DO $$
+DECLARE
+    password text := current_setting('countersign.worker_password');
+    power    text;
+    sequence regclass;
+BEGIN
+    IF password = '' THEN
+        RAISE EXCEPTION 'the password of countersign_worker is empty'
+            USING HINT = 'Put it into the environment variable COUNTERSIGN_WORKER_PASSWORD.';
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'countersign_worker') THEN
+        CREATE ROLE countersign_worker;
+    END IF;
+    EXECUTE format('ALTER ROLE countersign_worker LOGIN PASSWORD %L', password);
+    -- Only a superuser may take these away, so they are refused instead. A role is made without them.
+    SELECT concat_ws(', ', CASE WHEN rolsuper THEN 'SUPERUSER' END, CASE WHEN rolcreaterole THEN 'CREATEROLE' END,
+                     CASE WHEN rolcreatedb THEN 'CREATEDB' END, CASE WHEN rolreplication THEN 'REPLICATION' END,
+                     CASE WHEN rolbypassrls THEN 'BYPASSRLS' END)
+    INTO power FROM pg_roles WHERE rolname = 'countersign_worker';
+    IF power <> '' THEN
+        RAISE EXCEPTION 'countersign_worker has more power than a worker needs: %', power
+            USING HINT = 'As a superuser, take it away with ALTER ROLE countersign_worker NO..., then run this again.';
+    END IF;
+    -- As a rule everybody has it; before PostgreSQL 15 the owner of a database could not even grant it.
+    IF NOT has_schema_privilege('countersign_worker', 'public', 'USAGE') THEN
+        GRANT USAGE ON SCHEMA public TO countersign_worker;
+    END IF;
+    -- Earlier versions granted all of them; identity columns need none.
+    FOR sequence IN
+        SELECT seqrelid FROM pg_sequence JOIN pg_class ON oid = seqrelid WHERE relnamespace = 'public'::regnamespace
+        AND pg_has_role(relowner, 'USAGE') AND has_sequence_privilege('countersign_worker', seqrelid, 'USAGE')
+    LOOP
+        EXECUTE format('REVOKE ALL ON SEQUENCE %s FROM countersign_worker', sequence);
+    END LOOP;
+END;
+$$;
+
+-- Whatever earlier versions granted goes first. With a table's rights go those on its columns.
 REVOKE ALL ON orders, payments, refunds, notifications, quarantine, order_events, relay FROM countersign_worker;
 
-GRANT USAGE ON SCHEMA public TO countersign_worker;
-GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO countersign_worker;
-
+-- Of an order, a worker may change only what a callback can move: never its number, amount or currency.
 GRANT SELECT ON orders TO countersign_worker;
 GRANT UPDATE (state, transaction_id, paid_at, refunded_minor, version, updated_at) ON orders TO countersign_worker;
 
+-- What was reported about a payment stays what it was; what became of it may change.
 GRANT SELECT, INSERT, UPDATE (disposition, returned_minor) ON payments TO countersign_worker;
 
-GRANT SELECT, INSERT, UPDATE ON refunds, notifications, quarantine TO countersign_worker;
+-- A refund's order, number and amount stay what they were when its row was written.
+GRANT SELECT, INSERT ON refunds TO countersign_worker;
+GRANT UPDATE (refund_id, transaction_id, state, succeeded_at, accepted_by, accepted_at, updated_at) ON refunds TO countersign_worker;
 
--- UPDATE, because the relay locks the rows that it publishes.
-GRANT SELECT, INSERT, UPDATE, DELETE ON order_events TO countersign_worker;
+-- Evidence: what came, and when, is written once. What it was decided to mean may change.
+GRANT SELECT, INSERT ON notifications TO countersign_worker;
+GRANT UPDATE (kind, mch_id, sub_mch_id, out_trade_no, transaction_id, out_refund_no, key_fingerprint, outcome, reason,
+              seen_version, seen_state, seen_amount_minor, seen_currency, event_id, event_type, event_version, handled_at)
+    ON notifications TO countersign_worker;
+
+-- Which callback a row is about stays.
+GRANT SELECT, INSERT ON quarantine TO countersign_worker;
+GRANT UPDATE (mch_id, sub_mch_id, out_trade_no, transaction_id, out_refund_no, amount_minor, currency, reason, detail, state,
+              waits_until, opened_at, resolved_at, resolved_by, resolution, replay_requested_at, replay_requested_by,
+              replay_why, replay_accepts, attempts)
+    ON quarantine TO countersign_worker;
+
+GRANT SELECT, INSERT, DELETE ON order_events TO countersign_worker;
 
 -- UPDATE, because a worker that publishes the outbox locks the row.
 GRANT SELECT, UPDATE ON relay TO countersign_worker;

@@ -67,6 +67,10 @@ impl Broker {
         call(api, Method::PUT, &format!("vhosts/{name}"), json!({})).await?;
         grant(api, &name, servers.amqp.username(), &json!({"configure": ".*", "write": ".*", "read": ".*"})).await?;
         import(api, &name).await?;
+        for user in [&servers.ingest_amqp, &servers.worker_amqp] {
+            let rights = rights_of(api, user).await?;
+            grant(api, &name, user.username(), &rights).await?;
+        }
         let connection = connect(&with_path(&servers.amqp, &name)).await?;
         Ok(Self { name, servers: servers.clone(), connection })
     }
@@ -349,22 +353,32 @@ async fn connect(url: &Url) -> Result<Connection> {
     Connection::connect(url.as_str(), properties).await.context("connecting to RabbitMQ")
 }
 
-/// The shipped definitions, moved from the virtual host that they name into `vhost`. Users exist already.
+/// The shipped definitions, moved from the virtual host that they name into `vhost`.
 async fn import(api: &Url, vhost: &str) -> Result<()> {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/rabbitmq/definitions.json");
-    let mut definitions: Value = serde_json::from_str(&fs::read_to_string(&file)?)?;
+    let mut definitions = definitions()?;
     let sections = definitions.as_object_mut().context("definitions.json holds no object")?;
-    sections.retain(|name, _| name != "vhosts" && name != "users");
-    let permissions = sections.remove("permissions").unwrap_or_default();
+    sections.remove("vhosts");
     for entry in sections.values_mut().filter_map(Value::as_array_mut).flatten().filter_map(Value::as_object_mut) {
         entry.remove("vhost");
     }
     call(api, Method::POST, &format!("definitions/{vhost}"), definitions).await?;
-    for permission in permissions.as_array().into_iter().flatten() {
-        let user = permission.get("user").and_then(Value::as_str).context("a permission without a user")?;
-        grant(api, vhost, user, permission).await?;
-    }
     Ok(())
+}
+
+/// `deploy/rabbitmq/definitions.json` as it ships.
+///
+/// # Errors
+/// It is not there, or no JSON.
+pub fn definitions() -> Result<Value> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/rabbitmq/definitions.json");
+    Ok(serde_json::from_str(&fs::read_to_string(&file)?)?)
+}
+
+/// What a user may do in the virtual host of its URL, where `deploy/rabbitmq/make-users` or an operator has granted it.
+async fn rights_of(api: &Url, user: &Url) -> Result<Value> {
+    let vhost = Some(user.path().trim_start_matches('/')).filter(|path| !path.is_empty()).unwrap_or("%2f");
+    let rights = call(api, Method::GET, &format!("permissions/{vhost}/{}", user.username()), Value::Null).await?;
+    Ok(serde_json::from_slice(&rights.body)?)
 }
 
 async fn grant(api: &Url, vhost: &str, user: &str, rights: &Value) -> Result<()> {

@@ -92,6 +92,34 @@ impl Drop for Database {
     }
 }
 
+/// A test's own role: a fresh name, and what has that name is dropped with the value. To be made before the databases in which it
+/// has rights, because values are dropped last made first.
+pub struct Role {
+    name: String,
+    server: Url,
+}
+
+impl Role {
+    /// A name that no role has yet.
+    #[must_use]
+    pub fn reserve(servers: &Servers) -> Self {
+        Self { name: teardown::fresh_name(), server: servers.database.clone() }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Drop for Role {
+    fn drop(&mut self) {
+        let (server, drop_it) = (self.server.clone(), format!("DROP ROLE IF EXISTS {}", self.name));
+        teardown::finish("a test's role", async move { Ok(connect(&server).await?.batch_execute(&drop_it).await?) });
+    }
+}
+
 /// The name of the migrated template, made if this is the first test to need it.
 async fn template(servers: &Servers, administrator: &Client) -> Result<String> {
     let scripts = scripts(servers)?;
@@ -136,13 +164,21 @@ fn scripts(servers: &Servers) -> Result<Vec<String>> {
         .map(|folder| fs::read_to_string(folder.join("up.sql")).with_context(|| folder.display().to_string()))
         .collect::<Result<Vec<_>>>()?;
     scripts.push(AFTER_MIGRATIONS.to_owned());
-    let roles = root.join("deploy/postgres/roles.sql");
-    if roles.exists() {
-        // psql's variable; the script is otherwise plain SQL.
-        let password = servers.worker_database.password().unwrap_or_default().replace('\'', "''");
-        scripts.push(fs::read_to_string(roles)?.replace(":'worker_password'", &format!("'{password}'")));
-    }
+    scripts.push(roles(servers.worker_database.password().unwrap_or_default())?);
     Ok(scripts)
+}
+
+/// `deploy/postgres/roles.sql` without what is for psql alone.
+fn roles(password: &str) -> Result<String> {
+    let script = fs::read_to_string(roles_file())?;
+    let sql: Vec<_> = script.lines().filter(|line| !line.starts_with('\\')).collect();
+    Ok(sql.join("\n").replace(":'worker_password'", &format!("'{}'", password.replace('\'', "''"))))
+}
+
+/// Where `deploy/postgres/roles.sql` is.
+#[must_use]
+pub fn roles_file() -> PathBuf {
+    project().join("deploy/postgres/roles.sql")
 }
 
 fn project() -> PathBuf {

@@ -39,7 +39,7 @@ pub enum Command {
 /// The settings.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Config {
-    /// The broker: AMQP URLs of one or more of its nodes, comma separated
+    /// The broker: AMQP URLs of one or more of its nodes, comma separated; off this machine amqps://, or amqp:// with ?plain=yes
     #[arg(long, env = "AMQP_URLS", hide_env_values = true, default_value = "amqp://127.0.0.1:5672/%2f")]
     pub amqp_urls: AmqpUrls,
     /// The merchants and their keys: a TOML file, re-read on SIGHUP

@@ -42,6 +42,7 @@ fn serve(config: &Config) -> ExitCode {
 
 #[tokio::main]
 async fn run(config: &Config, merchants: MerchantsFile) -> anyhow::Result<()> {
+    config.amqp_urls.warn_of_plain();
     let listener = config.listen()?;
     let admin_listener = config.listen_admin()?;
     ingest::run(listener, admin_listener, config, merchants, stop_signal()?).await

@@ -16,7 +16,8 @@ async fn every_bad_variable_is_named_on_one_line() -> TestResult {
         ("AMQP_URLS", ""),
         ("AMQP_URLS", "http://user:hunter2@host"),
         ("AMQP_URLS", "amqp://user:hunter2@host:port/%2f"),
-        ("AMQP_URLS", "amqp://host,hunter2"),
+        ("AMQP_URLS", "amqp://localhost,hunter2"),
+        ("AMQP_URLS", "amqp://user:hunter2@broker.example.com/%2f"),
         ("MERCHANTS_FILE", "/does/not/exist"),
         ("MERCHANTS_FILE", &broken),
         ("INGEST_ADDR", "8080"),
@@ -61,10 +62,10 @@ async fn an_address_that_is_taken_is_named() -> TestResult {
 #[tokio::test]
 async fn check_config_prints_fingerprints_and_no_keys() -> TestResult {
     let merchants = MerchantsFile::write()?;
-    let launch = Launch::ingest("amqp://user:hunter2@broker/%2f", merchants.path())?.argument("check-config");
+    let launch = Launch::ingest("amqps://user:hunter2@broker/%2f", merchants.path())?.argument("check-config");
     let finished = launch.clone().finish().await?;
     assert_eq!(finished.code, Some(0), "{finished:?}");
-    assert!(finished.stdout.contains(MERCHANT) && finished.stdout.contains("broker:5672"), "{finished:?}");
+    assert!(finished.stdout.contains(MERCHANT) && finished.stdout.contains("broker:5671"), "{finished:?}");
     assert!(!finished.stdout.contains("hunter2") && !finished.stdout.contains("key-of-the"), "{finished:?}");
 
     merchants.replace("")?;
@@ -94,7 +95,7 @@ async fn healthcheck_tells_a_live_process_from_none() -> TestResult {
 #[tokio::test]
 async fn help_lists_every_variable_and_shows_no_secret() -> TestResult {
     let merchants = MerchantsFile::write()?;
-    let launch = Launch::ingest("amqp://user:hunter2@broker/%2f", merchants.path())?.argument("--help");
+    let launch = Launch::ingest("amqps://user:hunter2@broker/%2f", merchants.path())?.argument("--help");
     let finished = launch.finish().await?;
     assert_eq!(finished.code, Some(0));
     for variable in [

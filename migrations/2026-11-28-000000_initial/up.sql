@@ -317,3 +317,12 @@ CREATE TABLE order_events (
         ('order.paid', 'order.refunded', 'order.partially_refunded', 'refund.abnormal', 'refund.closed',
          'payment.refused', 'payment.returned', 'payment.partially_returned'))
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000); -- a queue: all rows die young
+
+-- One worker at a time publishes the outbox: the one whose transaction has locked this row. Any login of the database could
+-- take an advisory lock and so silence the events; this lock needs the right to update the table.
+CREATE TABLE relay (
+    id smallint NOT NULL DEFAULT 1 CONSTRAINT relay_pkey PRIMARY KEY,
+    CONSTRAINT relay_one_row CHECK (id = 1)
+);
+
+INSERT INTO relay DEFAULT VALUES;

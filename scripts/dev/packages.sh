@@ -70,23 +70,53 @@ choose_root_command() { # PACKAGE..
 apt_get() {
     local log
     log=$(log_file apt)
-    "${AS_ROOT[@]}" env DEBIAN_FRONTEND=noninteractive apt-get --quiet --yes \
+    "${AS_ROOT[@]}" env DEBIAN_FRONTEND=noninteractive COUNTERSIGN_INSTALLS=yes apt-get --quiet --yes \
         -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 --no-install-recommends "$@" \
         </dev/null >>"$log" 2>&1 9>&- ||
         die 69 "apt-get $1 failed; $(last_lines apt)"
 }
 
-# Debian starts a service as soon as its package is unpacked, unless policy-rc.d says no.
+# Debian starts a service as soon as its package is unpacked, unless policy-rc.d says no. Ours says it to the apt-get of this
+# file only, which it knows by a variable: when ./dev is killed and leaves it behind, it forbids nothing to anybody else.
 forbid_service_starts() {
     trap 'end_progress; allow_service_starts; stop_what_was_started' EXIT
     if [[ ! -e $POLICY ]]; then
-        printf '#!/bin/sh\n# Made by Countersign'"'"'s ./dev for one installation.\nexit 101\n' | write_as_root "$POLICY" 755
+        printf '#!/bin/sh\n%s\n[ "$COUNTERSIGN_INSTALLS" != yes ] || exit 101\nexit 0\n' "$(maker)" | write_as_root "$POLICY" 755
         POLICY_IS_OURS=yes
     fi
     if [[ ! -e $CLUSTER_CONF ]]; then
-        echo 'create_main_cluster = false' | write_as_root "$CLUSTER_CONF" 644
+        printf '%s\ncreate_main_cluster = false\n' "$(maker)" | write_as_root "$CLUSTER_CONF" 644
         CLUSTER_CONF_IS_OURS=yes
     fi
+}
+
+# The comment that says which ./dev made a file, and that may delete it.
+maker() {
+    echo "# Made by Countersign's ./dev for one installation: process $$ of $(begun_at $$)"
+}
+
+begun_at() { # PID
+    cut -d ' ' -f 22 "/proc/$1/stat" 2>/dev/null
+}
+
+# What an installation that was killed has left, deleted by the next ./dev, whatever that is asked for.
+delete_leftovers_of_an_installation() {
+    local file leftovers=()
+    for file in "$POLICY" "$CLUSTER_CONF"; do
+        ! is_left_over "$file" || leftovers+=("$file")
+    done
+    [[ ${#leftovers[@]} -gt 0 ]] || return 0
+    AS_ROOT=()
+    [[ $EUID -eq 0 ]] || AS_ROOT=(sudo --non-interactive)
+    "${AS_ROOT[@]}" rm -f "${leftovers[@]}" 2>/dev/null ||
+        say "an installation that was killed has left ${leftovers[*]}: as root, delete it"
+}
+
+is_left_over() { # FILE
+    local line
+    line=$(grep -s "^# Made by Countersign's ./dev " "$1") || return 1
+    [[ $line =~ process\ ([0-9]+)\ of\ ([0-9]+)$ ]] || return 0
+    [[ $(begun_at "${BASH_REMATCH[1]}") != "${BASH_REMATCH[2]}" ]]
 }
 
 allow_service_starts() {

@@ -5,11 +5,14 @@
 SECRETS=$STATE/secrets.env
 # What the last `up` was told, so that `env`, `_crash` and the next `up` mean the same pipeline.
 SETTINGS=$STATE/settings.env
+SECRET_NAMES=(
+    POSTGRES_PASSWORD WORKER_DATABASE_PASSWORD RABBITMQ_PASSWORD RABBITMQ_INGEST_PASSWORD RABBITMQ_WORKER_PASSWORD
+)
 
 # What `./dev env` prints, and what the demo and the tests are given.
 ENVIRONMENT=(
     DATABASE_URL AMQP_URLS INGEST_AMQP_URLS WORKER_AMQP_URLS WORKER_DATABASE_URL
-    RABBITMQ_MANAGEMENT_URL RABBITMQCTL INGEST_URL INGEST_ADMIN_URL WORKER_ADMIN_URLS MERCHANTS_FILE
+    RABBITMQ_MANAGEMENT_URL RABBITMQCTL PSQL INGEST_URL INGEST_ADMIN_URL WORKER_ADMIN_URLS MERCHANTS_FILE
 )
 
 start_servers() {
@@ -20,6 +23,7 @@ start_servers() {
         start_rabbitmq
     fi
     define_urls
+    uses_own_servers || require_worker_role
     unlock_state
 }
 
@@ -49,23 +53,32 @@ stop_pipeline() {
 }
 
 migrate() {
-    local worker=$BIN/worker
+    local -x COUNTERSIGN_WORKER_PASSWORD
+    COUNTERSIGN_WORKER_PASSWORD=$(url_password "$WORKER_DATABASE_URL")
     {
-        DATABASE_URL=$DATABASE_URL "$worker" migrate
-        # On stdin, because other users can read a command line.
-        {
-            printf "\\\\set worker_password '%s'\n" "$WORKER_DATABASE_PASSWORD"
-            cat "$ROOT/deploy/postgres/roles.sql"
-        } | administrators_psql
+        DATABASE_URL=$DATABASE_URL "$BIN/worker" migrate &&
+            administrators_psql -f "$ROOT/deploy/postgres/roles.sql"
     } >"$(log_file migrate)" 2>&1 </dev/null || die 1 "the database could not be migrated; $(last_lines migrate)"
 }
 
-administrators_psql() {
+administrators_psql() { # ARGUMENT..
     if uses_own_servers; then
-        psql_as_administrator -d countersign
+        psql_as_administrator -d countersign "$@"
     else
-        psql --no-psqlrc --quiet -v ON_ERROR_STOP=1 "$DATABASE_URL"
+        psql_on "$DATABASE_URL" "$@"
     fi
+}
+
+# On a server of the developer's: a role belongs to the whole server, so another installation may have it already. roles.sql
+# sets its password, so it is run only with the one that it has.
+require_worker_role() {
+    local role
+    [[ $(url_user "$WORKER_DATABASE_URL") == countersign_worker ]] ||
+        die 64 "WORKER_DATABASE_URL must name the role countersign_worker: its rights come from deploy/postgres/roles.sql"
+    role=$(administrators_psql -d postgres -tAc "SELECT 1 FROM pg_roles WHERE rolname = 'countersign_worker'") ||
+        die 69 "DATABASE_URL: the database cannot be reached"
+    [[ -z $role ]] || psql_on "$WORKER_DATABASE_URL" -d postgres -tAc 'SELECT' >/dev/null 2>&1 ||
+        die 64 "the server of DATABASE_URL has the role countersign_worker already, with a password that is not known here: set WORKER_DATABASE_URL, with that password in it (./dev changes no password of a role that it did not make)"
 }
 
 # Starts ingest or worker-N unless it runs, and waits until it can do its job.
@@ -140,22 +153,22 @@ absolute_path() {
 }
 
 load_secrets() {
-    [[ -f $SECRETS ]] || make_secrets
+    # One at a time: of two that start at once, both must have the same.
+    (
+        umask 077
+        exec 8>"$SECRETS.lock"
+        flock 8
+        make_missing_secrets
+    )
     # shellcheck source=/dev/null
     source "$SECRETS"
 }
 
-make_secrets() {
-    local name new=$SECRETS.$$
-    (
-        umask 077
-        for name in POSTGRES_PASSWORD WORKER_DATABASE_PASSWORD RABBITMQ_PASSWORD; do
-            echo "$name=$(random_text 24)"
-        done >"$new"
-    )
-    # The first of two at the same time wins.
-    ln "$new" "$SECRETS" 2>/dev/null || true
-    rm -f "$new"
+make_missing_secrets() {
+    local name
+    for name in "${SECRET_NAMES[@]}"; do
+        grep -qs "^$name=" "$SECRETS" || echo "$name=$(random_text 24)" >>"$SECRETS"
+    done
 }
 
 # Private servers unless the developer named both of their own. URLs that `./dev env` printed are not "their own".
@@ -191,9 +204,12 @@ define_urls() {
     if uses_own_servers; then
         define_private_server_urls
     else
-        # The definitions are the developer's to import; their users are those of deploy/rabbitmq/definitions.json.
-        INGEST_AMQP_URLS=${INGEST_AMQP_URLS:-$(with_user ingest ingest "$AMQP_URLS")}
-        WORKER_AMQP_URLS=${WORKER_AMQP_URLS:-$(with_user worker worker "$AMQP_URLS")}
+        # The definitions and the users are the developer's to import: only he knows the users' passwords.
+        if [[ -z ${INGEST_AMQP_URLS:-} || -z ${WORKER_AMQP_URLS:-} ]]; then
+            say "INGEST_AMQP_URLS or WORKER_AMQP_URLS is not set: using the user of AMQP_URLS, who may do more than the programs need"
+        fi
+        INGEST_AMQP_URLS=${INGEST_AMQP_URLS:-$AMQP_URLS}
+        WORKER_AMQP_URLS=${WORKER_AMQP_URLS:-$AMQP_URLS}
         WORKER_DATABASE_URL=${WORKER_DATABASE_URL:-$(with_user countersign_worker "$WORKER_DATABASE_PASSWORD" "$DATABASE_URL")}
     fi
     INGEST_URL=http://127.0.0.1:${PORTS[INGEST_PORT]}
@@ -213,14 +229,15 @@ define_private_server_urls() {
     for NODE in $(rabbitmq_nodes); do
         rabbitmq=127.0.0.1:${PORTS[$(port_name "$NODE" PORT)]}/%2f
         AMQP_URLS+=,amqp://countersign:$RABBITMQ_PASSWORD@$rabbitmq
-        INGEST_AMQP_URLS+=,amqp://ingest:ingest@$rabbitmq
-        WORKER_AMQP_URLS+=,amqp://worker:worker@$rabbitmq
+        INGEST_AMQP_URLS+=,amqp://ingest:$RABBITMQ_INGEST_PASSWORD@$rabbitmq
+        WORKER_AMQP_URLS+=,amqp://worker:$RABBITMQ_WORKER_PASSWORD@$rabbitmq
         RABBITMQ_MANAGEMENT_URL+=,http://countersign:$RABBITMQ_PASSWORD@127.0.0.1:${PORTS[$(port_name "$NODE" MANAGEMENT_PORT)]}
     done
     for name in AMQP_URLS INGEST_AMQP_URLS WORKER_AMQP_URLS RABBITMQ_MANAGEMENT_URL; do
         printf -v "$name" %s "${!name#,}"
     done
     RABBITMQCTL=$STATE/rabbitmq/bin/rabbitmqctl
+    PSQL=$(postgres_programs)/psql
 }
 
 with_user() { # USER PASSWORD URL,URL..

@@ -127,3 +127,53 @@ psql_as_administrator() {
     PGPASSWORD=$POSTGRES_PASSWORD "$(postgres_programs)/psql" --no-psqlrc --quiet -v ON_ERROR_STOP=1 \
         -h 127.0.0.1 -p "${PORTS[POSTGRES_PORT]}" -U countersign "$@"
 }
+
+# psql on the database of a URL, which reaches it by libpq's variables: every user of the machine can read a command line.
+psql_on() ( # URL ARGUMENT..
+    local rest=${1#*://} query='' parameter host hosts=() ports=()
+    [[ $rest != *@* ]] || {
+        PGUSER=$(percent_decoded "${rest%%[:@]*}")
+        export PGUSER
+        [[ ${rest%%@*} != *:* ]] || PGPASSWORD=$(url_password "$1")
+        export PGPASSWORD
+        rest=${rest#*@}
+    }
+    [[ $rest != *\?* ]] || query=${rest#*\?}
+    rest=${rest%%\?*}
+    [[ $rest != */* ]] || PGDATABASE=$(percent_decoded "${rest#*/}")
+    for host in $(tr ',' ' ' <<<"${rest%%/*}"); do
+        # Without a port, or the colons are those of an IPv6 address.
+        [[ $host =~ :[0-9]+$ && $host != *: ]] && ports+=("${host##*:}") && host=${host%:*} || ports+=(5432)
+        host=${host#[}
+        hosts+=("$(percent_decoded "${host%]}")")
+    done
+    PGHOST=$(IFS=,; echo "${hosts[*]}") PGPORT=$(IFS=,; echo "${ports[*]}")
+    for parameter in ${query//&/ }; do
+        case $parameter in
+            sslmode=*) PGSSLMODE=$(percent_decoded "${parameter#*=}") ;;
+            sslrootcert=*) PGSSLROOTCERT=$(percent_decoded "${parameter#*=}") ;;
+            host=*) PGHOST=$(percent_decoded "${parameter#*=}") ;;
+            *) ;;
+        esac
+    done
+    for parameter in PGDATABASE PGHOST PGPORT PGSSLMODE PGSSLROOTCERT; do
+        [[ -z ${!parameter:-} ]] || export "${parameter?}"
+    done
+    exec psql --no-psqlrc --quiet -v ON_ERROR_STOP=1 "${@:2}"
+)
+
+url_user() { # URL
+    local rest=${1#*://}
+    [[ $rest != *@* ]] || percent_decoded "${rest%%[:@]*}"
+}
+
+url_password() { # URL
+    local user=${1#*://}
+    user=${user%%@*}
+    [[ $1 != *@* || $user != *:* ]] || percent_decoded "${user#*:}"
+}
+
+percent_decoded() { # TEXT
+    local text=${1//\\/\\\\}
+    printf '%b' "${text//%/\\x}"
+}

@@ -23,6 +23,7 @@ start_rabbitmq() {
     for NODE in $(rabbitmq_nodes | tail -n +2); do with_progress "joining $NODE to the cluster" join_cluster; done
     NODE=rabbitmq
     with_progress "importing deploy/rabbitmq/definitions.json" import_definitions
+    with_progress "making the users ingest and worker" import_users
 }
 
 # Nodes of a cluster wait for each other when they start, so none is waited for before all are launched.
@@ -94,8 +95,9 @@ write_rabbitmq_files() {
     write_rabbitmq_wrappers "$directory"
 }
 
+# What ships, and then what only a private node has: the last of two lines with one key counts.
 rabbitmq_configuration() {
-    cat <<CONF
+    cat "$ROOT/deploy/rabbitmq/rabbitmq.conf" - <<CONF
 listeners.tcp.1 = 127.0.0.1:${PORTS[$(port_name "$NODE" PORT)]}
 management.tcp.ip = 127.0.0.1
 management.tcp.port = ${PORTS[$(port_name "$NODE" MANAGEMENT_PORT)]}
@@ -104,9 +106,10 @@ default_pass = $RABBITMQ_PASSWORD
 vm_memory_high_watermark.absolute = 2GB
 raft.wal_max_size_bytes = 67108864
 disk_free_limit.absolute = 500MB
-queue_leader_locator = balanced
 CONF
     ((BROKERS == 1)) || echo 'cluster_partition_handling = pause_minority'
+    # To see what happens when it strikes, nobody waits 48 hours.
+    [[ -z ${CONSUMER_TIMEOUT_MS:-} ]] || echo "consumer_timeout = $CONSUMER_TIMEOUT_MS"
 }
 
 rabbitmq_environment() { # DIRECTORY
@@ -162,6 +165,17 @@ is_rabbitmq_up() {
 import_definitions() {
     rabbitmqctl await_startup --timeout 60
     rabbitmqctl import_definitions "$ROOT/deploy/rabbitmq/definitions.json"
+}
+
+# With passwords of this checkout: the definitions have no users.
+import_users() {
+    local users=$STATE/rabbitmq/users.json
+    if [[ ! -s $users || $SECRETS -nt $users ]]; then
+        (umask 077 && "$ROOT/deploy/rabbitmq/make-users" \
+            <(echo "$RABBITMQ_INGEST_PASSWORD") <(echo "$RABBITMQ_WORKER_PASSWORD") >"$users.new")
+        mv "$users.new" "$users"
+    fi
+    rabbitmqctl import_definitions "$users"
 }
 
 rabbitmqctl() {

@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn every_problem_is_one_line_that_names_the_variable_and_no_value() {
         assert_eq!(line(&[]), "TEST_URLS: is required");
-        let url = ["--urls", "amqp://h"];
+        let url = ["--urls", "amqps://h"];
         assert_eq!(line(&["--urls", "hunter2"]), "TEST_URLS: URL 1: must begin with amqp:// or amqps://");
         assert_eq!(line(&[&url[..], &["--lanes", "9"]].concat()), "TEST_LANES: 9 is not in 1..=8");
         assert!(line(&[&url[..], &["--lanes", "x"]].concat()).starts_with("TEST_LANES: "));

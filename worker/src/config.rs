@@ -70,10 +70,10 @@ impl MigrateArgs {
 /// Every variable.
 #[derive(Debug, Args)]
 pub struct Settings {
-    /// RabbitMQ, comma separated, tried in turn
+    /// RabbitMQ, comma separated, tried in turn; off this machine amqps://, or amqp:// with ?plain=yes
     #[arg(long, env = "AMQP_URLS", hide_env_values = true, global = true, default_value = "amqp://127.0.0.1:5672/%2f")]
     amqp_urls: AmqpUrls,
-    /// PostgreSQL: postgres://user:password@host:5432/database?sslmode=disable|require (required)
+    /// PostgreSQL: postgres://user:password@host:5432/database?sslmode=MODE (required). MODE is verify-full (require is the same), verify-ca or disable; on this machine it may be left out. sslrootcert=FILE names the certificates to trust
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, global = true)]
     database_url: Option<SecretString>,
     /// TOML file with the merchants and their keys; read again on SIGHUP (required)

@@ -43,6 +43,8 @@ async fn main() -> ExitCode {
 
 async fn run(settings: &Settings) -> anyhow::Result<()> {
     let config = settings.config()?;
+    config.urls.warn_of_plain();
+    config.database.warn_of_plain();
     let shutdown = stop_signal()?;
     let listener = TcpListener::bind(settings.admin_addr)
         .map_err(|error| config_error("WORKER_ADMIN_ADDR", format!("{}: {error}", settings.admin_addr)))?;
@@ -51,7 +53,9 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
 
 async fn migrate(settings: &Settings, args: MigrateArgs) -> anyhow::Result<()> {
     let options = args.into_options(|line| eprintln!("worker: {line}"));
-    let migrated = schema::migrate(&settings.database()?, &options).await?;
+    let database = settings.database()?;
+    database.warn_of_plain();
+    let migrated = schema::migrate(&database, &options).await?;
     for name in &migrated.applied {
         println!("applied {name}");
     }

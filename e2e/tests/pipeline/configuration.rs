@@ -1,5 +1,7 @@
 //! Bad configuration ends a program before it opens a socket, with one line that names the variable.
 
+use std::{env, fs};
+
 use anyhow::Result;
 use e2e::TestResult;
 use e2e::merchants::{KEY, MerchantsFile};
@@ -8,8 +10,34 @@ use e2e::program::{Finished, Launch};
 /// `INGEST_ADDR`, as in what an operator sets, and values that it cannot have.
 type Bad = (&'static str, &'static [&'static str]);
 
+/// What is no broker, and what would send a password through a network unencrypted.
+const BROKERS: &[&str] = &[
+    "",
+    "localhost",
+    "http://localhost",
+    "amqp://",
+    "amqps://h,,amqps://i",
+    "amqps://u:hunter2@h:port",
+    "amqp://u:hunter2@mq.invalid/%2f",
+    "amqp://127.0.0.1,amqp://u:hunter2@10.0.0.1?heartbeat=5",
+    "amqps://u:hunter2@mq.invalid?plain=yes",
+];
+/// What is no database, and what would send a password through a network unencrypted.
+const DATABASES: &[&str] = &[
+    "",
+    "hunter2",
+    "mysql://u:hunter2@h/d",
+    "postgres://u:hunter2@h:port/d?sslmode=disable",
+    "postgres://u:hunter2@db.invalid/d",
+    "postgres://u:hunter2@127.0.0.1/d?hostaddr=10.0.0.1",
+    "postgres://u:hunter2@127.0.0.1/d?sslmode=prefer",
+    "postgres://u:hunter2@127.0.0.1/d?sslmode=allow",
+    "postgres://u:hunter2@127.0.0.1/d?sslmode=hunter2",
+    "postgres://u:hunter2@127.0.0.1/d?sslmode=verify-full&sslrootcert=/nowhere/at/all",
+];
+
 const INGEST: [Bad; 8] = [
-    ("AMQP_URLS", &["", "localhost", "http://localhost", "amqp://", "amqp://h,,amqp://i", "amqp://u:hunter2@h:port"]),
+    ("AMQP_URLS", BROKERS),
     ("MERCHANTS_FILE", &["/nowhere/at/all"]),
     ("INGEST_ADDR", &["", "8080", "localhost:http", "127.0.0.1:99999"]),
     ("INGEST_ADMIN_ADDR", &["", "8081", "127.0.0.1"]),
@@ -20,8 +48,8 @@ const INGEST: [Bad; 8] = [
 ];
 
 const WORKER: [Bad; 9] = [
-    ("AMQP_URLS", &["", "localhost", "http://localhost", "amqp://", "amqp://h,,amqp://i", "amqp://u:hunter2@h:port"]),
-    ("DATABASE_URL", &["", "hunter2", "mysql://u:hunter2@h/d", "postgres://u:hunter2@h:port/d"]),
+    ("AMQP_URLS", BROKERS),
+    ("DATABASE_URL", DATABASES),
     ("MERCHANTS_FILE", &["/nowhere/at/all"]),
     ("WORKER_ADMIN_ADDR", &["", "8082", "127.0.0.1"]),
     ("WORKER_LANES", &["", "0", "65", "two"]),
@@ -109,6 +137,37 @@ async fn a_check_of_the_configuration_opens_no_socket_and_shows_no_key() -> Test
         assert_eq!(checked.code, Some(0), "{checked:?}");
         assert!(checked.stdout.contains(e2e::merchants::MERCHANT), "{checked:?}");
         assert!(!checked.stdout.contains(KEY) && !checked.stdout.contains("hunter2"), "{checked:?}");
+    }
+    Ok(())
+}
+
+/// Allowed, because the URL says so; but the log has it, without the password.
+#[tokio::test]
+async fn a_connection_that_is_not_encrypted_is_logged_at_the_start() -> TestResult {
+    let merchants = MerchantsFile::write()?;
+    let (broker, database) =
+        ("amqp://u:hunter2@mq.invalid/%2f?plain=yes", "postgres://u:hunter2@db.invalid/d?sslmode=disable");
+    let folder = env::temp_dir();
+    for (program, launch) in [
+        ("ingest", Launch::ingest(broker, merchants.path())?),
+        ("worker", Launch::worker(broker, database, merchants.path())?),
+    ] {
+        let log = folder.join(format!("{program}-{}.log", std::process::id()));
+        let running = launch.log_to(log.clone()).spawn()?;
+        e2e::until("it has started", async || {
+            anyhow::ensure!(running.admin_page("/healthz").await.is_ok(), "no answer yet");
+            Ok(())
+        })
+        .await?;
+        drop(running);
+        let said = fs::read_to_string(&log)?;
+        fs::remove_file(&log)?;
+        let warned = |host: &str| {
+            said.lines().any(|line| line.contains("WARN") && line.contains(host) && line.contains("not encrypted"))
+        };
+        assert!(warned("mq.invalid"), "{program}: {said}");
+        assert_eq!(warned("db.invalid"), program == "worker", "{program}: {said}");
+        assert!(!said.contains("hunter2"), "{program}: {said}");
     }
     Ok(())
 }

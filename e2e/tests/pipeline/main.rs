@@ -7,13 +7,14 @@
 //! - [`payments`]: what an order refused, and what operators and shops do with it. [`locks`]: locked, absent, unavailable.
 //! - [`shutdown`], [`configuration`], [`migration`], [`operator`]: what those see who run it.
 //! - [`migrate_under_load`]: the schema changes while a shop is at work. [`unroutable`]: events that the broker does not take.
-//! - [`rights`]: what the programs and the shop cannot do, whatever they try.
+//! - [`rights`], [`roles`], [`limits`]: what the programs and the shop cannot do, whatever they try. [`tls`]: who is not believed.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests fail like tests")]
 
 mod concurrency;
 mod configuration;
 mod crashes;
 mod healing;
+mod limits;
 mod locks;
 mod migrate_under_load;
 mod migration;
@@ -23,9 +24,11 @@ mod payments;
 mod poison;
 mod refunds;
 mod rights;
+mod roles;
 mod rotation;
 mod shutdown;
 mod story;
+mod tls;
 mod unroutable;
 mod v3;
 mod verdicts;

@@ -1,13 +1,21 @@
 //! What nobody can do, whatever he tries: the broker, the database's roles and its constraints say no.
 
-use anyhow::Result;
-use e2e::TestResult;
+use std::path::Path;
+use std::process::Command;
+use std::{env, fs};
+
+use anyhow::{Context, Result, ensure};
+use e2e::management::call;
+use e2e::servers::Servers;
 use e2e::stage::Stage;
+use e2e::{TestResult, broker};
+use hyper::Method;
 use lapin::options::{
     BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions, QueuePurgeOptions,
 };
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
+use serde_json::Value;
 use shared::messaging::envelope::{CALLBACKS_EXCHANGE, CALLBACKS_QUEUE, EVENTS_EXCHANGE, EVENTS_QUEUE};
 use tokio_postgres::NoTls;
 use url::Url;
@@ -38,8 +46,106 @@ async fn a_worker_can_take_callbacks_and_tell_of_orders_and_nothing_else() -> Te
     Ok(())
 }
 
+/// Each upgrade imports them: a user in them would get the password that everybody can read in the repository.
 #[tokio::test]
-async fn a_worker_cannot_change_what_an_order_is_about_nor_any_table() -> TestResult {
+async fn importing_the_definitions_again_leaves_users_and_passwords_alone() -> TestResult {
+    let servers = Servers::from_environment()?;
+    let users = async || -> Result<Vec<Value>> {
+        let mut found = Vec::new();
+        for path in ["users", "permissions"] {
+            let answer = call(&servers.management, Method::GET, path, Value::Null).await?;
+            let all: Vec<Value> = serde_json::from_slice(&answer.body)?;
+            // Other tests grant rights in virtual hosts of their own.
+            found.extend(all.into_iter().filter(|entry| entry.get("vhost").is_none_or(|vhost| vhost == "/")));
+        }
+        Ok(found)
+    };
+    let before = users().await?;
+    assert!(before.iter().any(|user| user["name"] == servers.ingest_amqp.username()), "{before:?}");
+    call(&servers.management, Method::POST, "definitions", broker::definitions()?).await?;
+    assert_eq!(users().await?, before);
+    for url in [&servers.ingest_amqp, &servers.worker_amqp] {
+        channel(url).await?;
+    }
+    Ok(())
+}
+
+/// As docs/operations.md says it: word for word, but for the users' names and the virtual host.
+#[tokio::test]
+async fn users_that_are_made_as_documented_can_do_what_they_must_and_no_more() -> TestResult {
+    let stage = Stage::set().await?;
+    let made = DocumentedUsers::make(stage.broker.url().path().trim_start_matches('/'))?;
+    let as_user = |name: &str| -> Result<Url> {
+        let mut url = stage.broker.url();
+        url.set_username(&made.name_of(name))
+            .and_then(|()| url.set_password(Some("its-password")))
+            .ok()
+            .context("a URL")?;
+        Ok(url)
+    };
+    let (ingest, worker) = (as_user("ingest")?, as_user("worker")?);
+    assert!(publish(&ingest, CALLBACKS_EXCHANGE, CALLBACKS_QUEUE).await.is_ok());
+    assert!(publish(&ingest, EVENTS_EXCHANGE, "order.paid").await.is_err());
+    assert!(consume(&ingest, CALLBACKS_QUEUE).await.is_err());
+    assert!(declare(&ingest, "a.queue").await.is_err());
+    assert!(consume(&worker, CALLBACKS_QUEUE).await.is_ok());
+    assert!(publish(&worker, EVENTS_EXCHANGE, "order.paid").await.is_ok());
+    assert!(publish(&worker, CALLBACKS_EXCHANGE, CALLBACKS_QUEUE).await.is_err());
+    assert!(declare(&worker, "a.queue").await.is_err());
+    Ok(())
+}
+
+/// Users of the broker made by the lines of docs/operations.md; they are deleted with the value.
+struct DocumentedUsers {
+    rabbitmqctl: String,
+    suffix: String,
+}
+
+impl DocumentedUsers {
+    fn make(vhost: &str) -> Result<Self> {
+        let rabbitmqctl =
+            env::var("RABBITMQCTL").context("RABBITMQCTL is not set: run the tests through ./dev test")?;
+        let made = Self { rabbitmqctl, suffix: format!("-{vhost}") };
+        let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/operations.md"))?;
+        let lines: Vec<_> = page.lines().filter(|line| line.starts_with("rabbitmqctl ")).collect();
+        assert_eq!(lines.len(), 5, "{lines:?}");
+        for line in lines.into_iter().filter(|line| !line.contains("import_definitions")) {
+            for user in ["ingest", "worker"] {
+                if line.split(' ').nth(2) == Some(user) {
+                    let line = line.replacen(&format!(" {user}"), &format!(" {}", made.name_of(user)), 1);
+                    made.run(&line.replace("set_permissions", &format!("set_permissions -p {vhost}")))?;
+                }
+            }
+        }
+        Ok(made)
+    }
+
+    fn name_of(&self, user: &str) -> String {
+        format!("{user}{}", self.suffix)
+    }
+
+    /// Its password is what the command reads when none is given.
+    fn run(&self, line: &str) -> Result<()> {
+        let line =
+            line.replacen("rabbitmqctl", &format!("printf 'its-password\\n' | '{}' --quiet", self.rabbitmqctl), 1);
+        let output = Command::new("/bin/sh").args(["-c", &line]).output()?;
+        ensure!(output.status.success(), "{line}: {output:?}");
+        Ok(())
+    }
+}
+
+impl Drop for DocumentedUsers {
+    fn drop(&mut self) {
+        for user in ["ingest", "worker"] {
+            if let Err(error) = self.run(&format!("rabbitmqctl delete_user {}", self.name_of(user))) {
+                eprintln!("a test's user could not be deleted: {error:#}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_worker_cannot_change_what_an_order_is_about_nor_rewrite_evidence_nor_any_table() -> TestResult {
     let stage = Stage::set().await?;
     stage.insert_order("order-1").await?;
     let (worker, connection) = tokio_postgres::connect(stage.database.worker_url().as_str(), NoTls).await?;
@@ -51,14 +157,27 @@ async fn a_worker_cannot_change_what_an_order_is_about_nor_any_table() -> TestRe
         "UPDATE orders SET mch_id = 'another'",
         "INSERT INTO orders (mch_id, out_trade_no, amount_minor, currency) VALUES ('m', 'o', 1, 'CNY')",
         "DELETE FROM orders",
+        "DELETE FROM refunds",
         "DELETE FROM notifications",
         "DELETE FROM quarantine",
         "TRUNCATE order_events",
+        "UPDATE notifications SET body = ''",
+        "UPDATE notifications SET headers = '{}'",
+        "UPDATE notifications SET id = id",
+        "UPDATE notifications SET received_at = received_at",
+        "UPDATE notifications_default SET outcome = 'applied'",
+        "UPDATE refunds SET amount_minor = 1",
+        "UPDATE refunds SET order_id = order_id",
+        "UPDATE refunds SET out_refund_no = 'another'",
+        "UPDATE quarantine SET notification_id = notification_id",
+        "UPDATE quarantine SET created_at = now()",
+        "UPDATE order_events SET payload = '{}'",
+        "SELECT nextval('orders_id_seq')",
         "ALTER TABLE orders DROP CONSTRAINT orders_amount_positive",
         "DROP TABLE order_events",
         "CREATE ROLE another",
     ] {
-        let refused = worker.batch_execute(statement).await.unwrap_err();
+        let refused = worker.batch_execute(statement).await.expect_err(statement);
         assert_eq!(refused.code(), Some(&tokio_postgres::error::SqlState::INSUFFICIENT_PRIVILEGE), "{statement}");
     }
     Ok(())

@@ -1,15 +1,19 @@
 //! The broker's addresses, and one attempt to reach one of them.
 //!
-//! A password is in memory and on the wire, never in a log, an error or a `Debug`. Trying again is the caller's business:
+//! A password is in memory and on the wire, never in a log, an error or a `Debug`. It leaves this machine unencrypted only where
+//! the URL says so (`?plain=yes`). Trying again is the caller's business:
 //! lapin's own recovery stays off, because it keeps outstanding confirms pending for as long as the broker is away.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
 use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
-use lapin::uri::AMQPUri;
+use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{Connection, ConnectionProperties, ErrorKind};
+
+use crate::loopback::is_loopback;
 
 /// How long one attempt may take, from TCP to an open connection. lapin has no limit of its own, and an attempt given
 /// up leaves a thread behind until the broker answers or dies: so callers try one at a time and back off.
@@ -26,13 +30,13 @@ pub struct AmqpUrls {
     others: Vec<AMQPUri>,
 }
 
-/// Why a text is not a list of AMQP URLs. Never shows the text.
+/// Why a text is not a list of AMQP URLs that may be used. Shows a host at most, never the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("URL {position}: {problem}")]
 pub struct AmqpUrlsError {
     /// Which of the URLs, from 1.
     position: usize,
-    problem: &'static str,
+    problem: Cow<'static, str>,
 }
 
 impl FromStr for AmqpUrls {
@@ -42,7 +46,7 @@ impl FromStr for AmqpUrls {
         let mut urls = text.split(',').enumerate().map(|(at, url)| {
             parse(url.trim()).map_err(|problem| AmqpUrlsError { position: at.saturating_add(1), problem })
         });
-        let first = urls.next().unwrap_or(Err(AmqpUrlsError { position: 1, problem: "is missing" }))?;
+        let first = urls.next().unwrap_or(Err(AmqpUrlsError { position: 1, problem: "is missing".into() }))?;
         Ok(Self { first, others: urls.collect::<Result<_, _>>()? })
     }
 }
@@ -58,8 +62,22 @@ impl AmqpUrls {
     /// The addresses without users and passwords, for messages.
     #[must_use]
     pub fn hosts(&self) -> String {
-        let hosts: Vec<_> = std::iter::once(&self.first).chain(&self.others).map(host_of).collect();
+        let hosts: Vec<_> = self.all().map(host_of).collect();
         hosts.join(", ")
+    }
+
+    /// Logs the hosts to which everything goes unencrypted although they are not this machine. To be called once, at the start.
+    pub fn warn_of_plain(&self) {
+        for uri in self.all().filter(|uri| leaves_unencrypted(uri)) {
+            tracing::warn!(
+                broker = host_of(uri),
+                "AMQP_URLS says plain=yes: the connection to this broker is not encrypted, the password included"
+            );
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &AMQPUri> {
+        std::iter::once(&self.first).chain(&self.others)
     }
 }
 
@@ -70,22 +88,61 @@ impl fmt::Debug for AmqpUrls {
 }
 
 /// Only our own texts come out: a parser's may quote what it did not understand, and that may be a password.
-fn parse(url: &str) -> Result<AMQPUri, &'static str> {
+fn parse(url: &str) -> Result<AMQPUri, Cow<'static, str>> {
     let rest = url.strip_prefix("amqp://").or_else(|| url.strip_prefix("amqps://"));
     let rest = rest.ok_or("must begin with amqp:// or amqps://")?;
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let host = authority.rsplit('@').next().unwrap_or_default();
+    if rest.matches('@').count() > 1 || (rest.contains('@') && !authority.contains('@')) {
+        // What looks like the host may be a part of the password.
+        return Err(NOT_A_URL.into());
+    }
     if host.is_empty() || host.starts_with(':') {
-        return Err("names no host");
+        return Err("names no host".into());
     }
     if host.starts_with('[') {
         // The parser below would quietly take it for localhost.
-        return Err("an IPv6 address is not supported here; use a host name");
+        return Err("an IPv6 address is not supported here; use a host name".into());
     }
-    let mut uri = AMQPUri::from_str(url)
-        .map_err(|_| "is not an AMQP URL (reserved characters in user, password and vhost must be percent-encoded)")?;
+    let (url, may_be_plain) = without_plain(url)?;
+    let mut uri = AMQPUri::from_str(&url).map_err(|_| NOT_A_URL)?;
+    let encrypted = uri.scheme == AMQPScheme::AMQPS;
+    if encrypted && may_be_plain {
+        return Err(format!(
+            "{}: plain=yes belongs to amqp://, and amqps:// is encrypted: leave one of them out",
+            host_of(&uri)
+        )
+        .into());
+    }
+    if leaves_unencrypted(&uri) && !may_be_plain {
+        return Err(format!(
+            "{} is not this machine, and amqp:// encrypts nothing, the password included: write amqps://, or append ?plain=yes \
+             if nobody else can read that network",
+            host_of(&uri)
+        )
+        .into());
+    }
     uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
     Ok(uri)
+}
+
+const NOT_A_URL: &str = "is not an AMQP URL (reserved characters in user, password and vhost must be percent-encoded)";
+
+/// The URL as lapin may see it, and whether it says `plain=yes`.
+fn without_plain(url: &str) -> Result<(String, bool), Cow<'static, str>> {
+    let Some((address, query)) = url.split_once('?') else { return Ok((url.to_owned(), false)) };
+    let (ours, others): (Vec<_>, Vec<_>) =
+        query.split('&').partition(|parameter| *parameter == "plain" || parameter.starts_with("plain="));
+    match ours.as_slice() {
+        [] => Ok((url.to_owned(), false)),
+        ["plain=yes"] if others.is_empty() => Ok((address.to_owned(), true)),
+        ["plain=yes"] => Ok((format!("{address}?{}", others.join("&")), true)),
+        _ => Err("plain has no other value than yes, and stands once".into()),
+    }
+}
+
+fn leaves_unencrypted(uri: &AMQPUri) -> bool {
+    uri.scheme == AMQPScheme::AMQP && !is_loopback(&uri.authority.host)
 }
 
 fn host_of(uri: &AMQPUri) -> String {
@@ -161,9 +218,9 @@ mod tests {
 
     #[test]
     fn attempts_go_round_the_urls() {
-        let urls: AmqpUrls = "amqp://a, amqps://b:99/%2f ,amqp://u:p@c/v?heartbeat=3".parse().unwrap();
+        let urls: AmqpUrls = "amqps://a, amqps://b:99/%2f ,amqp://u:p@c/v?heartbeat=3&plain=yes".parse().unwrap();
         let picked: Vec<_> = (0..4).map(|attempt| host_of(urls.pick(attempt))).collect();
-        assert_eq!(picked, ["a:5672", "b:99", "c:5672", "a:5672"]);
+        assert_eq!(picked, ["a:5671", "b:99", "c:5672", "a:5671"]);
         assert_eq!(urls.pick(0).query.heartbeat, Some(HEARTBEAT_SECONDS));
         assert_eq!(urls.pick(2).query.heartbeat, Some(3));
         assert_eq!(urls.pick(0).vhost, "/");
@@ -181,17 +238,56 @@ mod tests {
             "amqp://user:hunter2@",
             "amqp://user:hunter2@/v",
             "amqp://user:hunter2@host:port",
+            "amqp://user:a@hunter2@host?plain=yes",
+            "amqp://user:a/b@hunter2",
             "amqp://user:hunter2@[::1]:5672",
-            "amqp://user:hunter2@host?heartbeat=hunter2",
-            "amqp://good,",
-            "amqp://good,hunter2",
+            "amqp://user:hunter2@localhost?heartbeat=hunter2",
+            "amqp://localhost,",
+            "amqp://localhost,hunter2",
         ];
         for text in bad {
             let error = text.parse::<AmqpUrls>().unwrap_err();
             assert!(!error.to_string().contains("hunter2"), "{error}");
             assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
         }
-        let urls: AmqpUrls = "amqp://user:hunter2@host:1/%2f".parse().unwrap();
+        let urls: AmqpUrls = "amqps://user:hunter2@host:1/%2f".parse().unwrap();
         assert_eq!(format!("{urls:?}"), "AmqpUrls(host:1)");
+    }
+
+    #[test]
+    fn nothing_leaves_this_machine_unencrypted_unless_the_url_says_so() {
+        // What an operator writes, and the hosts that the log warns of; none: the URL is refused.
+        let table: [(&str, Option<&[&str]>); 15] = [
+            ("amqp://u:hunter2@localhost/%2f", Some(&[])),
+            ("amqp://u:hunter2@127.0.0.1:5672/%2f", Some(&[])),
+            ("amqp://u:hunter2@127.1.2.3/%2f?plain=yes", Some(&[])),
+            ("amqps://u:hunter2@mq.example.com/%2f", Some(&[])),
+            ("amqps://u:hunter2@mq.example.com/%2f?heartbeat=5", Some(&[])),
+            ("amqp://u:hunter2@mq.example.com/%2f?plain=yes", Some(&["mq.example.com:5672"])),
+            ("amqp://u:hunter2@mq.example.com/%2f?heartbeat=5&plain=yes", Some(&["mq.example.com:5672"])),
+            ("amqp://u:hunter2@10.0.0.1/%2f?plain=yes,amqps://u:hunter2@b/%2f", Some(&["10.0.0.1:5672"])),
+            ("amqp://u:hunter2@mq.example.com/%2f", None),
+            ("amqp://u:hunter2@mq.example.com/%2f?heartbeat=5", None),
+            ("amqp://u:hunter2@10.0.0.1:5672/%2f?plain=no", None),
+            ("amqp://u:hunter2@10.0.0.1:5672/%2f?plain", None),
+            ("amqp://u:hunter2@10.0.0.1:5672/%2f?plain=yes&plain=yes", None),
+            ("amqps://u:hunter2@mq.example.com/%2f?plain=yes", None),
+            ("amqp://u:hunter2@localhost/%2f,amqp://u:hunter2@mq.example.com/%2f", None),
+        ];
+        for (text, expected) in table {
+            match (text.parse::<AmqpUrls>(), expected) {
+                (Ok(urls), Some(warned)) => {
+                    let plain: Vec<_> = urls.all().filter(|uri| leaves_unencrypted(uri)).map(host_of).collect();
+                    assert_eq!(plain, warned, "{text}");
+                }
+                (Err(error), None) => assert!(!error.to_string().contains("hunter2"), "{error}"),
+                (parsed, _) => panic!("{text}: {parsed:?}"),
+            }
+        }
+        let refused =
+            "amqp://localhost,amqp://u:hunter2@mq.example.com/%2f".parse::<AmqpUrls>().unwrap_err().to_string();
+        for part in ["URL 2: mq.example.com:5672 ", "amqps://", "?plain=yes"] {
+            assert!(refused.contains(part), "{refused}");
+        }
     }
 }

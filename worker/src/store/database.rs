@@ -4,7 +4,6 @@
 //! all the same is given up together with its connection: a dropped future does not end a transaction, a closed
 //! connection does.
 
-use std::str::FromStr;
 use std::time::Duration;
 
 use diesel::result::Error;
@@ -12,8 +11,14 @@ use diesel::{ConnectionError, ConnectionResult};
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
 use secrecy::{ExposeSecret, SecretString};
 use shared::telemetry::chain;
-use tokio_postgres::config::SslMode;
 use tokio_postgres_rustls::MakeRustlsConnect;
+
+mod tls;
+mod url;
+
+pub use tls::TlsError;
+pub use url::DatabaseUrlError;
+use url::{Encryption, Target};
 
 /// How long a connection attempt may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -47,43 +52,37 @@ pub async fn wait_little_for_locks(conn: &mut AsyncPgConnection) -> Result<(), E
 pub struct Database {
     config: tokio_postgres::Config,
     tls: Option<MakeRustlsConnect>,
-}
-
-/// Why `DATABASE_URL` is no use. Never holds the URL: it has a password in it.
-#[derive(Debug, thiserror::Error)]
-pub enum DatabaseUrlError {
-    /// Not a PostgreSQL URL.
-    #[error("is not a PostgreSQL URL (postgres://user:password@host:5432/database?sslmode=disable|require)")]
-    Malformed,
-    /// TLS is asked for, but no root certificates can be had.
-    #[error("asks for TLS, but this machine has no usable root certificates")]
-    NoRoots,
+    /// The hosts that are not this machine.
+    remote: Vec<String>,
 }
 
 impl Database {
-    /// Reads a `DATABASE_URL`. `sslmode=require` checks the server's certificate against the machine's roots;
-    /// anything else is plain TCP or a Unix socket.
+    /// Reads a `DATABASE_URL`. Its `sslmode` decides how the server's certificate is checked; off this machine it must have one.
     ///
     /// # Errors
-    /// When it is not one, or asks for TLS on a machine without root certificates.
+    /// When it is not one, would go unencrypted without saying so, or asks for TLS and there are no root certificates.
     pub fn parse(url: &SecretString) -> Result<Self, DatabaseUrlError> {
-        let mut config =
-            tokio_postgres::Config::from_str(url.expose_secret()).map_err(|_| DatabaseUrlError::Malformed)?;
-        if config.get_hosts().is_empty() {
-            return Err(DatabaseUrlError::Malformed);
-        }
+        let Target { mut config, encryption, remote } = url::parse(url.expose_secret())?;
         config
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_user_timeout(TCP_USER_TIMEOUT)
             .keepalives_idle(KEEPALIVE_IDLE)
             .application_name("countersign-worker");
-        let tls = if config.get_ssl_mode() == SslMode::Require {
-            Some(native_tls()?)
-        } else {
-            config.ssl_mode(SslMode::Disable);
-            None
+        let tls = match &encryption {
+            Encryption::Plain => None,
+            Encryption::Tls { check, roots } => Some(tls::connector(*check, roots)?),
         };
-        Ok(Self { config, tls })
+        Ok(Self { config, tls, remote })
+    }
+
+    /// Logs the hosts to which everything goes unencrypted although they are not this machine. To be called once, at the start.
+    pub fn warn_of_plain(&self) {
+        if self.tls.is_none() && !self.remote.is_empty() {
+            tracing::warn!(
+                database = self.remote.join(", "),
+                "DATABASE_URL says sslmode=disable: the connection to this database is not encrypted, the password included"
+            );
+        }
     }
 
     /// A new connection with the session's bounds set.
@@ -110,19 +109,4 @@ impl Database {
         conn.batch_execute(SESSION).await.map_err(ConnectionError::CouldntSetupConfiguration)?;
         Ok(conn)
     }
-}
-
-fn native_tls() -> Result<MakeRustlsConnect, DatabaseUrlError> {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
-        return Err(DatabaseUrlError::NoRoots);
-    }
-    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|_| DatabaseUrlError::NoRoots)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(MakeRustlsConnect::new(config))
 }
