@@ -25,6 +25,7 @@ pub mod post;
 pub mod program;
 pub mod proxy;
 pub mod servers;
+mod signal;
 pub mod stage;
 mod teardown;
 pub mod until;

@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use uuid::Uuid;
 
 use crate::ports::free_address;
+pub use crate::signal::Signal;
 use crate::{http, until};
 
 /// A program before it is started.
@@ -46,21 +47,6 @@ pub struct Finished {
     pub stdout: String,
     /// All of its standard error.
     pub stderr: String,
-}
-
-/// What a child can be sent.
-#[derive(Debug, Clone, Copy)]
-pub enum Signal {
-    /// SIGTERM: stop in good order.
-    Stop,
-    /// SIGKILL: a crash.
-    Kill,
-    /// SIGSTOP: the machine stands still.
-    Freeze,
-    /// SIGCONT: it goes on.
-    Thaw,
-    /// SIGHUP: read the merchants file again.
-    Reload,
 }
 
 impl Launch {
@@ -368,18 +354,6 @@ impl Drop for Program {
             eprintln!("--- log of {} (pid {}) ---\n{log}--- end ---", self.name, self.child.id());
         } else if !self.keeps_log {
             let _ = fs::remove_file(&self.log);
-        }
-    }
-}
-
-impl Signal {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Stop => "TERM",
-            Self::Kill => "KILL",
-            Self::Freeze => "STOP",
-            Self::Thaw => "CONT",
-            Self::Reload => "HUP",
         }
     }
 }
