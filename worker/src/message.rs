@@ -12,7 +12,7 @@ use shared::domain::money::Money;
 use shared::domain::notification::{Notification, Payment, PaymentResult};
 use shared::merchants_file::Keys;
 use shared::messaging::consumer::Delivery;
-use shared::messaging::envelope::{CallbackKind, MCH_ID};
+use shared::messaging::envelope::{CallbackKind, ENVELOPE_VERSION, MCH_ID, VERSION};
 use shared::protocol::v2::signature::VerifyError;
 use shared::protocol::v2::{payment, refund};
 use shared::protocol::v3::notification;
@@ -158,6 +158,10 @@ impl Message {
     pub fn examine<'keys>(&self, keys: &'keys Keys, asked: Asked) -> Vec<Examined<'keys>> {
         if self.suspect {
             return vec![Examined::undecided(Undecided::DecideAlone)];
+        }
+        if let Some(other) = self.headers.get(VERSION).filter(|version| *version != ENVELOPE_VERSION) {
+            let problem = format!("version {other} of a message's layout, which this worker does not know");
+            return vec![Examined::undecided(Undecided::ForVersion(problem))];
         }
         let read = match self.kind() {
             Some(CallbackKind::V2Payment) => read_v2_payment(&self.body, keys, asked),

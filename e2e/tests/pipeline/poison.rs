@@ -9,6 +9,7 @@ use e2e::proxy::Proxy;
 use e2e::stage::Stage;
 use e2e::{TestResult, until};
 use shared::messaging::envelope::CALLBACKS_QUEUE;
+use shared::protocol::BODY_BYTES_MAX;
 use uuid::{Uuid, Version};
 
 /// What somebody who can write to the broker may put there, and what must become of it.
@@ -36,6 +37,7 @@ fn poison() -> Vec<(&'static str, Message, &'static str)> {
             "quarantined undecodable",
         ),
         ("a type nobody knows", Message::new("wechatpay.v9", genuine().body()), "waiting for_version"),
+        ("a layout nobody knows", Message::callback(genuine().body()).header("envelope-version", "9"), "waiting for_version"),
         ("no type", Message { kind: None, ..Message::callback(genuine().body()) }, "waiting for_version"),
         (
             "headers that no row can hold",
@@ -95,7 +97,10 @@ async fn poison_in_a_batch_costs_itself_only() -> TestResult {
     for (name, message, verdict) in &poison {
         let id = Uuid::parse_str(message.id.as_deref().unwrap())?;
         let row = ledger.iter().find(|row| row.id == id).context(*name)?;
-        assert_eq!((row.verdict().as_str(), &row.body), (*verdict, &message.body), "{name}");
+        assert_eq!(row.verdict(), *verdict, "{name}");
+        // Of a body that ingest cannot have published, the beginning is kept, and its hash.
+        let kept = message.body.get(..BODY_BYTES_MAX).unwrap_or(&message.body);
+        assert!(row.body == kept, "{name}: the body of {} bytes is not what came", row.body.len());
         let held = "SELECT count(*) FROM quarantine WHERE notification_id = $1 AND state <> 'resolved'";
         assert_eq!(stage.database.query_one(held, &[&id]).await?.get::<_, i64>(0), 1, "{name}");
     }

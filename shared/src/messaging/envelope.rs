@@ -26,7 +26,7 @@ pub const EVENTS_QUEUE: &str = "order.events.v1";
 
 /// The version of this layout of properties and headers.
 pub const ENVELOPE_VERSION: &str = "1";
-const VERSION: &str = "envelope-version";
+pub const VERSION: &str = "envelope-version";
 const TYPE: &str = "type";
 const CONTENT_TYPE: &str = "content-type";
 /// Whose callback it is. Ingest has verified it; whoever may write to the broker may have written another.
