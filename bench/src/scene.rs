@@ -53,7 +53,7 @@ impl Scene {
     /// # Errors
     /// A server is away.
     pub async fn clear(&self) -> Result<()> {
-        let truncate = "TRUNCATE orders, refunds, notifications, quarantine, order_events";
+        let truncate = "TRUNCATE orders, payments, refunds, notifications, quarantine, order_events";
         // A worker that lives on looks at them as well: PostgreSQL may end either of the two, and both try again.
         until_within(CLEAR_PATIENCE, "the tables are empty", async || self.run(&[truncate]).await).await?;
         self.run(&["CHECKPOINT"]).await?;

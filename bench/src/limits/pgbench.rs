@@ -22,16 +22,21 @@ const SET_CLIENTS: [u32; 2] = [2, 4];
 /// Payments in one set.
 const SET: u32 = 256;
 
-/// A payment: lock, check, change, note, tell. The clients take the orders in turn, so that none waits for another.
+/// A payment: lock, look whether it is on record, change, record, note, tell. The clients take the orders in turn, so that none
+/// waits for another; when the orders come round again, each has a payment of another number, as no payment is recorded twice.
 const ONE_BY_ONE: &str = r"
 \set i :i + 1
-\set n 1 + (:i * :clients + :client_id) % :orders
+\set t :i * :clients + :client_id
+\set n 1 + :t % :orders
 BEGIN;
 SELECT id, amount_minor, state, version FROM orders
-    WHERE mch_id = 'pgbench' AND out_trade_no = 'PGBENCH' || :n FOR NO KEY UPDATE;
+    WHERE mch_id = 'pgbench' AND out_trade_no = 'PGBENCH' || :n AND shop = '' FOR NO KEY UPDATE;
+SELECT order_id, amount_minor, disposition, returned_minor FROM payments
+    WHERE mch_id = 'pgbench' AND transaction_id = '42' || lpad(:t::text, 26, '0');
 UPDATE orders SET state = 'paid', transaction_id = '4200000000000000000000000001', paid_at = '2026-01-01',
-    version = version + 1, updated_at = now() WHERE mch_id = 'pgbench' AND out_trade_no = 'PGBENCH' || :n;
-INSERT INTO notifications SELECT NOTE FROM (VALUES (:n)) AS numbers (n);
+    version = version + 1, updated_at = now() WHERE mch_id = 'pgbench' AND out_trade_no = 'PGBENCH' || :n AND shop = '';
+INSERT INTO payments PAYMENT FROM (VALUES (:n::bigint, :t::bigint)) AS numbers (n, t);
+INSERT INTO notifications NOTE FROM (VALUES (:n::bigint, :t::bigint)) AS numbers (n, t);
 INSERT INTO order_events (id, type, order_id, payload) SELECT EVENT FROM (VALUES (:n)) AS numbers (n);
 COMMIT;
 ";
@@ -39,26 +44,44 @@ COMMIT;
 /// The same for 256 orders.
 const IN_SETS: &str = r"
 \set i :i + 1
-\set first 256 * ((:i * :clients + :client_id) % (:orders / 256))
+\set t :i * :clients + :client_id
+\set first 256 * (:t % (:orders / 256))
 BEGIN;
-SELECT id, amount_minor, state, version FROM orders WHERE (mch_id, out_trade_no) IN
-    (SELECT 'pgbench', 'PGBENCH' || n FROM generate_series(:first + 1, :first + 256) AS n)
+SELECT id, amount_minor, state, version FROM orders WHERE (mch_id, out_trade_no, shop) IN
+    (SELECT 'pgbench', 'PGBENCH' || n, '' FROM generate_series(:first + 1, :first + 256) AS n)
     ORDER BY id FOR NO KEY UPDATE;
+SELECT order_id, amount_minor, disposition, returned_minor FROM payments WHERE (mch_id, transaction_id) IN
+    (SELECT 'pgbench', '42' || lpad(t::text, 26, '0') FROM generate_series(256 * :t + 1, 256 * :t + 256) AS t);
 UPDATE orders SET state = 'paid', transaction_id = '4200000000000000000000000001', paid_at = '2026-01-01',
-    version = version + 1, updated_at = now() WHERE (mch_id, out_trade_no) IN
-    (SELECT 'pgbench', 'PGBENCH' || n FROM generate_series(:first + 1, :first + 256) AS n);
-INSERT INTO notifications SELECT NOTE FROM generate_series(:first + 1, :first + 256) AS n;
+    version = version + 1, updated_at = now() WHERE (mch_id, out_trade_no, shop) IN
+    (SELECT 'pgbench', 'PGBENCH' || n, '' FROM generate_series(:first + 1, :first + 256) AS n);
+INSERT INTO payments PAYMENT FROM
+    (SELECT :first + k AS n, 256 * :t + k AS t FROM generate_series(1, 256) AS k) AS numbers;
+INSERT INTO notifications NOTE FROM
+    (SELECT :first + k AS n, 256 * :t + k AS t FROM generate_series(1, 256) AS k) AS numbers;
 INSERT INTO order_events (id, type, order_id, payload)
     SELECT EVENT FROM generate_series(:first + 1, :first + 256) AS n;
 COMMIT;
 ";
 
+/// A payment on record.
+const PAYMENT: &str = "
+    (order_id, mch_id, transaction_id, amount_minor, currency, paid_at, disposition, returned_minor, notification_id,
+     notification_received_at, notification_part)
+    SELECT n, 'pgbench', '42' || lpad(t::text, 26, '0'), 100, 'CNY', '2026-01-01', 'accepted', 0,
+        '0192f0c0-0000-7000-8000-000000000001', now(), 0
+";
+
 /// A row of the ledger, of the size that a worker writes.
 const NOTE: &str = r#"
-    lpad(to_hex(nextval('pgbench_ids')), 32, '0')::uuid, now(), 'payment', 'pgbench', 'PGBENCH' || n,
-    '4200000000000000000000000001', NULL, 'applied', NULL, now(), convert_to(repeat('x', BODY_BYTES), 'UTF8'),
-    '{"type": "wechatpay.v2.payment", "mch-id": "1900000109", "content-type": "text/xml", "envelope-version": "1",
-      "traceparent": "00-0192f0c0000070008000000000000001-8000000000000001-00"}'::jsonb
+    (id, part, received_at, kind, mch_id, sub_mch_id, out_trade_no, transaction_id, out_refund_no, key_fingerprint,
+     outcome, reason, seen_version, seen_state, seen_amount_minor, seen_currency, event_id, event_type, event_version,
+     body, headers, handled_at)
+    SELECT lpad(to_hex(nextval('pgbench_ids')), 32, '0')::uuid, 0, now(), 'payment', 'pgbench', NULL, 'PGBENCH' || n,
+        '42' || lpad(t::text, 26, '0'), NULL, '0192f0c0', 'applied', NULL, 0, 'pending', 100, 'CNY',
+        '0192f0c0-0000-7000-8000-000000000001', 'order.paid', 1, convert_to(repeat('x', BODY_BYTES), 'UTF8'),
+        '{"type": "wechatpay.v2.payment", "mch-id": "1900000109", "content-type": "text/xml", "envelope-version": "1",
+          "traceparent": "00-0192f0c0000070008000000000000001-8000000000000001-00"}'::jsonb, clock_timestamp()
 "#;
 
 /// A row of the outbox.
@@ -108,7 +131,11 @@ async fn run(scene: &Scene, script: &str, clients: u32, requests: &Requests, win
     scene.run(&["ANALYZE orders"]).await?;
     let file = std::env::temp_dir().join(format!("countersign-bench-{}.sql", Uuid::now_v7()));
     // A line break ends a meta command, not a statement: these are inside statements.
-    let script = script.replace("NOTE", NOTE).replace("EVENT", EVENT).replace("BODY_BYTES", &body_bytes);
+    let script = script
+        .replace("PAYMENT", PAYMENT)
+        .replace("NOTE", NOTE)
+        .replace("EVENT", EVENT)
+        .replace("BODY_BYTES", &body_bytes);
     fs::write(&file, script)?;
     let output = pgbench(&scene.stage.database.url())
         .args(["--no-vacuum", "--protocol=prepared", "--jobs=2"])

@@ -1,5 +1,5 @@
 //! Whether big tables slow the worker down: the same backlog, then the same load, on top of 100 thousand, one and ten million
-//! orders and as many rows in the ledger, which have short bodies.
+//! orders, as many payments and as many rows in the ledger, which have short bodies.
 
 use anyhow::{Context, Result, ensure};
 use tokio::process::Command;
@@ -17,12 +17,15 @@ const PER_SECOND: f64 = 1000.0;
 const CONNECTIONS: usize = 256;
 /// Rows of one filling statement.
 const FILL: usize = 500_000;
-/// What ten million rows of both tables take, with room for the log.
+/// What ten million rows of each table take, with room for the log.
 const DISK_GB: u64 = 20;
 const FILLER: &str = "WITH new AS (
          INSERT INTO orders (mch_id, out_trade_no, amount_minor, currency, state, transaction_id, paid_at, version)
          SELECT 'filler', 'FILLER' || n, 100, 'CNY', 'paid', '42' || lpad(n::text, 26, '0'), now(), 1
-         FROM generate_series($1::int, $2::int) AS n RETURNING out_trade_no, transaction_id)
+         FROM generate_series($1::int, $2::int) AS n RETURNING id, out_trade_no, transaction_id),
+     recorded AS (
+         INSERT INTO payments (order_id, mch_id, transaction_id, amount_minor, currency, paid_at, disposition)
+         SELECT id, 'filler', transaction_id, 100, 'CNY', now(), 'accepted' FROM new)
      INSERT INTO notifications (id, received_at, kind, mch_id, out_trade_no, transaction_id, outcome, handled_at, body,
                                 headers)
      SELECT gen_random_uuid(), now(), 'payment', 'filler', out_trade_no, transaction_id, 'applied', now(), '', '{}'
@@ -76,7 +79,7 @@ async fn fill(scene: &Scene, from: usize, to: usize) -> Result<()> {
         scene.stage.database.execute(FILLER, &[&i32::try_from(next + 1)?, &i32::try_from(last)?]).await?;
         next = last;
     }
-    scene.run(&["VACUUM ANALYZE orders", "VACUUM ANALYZE notifications"]).await
+    scene.run(&["VACUUM ANALYZE orders", "VACUUM ANALYZE payments", "VACUUM ANALYZE notifications"]).await
 }
 
 /// What PostgreSQL's disk has left.

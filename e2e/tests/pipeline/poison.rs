@@ -37,7 +37,11 @@ fn poison() -> Vec<(&'static str, Message, &'static str)> {
             "quarantined undecodable",
         ),
         ("a type nobody knows", Message::new("wechatpay.v9", genuine().body()), "waiting for_version"),
-        ("a layout nobody knows", Message::callback(genuine().body()).header("envelope-version", "9"), "waiting for_version"),
+        (
+            "a layout nobody knows",
+            Message::callback(genuine().body()).header("envelope-version", "9"),
+            "waiting for_version",
+        ),
         ("no type", Message { kind: None, ..Message::callback(genuine().body()) }, "waiting for_version"),
         (
             "headers that no row can hold",

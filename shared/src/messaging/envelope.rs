@@ -26,6 +26,7 @@ pub const EVENTS_QUEUE: &str = "order.events.v1";
 
 /// The version of this layout of properties and headers.
 pub const ENVELOPE_VERSION: &str = "1";
+/// The header with the version.
 pub const VERSION: &str = "envelope-version";
 const TYPE: &str = "type";
 const CONTENT_TYPE: &str = "content-type";

@@ -1,14 +1,17 @@
 //! The table, row by row, in the order in which `decide` documents it.
 
-use super::{
-    HAS_SUCCEEDED, SUCCEEDED, Scene, app, change, conflict, kind, matching, money, not_returned, now,
-    other_transaction, refund_id, requested, sub_mch, transaction,
-};
+use shared::domain::decide::Asked;
+use shared::domain::ids::OutTradeNo;
 use shared::domain::money::Currency;
 use shared::domain::notification::RefundResult;
-use shared::domain::order::{OrderState, Surplus};
+use shared::domain::payment::{Disposition, PaymentRecord};
 use shared::domain::refund::{Refund, RefundState};
 use shared::domain::verdict::{Awaited, Change, Ignored, Refusal, Verdict};
+
+use super::{
+    ASKED, HAS_SUCCEEDED, SUCCEEDED, Scene, app, change, change_payment, kind, matching, money, of_refused, refund_id,
+    reported, requested, sub_mch, transaction,
+};
 
 /// One row of the table: what makes its condition true, and what follows when no earlier row applies.
 struct Row {
@@ -18,87 +21,48 @@ struct Row {
 }
 
 fn rows() -> Vec<&'static Row> {
-    [OF_THE_ORDER, OF_THE_PAYMENT, OF_THE_REFUND].into_iter().flatten().collect()
+    [OF_THE_PAYMENT, OF_THE_NUMBER, OF_THE_SUM, MOVES, ENDS].into_iter().flatten().collect()
 }
 
-/// Rows 1 to 4: whether there is a paid order that the refund can be about.
-const OF_THE_ORDER: &[Row] = &[
-    Row { name: "1 no such order", arrange: |scene| scene.order = None, verdict: || Verdict::Wait(Awaited::Order) },
-    Row {
-        name: "2 a surplus payment went back",
-        arrange: |scene| return_surplus(scene, false, 1999, SUCCEEDED()),
-        verdict: || Verdict::Apply(Change::ReturnSurplus { transaction_id: transaction("tx-9") }),
-    },
-    Row {
-        name: "2 a surplus payment went back that was settled",
-        arrange: |scene| return_surplus(scene, true, 1999, SUCCEEDED()),
-        verdict: || Verdict::Duplicate,
-    },
-    Row {
-        name: "2 a part of a surplus payment went back",
-        arrange: |scene| return_surplus(scene, false, 1998, SUCCEEDED()),
-        verdict: || not_returned(HAS_SUCCEEDED(), 1998),
-    },
-    Row {
-        name: "2 a part of a surplus payment went back that was settled",
-        arrange: |scene| return_surplus(scene, true, 1, SUCCEEDED()),
-        verdict: || not_returned(HAS_SUCCEEDED(), 1),
-    },
-    Row {
-        name: "2 the account cannot take a surplus payment",
-        arrange: |scene| return_surplus(scene, false, 1999, RefundResult::Abnormal),
-        verdict: || not_returned(RefundState::Abnormal, 1999),
-    },
-    Row {
-        name: "2 a surplus payment will not go back",
-        arrange: |scene| return_surplus(scene, false, 1999, RefundResult::Closed),
-        verdict: || not_returned(RefundState::Closed, 1999),
-    },
-    Row {
-        name: "2 a surplus payment of another sum went back",
-        arrange: |scene| {
-            return_surplus(scene, false, 2500, SUCCEEDED());
-            scene.reported.total_minor = 2500;
-            change(scene, |order| order.surplus.iter_mut().for_each(|surplus| surplus.total_minor = 2500));
-        },
-        verdict: || Verdict::Apply(Change::ReturnSurplus { transaction_id: transaction("tx-9") }),
-    },
-    Row {
-        name: "2 only the order's sum went back of a surplus payment of another sum",
-        arrange: |scene| {
-            return_surplus(scene, false, 1999, SUCCEEDED());
-            scene.reported.total_minor = 2500;
-            change(scene, |order| order.surplus.iter_mut().for_each(|surplus| surplus.total_minor = 2500));
-        },
-        verdict: || {
-            let (expected, amount) = (money(2500), money(1999));
-            Verdict::Quarantine(Refusal::SurplusNotReturned { expected, got: HAS_SUCCEEDED(), amount })
-        },
-    },
-    Row {
-        name: "2 another sum is said to be the whole of a surplus payment",
-        arrange: |scene| {
-            return_surplus(scene, false, 100, SUCCEEDED());
-            scene.reported.total_minor = 100;
-        },
-        verdict: || not_returned(HAS_SUCCEEDED(), 100),
-    },
-    Row {
-        name: "3 order closed",
-        arrange: |scene| change(scene, |order| order.state = OrderState::Closed),
-        verdict: || Verdict::Quarantine(Refusal::RefundOfClosedOrder { got: transaction("tx-1") }),
-    },
-    Row {
-        name: "4 order not paid yet",
-        arrange: |scene| change(scene, |order| order.state = OrderState::Pending),
-        verdict: || Verdict::Wait(Awaited::Payment),
-    },
-];
-
-/// Rows 5 and 6: whether it is about this order's payment.
+/// Rows 1 to 3: whether it is about this payment of this order.
 const OF_THE_PAYMENT: &[Row] = &[
     Row {
-        name: "5a another sub-merchant",
+        name: "1 no such payment",
+        arrange: |scene| scene.payment = None,
+        verdict: || Verdict::Wait(Awaited::Payment),
+    },
+    Row {
+        name: "1 neither payment nor order",
+        arrange: |scene| (scene.order, scene.payment) = (None, None),
+        verdict: || Verdict::Wait(Awaited::Payment),
+    },
+    Row {
+        name: "1 a payment whose order was not read",
+        arrange: |scene| scene.order = None,
+        verdict: || Verdict::Wait(Awaited::Payment),
+    },
+    Row {
+        name: "2 another order",
+        arrange: |scene| scene.reported.out_trade_no = OutTradeNo::parse("order-2").unwrap(),
+        verdict: || conflict("1999 HKD of order-1", "1999 HKD of order-2"),
+    },
+    Row {
+        name: "2 another total",
+        arrange: |scene| scene.reported.total_minor = 1998,
+        verdict: || conflict("1999 HKD of order-1", "1998 HKD of order-1"),
+    },
+    Row {
+        name: "2 the total of the order, which refused a payment of another sum",
+        arrange: |scene| change_payment(scene, |payment| payment.amount = money(2500)),
+        verdict: || conflict("2500 HKD of order-1", "1999 HKD of order-1"),
+    },
+    Row {
+        name: "2 another currency",
+        arrange: |scene| scene.reported.currency = Some(Currency::CNY),
+        verdict: || conflict("1999 HKD of order-1", "1999 CNY of order-1"),
+    },
+    Row {
+        name: "3a another sub-merchant",
         arrange: |scene| scene.reported.sub_mch_id = Some(sub_mch("shop-2")),
         verdict: || {
             let (expected, got) = (Some(sub_mch("shop-1")), Some(sub_mch("shop-2")));
@@ -106,155 +70,217 @@ const OF_THE_PAYMENT: &[Row] = &[
         },
     },
     Row {
-        name: "5a a sub-merchant on the order only",
+        name: "3a a sub-merchant on the order only",
         arrange: |scene| scene.reported.sub_mch_id = None,
         verdict: || Verdict::Quarantine(Refusal::SubMchIdMismatch { expected: Some(sub_mch("shop-1")), got: None }),
     },
     Row {
-        name: "5a a sub-merchant on the notification only",
+        name: "3a a sub-merchant on the notification only",
         arrange: |scene| change(scene, |order| order.sub_mch_id = None),
         verdict: || Verdict::Quarantine(Refusal::SubMchIdMismatch { expected: None, got: Some(sub_mch("shop-1")) }),
     },
     Row {
-        name: "5b another app",
+        name: "3b another app",
         arrange: |scene| scene.reported.app_id = Some(app("app-2")),
         verdict: || Verdict::Quarantine(Refusal::AppIdMismatch { expected: app("app-1"), got: Some(app("app-2")) }),
     },
     Row {
-        name: "5b another app of the shop and none of the institution",
+        name: "3b another app of the shop and none of the institution",
         arrange: |scene| (scene.reported.app_id, scene.reported.sub_app_id) = (None, Some(app("app-2"))),
         verdict: || Verdict::Quarantine(Refusal::AppIdMismatch { expected: app("app-1"), got: None }),
     },
-    Row {
-        name: "5c another currency",
-        arrange: |scene| scene.reported.currency = Some(Currency::CNY),
-        verdict: || {
-            let (expected, got) = (money(0).currency, Currency::CNY);
-            Verdict::Quarantine(Refusal::CurrencyMismatch { expected, got })
-        },
-    },
-    Row {
-        name: "6a order paid by another transaction",
-        arrange: |scene| change(scene, |order| order.state = OrderState::Paid(transaction("tx-0"))),
-        verdict: other_transaction,
-    },
-    Row {
-        name: "6a order refunded, paid by another transaction",
-        arrange: |scene| change(scene, |order| order.state = OrderState::Refunded(transaction("tx-0"))),
-        verdict: other_transaction,
-    },
-    Row {
-        name: "6b another total",
-        arrange: |scene| scene.reported.total_minor = 1998,
-        verdict: || Verdict::Quarantine(Refusal::AmountMismatch { expected: money(1999), got: money(1998) }),
-    },
 ];
 
-/// Rows 7 to 12: what is known of the refund itself.
-const OF_THE_REFUND: &[Row] = &[
+/// Row 4: whether it is the refund that has this number.
+const OF_THE_NUMBER: &[Row] = &[
     Row {
-        name: "7a the refund is known with another sum",
+        name: "4a the refund is known of another payment",
+        arrange: |scene| change_refund(scene, |refund| refund.transaction_id = Some(transaction("tx-0"))),
+        verdict: || conflict("tx-0", "tx-1"),
+    },
+    Row {
+        name: "4a the refund is known of another payment, and an operator accepts it",
+        arrange: |scene| {
+            scene.asked = Asked::ByAcceptance;
+            change_refund(scene, |refund| refund.transaction_id = Some(transaction("tx-0")));
+        },
+        verdict: || conflict("tx-0", "tx-1"),
+    },
+    Row {
+        name: "4b the refund is known with another sum",
         arrange: |scene| change_refund(scene, |refund| refund.amount_minor = 499),
         verdict: || Verdict::Quarantine(Refusal::RefundAmountMismatch { expected: money(499), got: money(500) }),
     },
     Row {
-        name: "7b the refund is known under another number",
-        arrange: |scene| change_refund(scene, |refund| refund.refund_id = Some(refund_id("5000"))),
-        verdict: || {
-            let (expected, got) = (refund_id("5000"), refund_id("5001"));
-            Verdict::Quarantine(Refusal::RefundIdMismatch { expected, got })
+        name: "4b the refund is known with another sum, and an operator accepts it",
+        arrange: |scene| {
+            scene.asked = Asked::ByAcceptance;
+            change_refund(scene, |refund| refund.amount_minor = 499);
         },
+        verdict: || Verdict::Quarantine(Refusal::RefundAmountMismatch { expected: money(499), got: money(500) }),
     },
     Row {
-        name: "8 more goes back than the other refunds leave",
+        name: "4c the refund is known under another number",
+        arrange: |scene| repeat(scene, RefundState::Closed, Asked::ByReport),
+        verdict: other_number,
+    },
+    Row {
+        name: "4c the refund is known under another number, and an operator replays it",
+        arrange: |scene| repeat(scene, RefundState::Closed, Asked::ByReplay),
+        verdict: other_number,
+    },
+    Row {
+        name: "4c the refund has succeeded under another number, and an operator accepts it",
+        arrange: |scene| repeat(scene, HAS_SUCCEEDED(), Asked::ByAcceptance),
+        verdict: other_number,
+    },
+];
+
+/// Row 5: whether as much is left.
+const OF_THE_SUM: &[Row] = &[
+    Row {
+        name: "5 more goes back than the other refunds leave",
         arrange: |scene| {
             scene.reported.result = SUCCEEDED();
-            change(scene, |order| order.refunded_minor += 1500);
+            change_payment(scene, |payment| payment.returned_minor += 1500);
         },
         verdict: || Verdict::Quarantine(Refusal::RefundExceedsPayment { left: money(499), got: money(500) }),
     },
     Row {
-        name: "8 more would have gone back than was paid",
+        name: "5 more would have gone back than was paid",
         arrange: |scene| {
             (scene.reported.result, scene.reported.amount_minor) = (RefundResult::Closed, 2000);
             change_refund(scene, |refund| refund.amount_minor = 2000);
         },
         verdict: || Verdict::Quarantine(Refusal::RefundExceedsPayment { left: money(1999), got: money(2000) }),
     },
+];
+
+/// Rows 6 and 7: whether it is news, and moves the refund on.
+const MOVES: &[Row] = &[
     Row {
-        name: "9 it is known to have succeeded",
-        arrange: |scene| stand(scene, Some(HAS_SUCCEEDED()), SUCCEEDED()),
+        name: "6 it is known to have succeeded",
+        arrange: |scene| stand(scene, Some(HAS_SUCCEEDED()), SUCCEEDED(), Asked::ByReport),
         verdict: || Verdict::Duplicate,
     },
     Row {
-        name: "9 it is known to be abnormal",
-        arrange: |scene| stand(scene, Some(RefundState::Abnormal), RefundResult::Abnormal),
+        name: "6 it is known to be abnormal",
+        arrange: |scene| stand(scene, Some(RefundState::Abnormal), RefundResult::Abnormal, Asked::ByReport),
         verdict: || Verdict::Duplicate,
     },
     Row {
-        name: "9 it is known to be closed",
-        arrange: |scene| stand(scene, Some(RefundState::Closed), RefundResult::Closed),
+        name: "6 it is known to be closed",
+        arrange: |scene| stand(scene, Some(RefundState::Closed), RefundResult::Closed, Asked::ByReport),
         verdict: || Verdict::Duplicate,
     },
     Row {
-        name: "10 new, and succeeded",
-        arrange: |scene| stand(scene, None, SUCCEEDED()),
+        name: "7 new, and succeeded",
+        arrange: |scene| stand(scene, None, SUCCEEDED(), Asked::ByReport),
         verdict: || now(HAS_SUCCEEDED()),
     },
     Row {
-        name: "10 new, and abnormal",
-        arrange: |scene| stand(scene, None, RefundResult::Abnormal),
+        name: "7 new, and abnormal",
+        arrange: |scene| stand(scene, None, RefundResult::Abnormal, Asked::ByReport),
         verdict: || now(RefundState::Abnormal),
     },
     Row {
-        name: "10 new, and closed",
-        arrange: |scene| stand(scene, None, RefundResult::Closed),
+        name: "7 new, and closed",
+        arrange: |scene| stand(scene, None, RefundResult::Closed, Asked::ByReport),
         verdict: || now(RefundState::Closed),
     },
     Row {
-        name: "10 requested, now succeeded",
-        arrange: |scene| stand(scene, Some(RefundState::Requested), SUCCEEDED()),
+        name: "7 requested, now succeeded",
+        arrange: |scene| stand(scene, Some(RefundState::Requested), SUCCEEDED(), Asked::ByReport),
         verdict: || now(HAS_SUCCEEDED()),
     },
     Row {
-        name: "10 requested, now abnormal",
-        arrange: |scene| stand(scene, Some(RefundState::Requested), RefundResult::Abnormal),
+        name: "7 requested, now abnormal",
+        arrange: |scene| stand(scene, Some(RefundState::Requested), RefundResult::Abnormal, Asked::ByReport),
         verdict: || now(RefundState::Abnormal),
     },
     Row {
-        name: "10 requested, now closed",
-        arrange: |scene| stand(scene, Some(RefundState::Requested), RefundResult::Closed),
+        name: "7 requested, now closed",
+        arrange: |scene| stand(scene, Some(RefundState::Requested), RefundResult::Closed, Asked::ByReport),
         verdict: || now(RefundState::Closed),
     },
     Row {
-        name: "10 abnormal, now succeeded",
-        arrange: |scene| stand(scene, Some(RefundState::Abnormal), SUCCEEDED()),
+        name: "7 abnormal, now succeeded",
+        arrange: |scene| stand(scene, Some(RefundState::Abnormal), SUCCEEDED(), Asked::ByReport),
         verdict: || now(HAS_SUCCEEDED()),
     },
     Row {
-        name: "10 abnormal, now closed",
-        arrange: |scene| stand(scene, Some(RefundState::Abnormal), RefundResult::Closed),
+        name: "7 abnormal, now closed",
+        arrange: |scene| stand(scene, Some(RefundState::Abnormal), RefundResult::Closed, Asked::ByReport),
         verdict: || now(RefundState::Closed),
     },
     Row {
-        name: "11 abnormal, but it has succeeded since",
-        arrange: |scene| stand(scene, Some(HAS_SUCCEEDED()), RefundResult::Abnormal),
+        name: "7 abnormal, repeated under another number, and an operator accepts that it succeeded",
+        arrange: |scene| repeat(scene, RefundState::Abnormal, Asked::ByAcceptance),
+        verdict: || now(HAS_SUCCEEDED()),
+    },
+    Row {
+        name: "7 a part of a refused payment",
+        arrange: |scene| {
+            (scene.order, scene.payment) = (of_refused().order, of_refused().payment);
+            stand(scene, None, SUCCEEDED(), Asked::ByReport);
+        },
+        verdict: || applied(reported(HAS_SUCCEEDED()), Disposition::Refused, 500),
+    },
+    Row {
+        name: "7 all of a refused payment",
+        arrange: |scene| {
+            (scene.order, scene.payment) = (of_refused().order, of_refused().payment);
+            stand(scene, None, SUCCEEDED(), Asked::ByReport);
+            scene.reported.amount_minor = 1999;
+        },
+        verdict: || {
+            let refund = Refund { amount_minor: 1999, ..reported(HAS_SUCCEEDED()) };
+            applied(refund, Disposition::Returned, 1999)
+        },
+    },
+];
+
+/// Rows 8 and 9: it has come to its end before.
+const ENDS: &[Row] = &[
+    Row {
+        name: "8 abnormal, but it has succeeded since",
+        arrange: |scene| stand(scene, Some(HAS_SUCCEEDED()), RefundResult::Abnormal, Asked::ByReport),
         verdict: || Verdict::Ignore(Ignored::Stale),
     },
     Row {
-        name: "11 abnormal, but it was closed since",
-        arrange: |scene| stand(scene, Some(RefundState::Closed), RefundResult::Abnormal),
+        name: "8 abnormal, but it was closed since, and an operator accepts it",
+        arrange: |scene| stand(scene, Some(RefundState::Closed), RefundResult::Abnormal, Asked::ByAcceptance),
         verdict: || Verdict::Ignore(Ignored::Stale),
     },
     Row {
-        name: "12 closed, but it has succeeded",
-        arrange: |scene| stand(scene, Some(HAS_SUCCEEDED()), RefundResult::Closed),
-        verdict: || conflict(HAS_SUCCEEDED(), RefundState::Closed),
+        name: "9 closed, but it has succeeded",
+        arrange: |scene| stand(scene, Some(HAS_SUCCEEDED()), RefundResult::Closed, Asked::ByReport),
+        verdict: || state_conflict(HAS_SUCCEEDED(), RefundState::Closed),
     },
     Row {
-        name: "12 succeeded, but it was closed",
-        arrange: |scene| stand(scene, Some(RefundState::Closed), SUCCEEDED()),
-        verdict: || conflict(RefundState::Closed, HAS_SUCCEEDED()),
+        name: "9 closed, but it has succeeded, and an operator accepts it",
+        arrange: |scene| stand(scene, Some(HAS_SUCCEEDED()), RefundResult::Closed, Asked::ByAcceptance),
+        verdict: || state_conflict(HAS_SUCCEEDED(), RefundState::Closed),
+    },
+    Row {
+        name: "9 succeeded, but it was closed",
+        arrange: |scene| stand(scene, Some(RefundState::Closed), SUCCEEDED(), Asked::ByReport),
+        verdict: || state_conflict(RefundState::Closed, HAS_SUCCEEDED()),
+    },
+    Row {
+        name: "9 succeeded, but it was closed, and an operator replays it",
+        arrange: |scene| stand(scene, Some(RefundState::Closed), SUCCEEDED(), Asked::ByReplay),
+        verdict: || state_conflict(RefundState::Closed, HAS_SUCCEEDED()),
+    },
+    Row {
+        name: "9 succeeded, but it was closed, and an operator accepts it",
+        arrange: |scene| stand(scene, Some(RefundState::Closed), SUCCEEDED(), Asked::ByAcceptance),
+        verdict: || now(HAS_SUCCEEDED()),
+    },
+    Row {
+        name: "9 succeeded under another number, but it was closed, and an operator accepts it",
+        arrange: |scene| repeat(scene, RefundState::Closed, Asked::ByAcceptance),
+        verdict: || now(HAS_SUCCEEDED()),
     },
 ];
 
@@ -269,9 +295,8 @@ fn every_row_alone_gives_its_verdict() {
 
 #[test]
 fn an_earlier_row_wins_over_every_later_one() {
-    let rows = rows();
-    for (at, earlier) in rows.iter().enumerate() {
-        for later in rows[at + 1..].iter().filter(|later| number(later) != number(earlier)) {
+    for earlier in rows() {
+        for later in rows().into_iter().filter(|later| number(later) > number(earlier)) {
             let mut scene = matching();
             (later.arrange)(&mut scene);
             (earlier.arrange)(&mut scene);
@@ -281,32 +306,68 @@ fn an_earlier_row_wins_over_every_later_one() {
     }
 }
 
+#[test]
+fn a_notification_again_on_what_it_made_changes_nothing_more() {
+    for row in rows() {
+        let mut scene = matching();
+        (row.arrange)(&mut scene);
+        let (first, after) = scene.step();
+        for asked in ASKED {
+            let again = Scene { asked, ..after.clone() };
+            match &first {
+                Verdict::Apply(_) => assert_eq!(again.verdict(), Verdict::Duplicate, "row {}, {asked:?}", row.name),
+                other if asked == scene.asked => assert_eq!(&again.verdict(), other, "row {}", row.name),
+                // Another asks now: the rows of the table say what that comes to.
+                _ => continue,
+            }
+            assert_eq!(again.step().1, again, "row {}, {asked:?}", row.name);
+        }
+    }
+}
+
+/// The place of a row, as `decide` documents it.
 fn number(row: &Row) -> &str {
     row.name.split(' ').next().unwrap()
 }
 
-fn return_surplus(scene: &mut Scene, is_settled: bool, amount_minor: i64, result: RefundResult) {
-    change(scene, |order| {
-        order.surplus = vec![Surplus {
-            transaction_id: transaction("tx-9"),
-            total_minor: 1999,
-            is_settled,
-            is_returned: is_settled,
-        }];
-    });
-    scene.reported.transaction_id = transaction("tx-9");
-    (scene.reported.total_minor, scene.reported.amount_minor) = (1999, amount_minor);
-    scene.reported.result = result;
-}
-
 /// The refund stands at `state`, and is reported as `result`.
-fn stand(scene: &mut Scene, state: Option<RefundState>, result: RefundResult) {
-    scene.refund = state.map(|state| Refund { state, ..requested() });
-    scene.reported.result = result;
+fn stand(scene: &mut Scene, state: Option<RefundState>, result: RefundResult, asked: Asked) {
+    let of_shop = |state| if state == RefundState::Requested { requested() } else { reported(state) };
+    (scene.refund, scene.asked) = (state.map(of_shop), asked);
+    (scene.reported.result, scene.reported.amount_minor) = (result, 500);
     let succeeded = if state == Some(HAS_SUCCEEDED()) { 500 } else { 0 };
     change(scene, |order| order.refunded_minor = succeeded);
+    change_payment(scene, |payment| payment.returned_minor = succeeded);
+}
+
+/// The refund was at `state` under another number of WeChat Pay's, and succeeds now.
+fn repeat(scene: &mut Scene, state: RefundState, asked: Asked) {
+    stand(scene, Some(state), SUCCEEDED(), asked);
+    change_refund(scene, |refund| refund.refund_id = Some(refund_id("5000")));
 }
 
 fn change_refund(scene: &mut Scene, change: impl FnOnce(&mut Refund)) {
     change(scene.refund.get_or_insert_with(requested));
+}
+
+/// The refund of the scene and its accepted payment, after it was reported.
+fn now(state: RefundState) -> Verdict {
+    applied(reported(state), Disposition::Accepted, state.succeeded_at().map_or(0, |_| 500))
+}
+
+fn applied(refund: Refund, disposition: Disposition, returned_minor: i64) -> Verdict {
+    let payment = matching().payment.unwrap();
+    Verdict::Apply(Change::Refund { refund, payment: PaymentRecord { disposition, returned_minor, ..payment } })
+}
+
+fn other_number() -> Verdict {
+    Verdict::Quarantine(Refusal::RefundIdMismatch { expected: refund_id("5000"), got: refund_id("5001") })
+}
+
+fn conflict(expected: &str, got: &str) -> Verdict {
+    Verdict::Quarantine(Refusal::TransactionConflict { expected: expected.to_owned(), got: got.to_owned() })
+}
+
+fn state_conflict(expected: RefundState, got: RefundState) -> Verdict {
+    Verdict::Quarantine(Refusal::RefundStateConflict { expected, got })
 }
