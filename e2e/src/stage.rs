@@ -46,7 +46,7 @@ pub struct LedgerRow {
     pub outcome: String,
     /// Why, when not applied.
     pub reason: Option<String>,
-    /// The exact bytes of the callback.
+    /// The exact bytes of the callback; empty for the later parts of a combined one.
     pub body: Vec<u8>,
 }
 
@@ -192,7 +192,7 @@ impl Stage {
     /// # Errors
     /// The database is away.
     pub async fn ledger(&self) -> Result<Vec<LedgerRow>> {
-        let select = "SELECT id, outcome, reason, body FROM notifications ORDER BY id";
+        let select = "SELECT id, outcome, reason, coalesce(body, '') FROM notifications ORDER BY id, part";
         let rows = self.database.query(select, &[]).await?;
         rows.iter()
             .map(|row| {

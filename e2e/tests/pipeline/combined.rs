@@ -1,0 +1,226 @@
+//! Combined orders: several payments in one callback, each decided, recorded and published on its own.
+
+use anyhow::Result;
+use e2e::broker::Message;
+use e2e::callback::{Callback, Refund, sub_order};
+use e2e::merchants::{INSTITUTION, MERCHANT, V3_KEY};
+use e2e::post::{Post, post};
+use e2e::program::{Launch, Signal};
+use e2e::stage::Stage;
+use e2e::v3::{self, Event};
+use e2e::{TestResult, until};
+use serde_json::json;
+
+const LEDGER: &str =
+    "SELECT string_agg(concat_ws(' ', part, out_trade_no, outcome, reason, body IS NOT NULL), ', ' ORDER BY id, part)
+    FROM notifications";
+const ORDERS: &str = "SELECT string_agg(out_trade_no || ' ' || state, ', ' ORDER BY out_trade_no) FROM orders";
+
+async fn as_ann(stage: &Stage, command: &str, reason: &str) -> Result<Option<i32>> {
+    let arguments = ["quarantine", command, "--reason", reason, "--by", "ann", "--why", "a reason"];
+    let launch = Launch::new("worker").arguments(&arguments);
+    Ok(launch.env("DATABASE_URL", stage.database.worker_url().as_str()).finish().await?.code)
+}
+
+#[tokio::test]
+async fn every_sub_order_of_both_apis_is_paid_and_published_once() -> TestResult {
+    let stage = Stage::set().await?;
+    stage.insert_orders(&["order-1", "order-2", "order-3", "order-4"]).await?;
+    let ingest = stage.start_ingest().await?;
+    let _worker = stage.start_worker().await?;
+    let v2 = Callback::combined("c-1", &[sub_order(MERCHANT, "order-1"), sub_order(MERCHANT, "order-2")]);
+    let v3 = Event::combined("c-2", &[v3::sub_order(MERCHANT, "order-3"), v3::sub_order(MERCHANT, "order-4")]);
+    for _ in 0..2 {
+        assert!(post(ingest.public(), v2.body()).await?.is_success());
+        assert!(post(ingest.public(), &v3).await?.is_success());
+    }
+    stage.until_value("SELECT count(*) FROM notifications", "8").await?;
+    assert_eq!(stage.value(ORDERS).await?, "order-1 paid, order-2 paid, order-3 paid, order-4 paid");
+    assert_eq!(stage.outcomes().await?, [("applied".to_owned(), 4), ("duplicate".to_owned(), 4)].into());
+    assert_eq!(stage.value("SELECT count(*) FROM notifications WHERE (part = 0) <> (body IS NOT NULL)").await?, "0");
+    assert_eq!(stage.until_events(4).await?.len(), 4);
+
+    // A refund comes for each sub-order by itself.
+    let transaction = stage.order("order-2").await?.transaction_id.unwrap();
+    assert!(post(ingest.public(), &Refund::of("order-2", &transaction, "refund-1")).await?.is_success());
+    stage.until_value(ORDERS, "order-1 paid, order-2 refunded, order-3 paid, order-4 paid").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_wrong_sub_order_and_a_missing_one_cost_themselves() -> TestResult {
+    let stage = Stage::set().await?;
+    stage.insert_orders(&["order-1", "order-2"]).await?;
+    let _worker = stage.start_worker().await?;
+    let mut wrong = sub_order(MERCHANT, "order-2");
+    wrong["total_fee"] = json!(1);
+    let sub_orders = [sub_order(MERCHANT, "order-1"), wrong, sub_order(MERCHANT, "order-3")];
+    let body = Callback::combined("c-1", &sub_orders).body();
+    stage.broker.publish_callbacks(vec![Message::callback(body)]).await?;
+    let decided = "0 order-1 applied t, 1 order-2 quarantined amount_mismatch f, 2 order-3 waiting for_order f";
+    stage.until_value(LEDGER, decided).await?;
+    stage.insert_order("order-3").await?;
+    stage.until_value(ORDERS, "order-1 paid, order-2 pending, order-3 paid").await?;
+
+    // The shop had asked too much for the second one.
+    stage.database.execute("UPDATE orders SET amount_minor = 1 WHERE out_trade_no = 'order-2'", &[]).await?;
+    assert_eq!(as_ann(&stage, "replay", "amount_mismatch").await?, Some(0));
+    stage.until_value(ORDERS, "order-1 paid, order-2 paid, order-3 paid").await?;
+    stage
+        .until_value(
+            "SELECT string_agg(notification_part || ' ' || state, ', ' ORDER BY notification_part) FROM quarantine",
+            "1 resolved, 2 resolved",
+        )
+        .await?;
+    Ok(())
+}
+
+/// One merchant's key must not pay another's orders.
+#[tokio::test]
+async fn a_merchant_combines_only_those_that_the_merchants_file_lets_it() -> TestResult {
+    let stage = Stage::set().await?;
+    let insert =
+        "INSERT INTO orders (mch_id, out_trade_no, amount_minor, currency) VALUES ($1, 'order-1', 1999, 'CNY')";
+    stage.database.execute(insert, &[&INSTITUTION]).await?;
+    stage.insert_order("order-2").await?;
+    let ingest = stage.start_ingest().await?;
+    let _worker = stage.start_worker().await?;
+    for attack in [
+        Post::from(
+            Callback::combined("c-1", &[sub_order(INSTITUTION, "order-1"), sub_order(MERCHANT, "order-2")]).body(),
+        ),
+        Event::combined("c-2", &[v3::sub_order(INSTITUTION, "order-1")]).post(),
+    ] {
+        assert!(post(ingest.public(), attack).await?.is_success());
+    }
+    stage
+        .until_value("SELECT count(*) FROM quarantine WHERE reason = 'mch_id_mismatch' AND state = 'open'", "2")
+        .await?;
+    stage.until_value(ORDERS, "order-1 pending, order-2 paid").await?;
+    assert_eq!(stage.value("SELECT count(*) FROM payments").await?, "1");
+    assert_eq!(as_ann(&stage, "resolve", "mch_id_mismatch").await?, Some(1), "nothing else knows of it");
+    assert_eq!(as_ann(&stage, "abandon", "mch_id_mismatch").await?, Some(0));
+    Ok(())
+}
+
+/// Held as a whole until the key comes: one row becomes one for each sub-order.
+#[tokio::test]
+async fn a_combined_callback_that_waited_for_its_key_is_taken_apart_then() -> TestResult {
+    let stage = Stage::set().await?;
+    stage.insert_orders(&["order-1", "order-2"]).await?;
+    let worker = stage.start_worker().await?;
+    let next = "the-next-key-of-thirty-two-bytes";
+    let event =
+        Event::combined("c-1", &[v3::sub_order(MERCHANT, "order-1"), v3::sub_order(MERCHANT, "order-2")]).key(next);
+    stage.broker.publish_callbacks(vec![Message::posted(&event)]).await?;
+    stage.until_value("SELECT reason || ' ' || state FROM quarantine", "for_key waiting").await?;
+    let keys = format!("[[merchant]]\nmch_id = \"{MERCHANT}\"\nv3_keys = [\"{V3_KEY}\", \"{next}\"]\n");
+    stage.merchants.replace(&keys)?;
+    worker.send(Signal::Reload)?;
+    stage.until_value(ORDERS, "order-1 paid, order-2 paid").await?;
+    assert_eq!(stage.value(LEDGER).await?, "0 order-1 applied t, 1 order-2 applied f");
+    assert_eq!(stage.until_events(2).await?.len(), 2);
+    Ok(())
+}
+
+/// The fields of a signed body, cut again at these names: another set of fields under the same signature.
+fn recut(genuine: &Callback, names: &[&str]) -> Vec<u8> {
+    let body = String::from_utf8(genuine.body()).unwrap();
+    let value = |line: &str| {
+        let (name, rest) = line.strip_prefix('<')?.split_once('>')?;
+        let text = rest.strip_suffix(&format!("</{name}>"))?;
+        let text = text.strip_prefix("<![CDATA[").and_then(|text| text.strip_suffix("]]>")).unwrap_or(text);
+        Some((name.to_owned(), text.to_owned()))
+    };
+    let lines = body.trim_start_matches("<xml>").lines();
+    let (sign, mut fields): (Vec<_>, Vec<_>) = lines.filter_map(value).partition(|(name, _)| name == "sign");
+    fields.sort();
+    let text: String = fields.iter().map(|(name, value)| format!("{name}={value}&")).collect();
+    let starts: Vec<usize> = names.iter().fold(Vec::new(), |mut starts, name| {
+        let from = starts.last().map_or(0, |start| start + 1);
+        let mark = format!("{name}=");
+        let at = text[from..].match_indices(&mark).map(|(at, _)| from + at);
+        starts.push(at.into_iter().find(|at| *at == 0 || text.as_bytes()[at - 1] == b'&').unwrap());
+        starts
+    });
+    let ends = starts.iter().skip(1).map(|start| start - 1).chain([text.len() - 1]);
+    let elements: String = starts
+        .iter()
+        .zip(ends)
+        .map(|(start, end)| {
+            let (name, value) = text[*start..end].split_once('=').unwrap();
+            format!("<{name}><![CDATA[{value}]]></{name}>\n")
+        })
+        .collect();
+    format!("<xml>{elements}<sign>{}</sign></xml>", sign[0].1).into_bytes()
+}
+
+/// One genuine payment of 1 fen, whose `attach` its payer has chosen, and has seen signed.
+#[tokio::test]
+async fn a_signed_callback_that_was_cut_into_another_payment_pays_nothing() -> TestResult {
+    let stage = Stage::set().await?;
+    stage.insert_orders(&["victim", "order-1"]).await?;
+    stage.database.execute("UPDATE orders SET amount_minor = 1 WHERE out_trade_no = 'order-1'", &[]).await?;
+    let ingest = stage.start_ingest().await?;
+    let _worker = stage.start_worker().await?;
+    let attach = format!(
+        "x&mch_id={MERCHANT}&out_trade_no=victim&result_code=SUCCESS&return_code=SUCCESS&time_end=20261123101530&total_fee=1999&tr="
+    );
+    let genuine = Callback::payment("order-1").amount(1).field("attach", &attach);
+    let forged = recut(
+        &genuine,
+        &[
+            "appid",
+            "attach",
+            "mch_id",
+            "out_trade_no",
+            "result_code",
+            "return_code",
+            "time_end",
+            "total_fee",
+            "tr",
+            "transaction_id",
+        ],
+    );
+    assert!(post(ingest.public(), forged).await?.is_success(), "it carries a signature of WeChat Pay's");
+    let attach = format!("x&mch_id={MERCHANT}&out_trade_no=victim&p=");
+    let same_sum = Callback::payment("order-1").field("attach", &attach);
+    let forged = recut(
+        &same_sum,
+        &[
+            "appid",
+            "attach",
+            "mch_id",
+            "out_trade_no",
+            "p",
+            "result_code",
+            "return_code",
+            "time_end",
+            "total_fee",
+            "trade_type",
+            "transaction_id",
+        ],
+    );
+    assert!(post(ingest.public(), forged).await?.is_success());
+    // The payment that was prepared for it cannot be told from its forgery.
+    assert!(post(ingest.public(), genuine.body()).await?.is_success());
+    let held = "SELECT count(*) FROM quarantine WHERE reason = 'ambiguous_signature' AND state = 'open'";
+    stage.until_value(held, "3").await?;
+    assert_eq!(stage.value(ORDERS).await?, "order-1 pending, victim pending");
+    assert_eq!(as_ann(&stage, "resolve", "ambiguous_signature").await?, Some(1), "nothing else knows of it");
+
+    // An operator sees in the portal that order-1 was paid, and accepts that one.
+    let genuine_row = "SELECT id FROM quarantine WHERE out_trade_no = 'order-1' AND reason = 'ambiguous_signature'";
+    let id = stage.value(genuine_row).await?;
+    let arguments = ["quarantine", "accept", &id, "--by", "ann", "--why", "seen in the portal"];
+    let accept = Launch::new("worker").arguments(&arguments);
+    let accepted = accept.env("DATABASE_URL", stage.database.worker_url().as_str()).finish().await?;
+    assert_eq!(accepted.code, Some(0), "{accepted:?}");
+    stage.until_value(ORDERS, "order-1 paid, victim pending").await?;
+    until("one row is resolved", async || {
+        anyhow::ensure!(stage.value(held).await? == "2", "not yet");
+        Ok(())
+    })
+    .await?;
+    Ok(())
+}
