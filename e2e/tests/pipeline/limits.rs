@@ -48,10 +48,13 @@ fn a_worker_may_keep_its_batch_for_two_days() -> TestResult {
 #[tokio::test]
 async fn queues_of_callbacks_are_bounded_in_messages_and_in_bytes() -> TestResult {
     let servers = Servers::from_environment()?;
-    call(&servers.management, Method::POST, "definitions", e2e::broker::definitions()?).await?;
+    let broker = Broker::create(&servers).await?;
+    let url = broker.url();
+    let vhost = url.path().trim_start_matches('/');
     for queue in [CALLBACKS_QUEUE, "wechatpay.callbacks.dead"] {
         let in_force = e2e::until("the policy is in force", async || {
-            let answer = call(&servers.management, Method::GET, &format!("queues/%2f/{queue}"), Value::Null).await?;
+            let answer =
+                call(&servers.management, Method::GET, &format!("queues/{vhost}/{queue}"), Value::Null).await?;
             let queue: Value = serde_json::from_slice(&answer.body)?;
             Ok(queue.get("effective_policy_definition").context("there is no policy yet")?.clone())
         })

@@ -117,7 +117,7 @@ fn parse(url: &str) -> Result<AMQPUri, Cow<'static, str>> {
     if leaves_unencrypted(&uri) && !may_be_plain {
         return Err(format!(
             "{} is not this machine, and amqp:// encrypts nothing, the password included: write amqps://, or append ?plain=yes \
-             if nobody else can read that network",
+             if the network is private",
             host_of(&uri)
         )
         .into());

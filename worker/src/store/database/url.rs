@@ -62,7 +62,7 @@ pub enum DatabaseUrlError {
     Parameters,
     /// Off this machine, and nothing is said about TLS.
     #[error(
-        "{host} is not this machine, and the URL does not say whether the connection is encrypted: append sslmode=verify-full (or verify-ca), or sslmode=disable if nobody else can read that network"
+        "{host} is not this machine, and the URL does not say whether the connection is encrypted: append sslmode=verify-full (or verify-ca), or sslmode=disable if the network is private"
     )]
     Silent {
         /// Where it leads.
@@ -70,7 +70,7 @@ pub enum DatabaseUrlError {
     },
     /// `prefer` or `allow`.
     #[error(
-        "sslmode={mode} goes on unencrypted, the password included, with any server of {host} that says it has no TLS: write sslmode=verify-full (or verify-ca), or sslmode=disable to say that this is meant"
+        "sslmode={mode} continues without encryption when the server at {host} says that it has no TLS: write sslmode=verify-full (or verify-ca), or sslmode=disable if no encryption is wanted"
     )]
     FallsBack {
         /// Which of the two.
