@@ -49,8 +49,8 @@ pub struct Standing {
     /// Ledger rows that changed an order.
     pub applied: u64,
     /// Ledger rows that caused an event.
-    pub told: u64,
-    /// Waiting although what they wait for is there: the sweeper's work.
+    pub caused: u64,
+    /// Waiting although what they wait for is there, or open although the payment has gone back: the sweeper's work.
     pub healable: u64,
 }
 
@@ -85,17 +85,18 @@ pub async fn prepare_standing(client: &Client) -> anyhow::Result<Statement> {
         .await?;
     let statement = client
         .prepare(
-            "SELECT ledger.handled, ledger.applied, ledger.told,
+            "SELECT ledger.handled, ledger.applied, ledger.caused,
                     (SELECT count(*) FROM quarantine q
                      JOIN orders o ON o.mch_id = q.mch_id AND o.out_trade_no = q.out_trade_no
                          AND o.shop = coalesce(q.sub_mch_id, '')
                      WHERE q.notification_id >= $1 AND q.state = 'waiting' AND starts_with(q.out_trade_no, $3)
                      AND q.reason <> 'for_payment')
                     + (SELECT count(*) FROM quarantine q JOIN payments p USING (mch_id, transaction_id)
-                       WHERE q.notification_id >= $1 AND q.state = 'waiting' AND starts_with(q.out_trade_no, $3)
-                       AND q.reason = 'for_payment')
+                       WHERE q.notification_id >= $1 AND starts_with(q.out_trade_no, $3)
+                       AND ((q.state = 'waiting' AND q.reason = 'for_payment')
+                           OR (q.state = 'open' AND q.out_refund_no IS NULL AND p.disposition = 'returned')))
              FROM (SELECT count(*) AS handled, count(*) FILTER (WHERE outcome = 'applied') AS applied,
-                          count(event_id) AS told
+                          count(event_id) AS caused
                    FROM notifications
                    WHERE id >= $1 AND received_at >= $2
                    AND (starts_with(out_trade_no, $3) OR kind = 'other')) AS ledger",
@@ -114,7 +115,7 @@ pub async fn standing(client: &Client, statement: &Statement, bounds: &Bounds) -
     Ok(Standing {
         handled: count(&row, 0)?,
         applied: count(&row, 1)?,
-        told: count(&row, 2)?,
+        caused: count(&row, 2)?,
         healable: count(&row, 3)?,
     })
 }

@@ -164,8 +164,8 @@ async fn drain(
             last = Some(now);
         }
         // The whole audit only when it has a chance, and once at the end.
-        let (Standing { handled, applied: _, told, healable }, events) = now;
-        let has_chance = has_changed && handled >= accepted && healable == 0 && events >= told;
+        let (Standing { handled, applied: _, caused, healable }, events) = now;
+        let has_chance = has_changed && handled >= accepted && healable == 0 && events >= caused;
         if has_chance || is_over {
             // Before the database is read: an event that comes in between would tell of what the snapshot has not.
             let consumed = fulfilment.consumed();
@@ -178,7 +178,7 @@ async fn drain(
                     if is_over {
                         let gave_up = format!(
                             "gave up waiting: nothing has changed for {} s; {handled} of {accepted} callbacks told \
-                             SUCCESS are handled, {healable} wait for what is there, {events} of {told} events have come",
+                             SUCCESS are handled, {healable} wait for what is there, {events} of {caused} events have come",
                             patience.as_secs()
                         );
                         return Ok((found, findings, Some(gave_up)));

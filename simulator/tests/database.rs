@@ -225,7 +225,7 @@ async fn a_settled_run_breaks_no_rule_and_its_standing_is_known() -> Result<()> 
     let client = world.shop.client().await?;
     let statement = evidence::prepare_standing(client).await?;
     let standing = evidence::standing(client, &statement, &world.bounds).await?;
-    assert_eq!(standing, Standing { handled: 3, applied: 1, told: 2, healable: 0 });
+    assert_eq!(standing, Standing { handled: 3, applied: 1, caused: 2, healable: 0 });
     Ok(())
 }
 
@@ -256,6 +256,16 @@ async fn a_wait_for_a_payment_is_healable_once_that_payment_is_on_record() -> Re
              SELECT id, mch_id, 'T2', 100, 'JPY', now(), 'refused' FROM orders WHERE out_trade_no = 'SIM-3'",
         )
         .await?;
+    assert_eq!(world.healable().await?, 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_refused_payment_that_has_gone_back_is_to_be_resolved() -> Result<()> {
+    let mut world = World::settled().await?;
+    let back =
+        "UPDATE payments SET disposition = 'returned', returned_minor = amount_minor WHERE transaction_id = 'T1'";
+    world.stage.batch_execute(back).await?;
     assert_eq!(world.healable().await?, 1);
     Ok(())
 }

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use uuid::Uuid;
+
 use super::index::{Case, Index, is_refusal};
 use super::{Findings, Rule};
 use crate::evidence::FoundPayment;
@@ -25,7 +27,8 @@ fn check_case(case: &Case<'_>, findings: &mut Findings) {
     for (says, sent) in case.payments_sent() {
         let stored = recorded(case.order, says, stored(sent.record));
         let known = expected.entry(&says.transaction_id).or_insert((says, stored));
-        *known = (*known).max_by_stored((says, stored));
+        // What is certain wins over what is in doubt.
+        known.1 = known.1.max(stored);
     }
     for (transaction_id, (says, stored)) in &expected {
         let found: Vec<_> = case.payments.iter().filter(|payment| payment.transaction_id == *transaction_id).collect();
@@ -46,17 +49,6 @@ fn check_case(case: &Case<'_>, findings: &mut Findings) {
         && case.record_of(paid_by).is_none()
     {
         findings.add(Rule::PaymentRecord, number, format!("{paid_by} on record, accepted"), "no record");
-    }
-}
-
-/// What is certain wins over what is in doubt.
-trait MaxByStored {
-    fn max_by_stored(self, other: Self) -> Self;
-}
-
-impl MaxByStored for (&PaymentSays, Stored) {
-    fn max_by_stored(self, other: Self) -> Self {
-        if other.1 > self.1 { other } else { self }
     }
 }
 
@@ -85,7 +77,7 @@ fn check_record(case: &Case<'_>, says: &PaymentSays, found: &FoundPayment, findi
 }
 
 /// The ledger row that decided what is on record.
-fn brought_by(case: &Case<'_>, found: &FoundPayment) -> Option<(uuid::Uuid, i16)> {
+fn brought_by(case: &Case<'_>, found: &FoundPayment) -> Option<(Uuid, i16)> {
     let is_accepted = found.disposition == "accepted";
     let of_payment = case.payments_sent().filter(|(says, _)| says.transaction_id == found.transaction_id);
     let mut rows = of_payment.flat_map(|(_, sent)| sent.rows.iter().map(move |row| (sent, row)));

@@ -21,12 +21,12 @@ fn a_payment_that_is_not_on_record_as_it_was_reported_is_found() {
         breaks(&[Rule::PaymentRecord], |world| tamper(world.payment(Scenario::Plain)));
         breaks(&[Rule::PaymentRecord], |world| tamper(world.payment(Scenario::PartOnly)));
     }
-    let also_told: [fn(&mut FoundPayment); 3] = [
+    let also_in_the_event: [fn(&mut FoundPayment); 3] = [
         |payment| payment.amount_minor += 1,
         |payment| payment.currency = "HKD".to_owned(),
         |payment| payment.paid_at = chrono::DateTime::UNIX_EPOCH,
     ];
-    for tamper in also_told {
+    for tamper in also_in_the_event {
         breaks(&[Rule::PaymentRecord, Rule::EventContent], |world| tamper(world.payment(Scenario::WrongAmount)));
     }
 }
@@ -129,7 +129,7 @@ fn an_event_of_a_refused_payment_that_says_something_else_is_found() {
     ];
     for tamper in tampers {
         breaks(&[Rule::EventContent], |world| {
-            tamper(&mut world.event_of(Scenario::WrongAmount, "payment.refused").says)
+            tamper(&mut world.event_of(Scenario::WrongAmount, "payment.refused").says);
         });
     }
     breaks(&[Rule::EventContent, Rule::CausedEvent], |world| {
@@ -165,7 +165,7 @@ fn a_row_of_a_payment_that_went_back_is_resolved_by_the_sweeper() {
 }
 
 #[test]
-fn the_orders_of_two_shops_with_one_number_are_told_apart() {
+fn the_orders_of_two_shops_with_one_number_are_kept_apart() {
     breaks(&[Rule::OrderState, Rule::EventContent, Rule::SeenOrder], |world| {
         let number = world.order(Scenario::SameNumber).out_trade_no.clone();
         let mut both: Vec<_> = world.found.orders.iter_mut().filter(|row| row.out_trade_no == number).collect();
