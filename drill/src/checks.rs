@@ -59,7 +59,7 @@ pub async fn after_the_audit(scene: &Scene, planted: &[Planted]) -> Result<Vec<C
     let undecided = (suspects > 0).then(|| format!("{suspects} messages"));
     let mut misplaced = Vec::new();
     for plant in planted {
-        let select = "SELECT concat_ws(' ', outcome, reason) FROM notifications WHERE id = $1";
+        let select = "SELECT concat_ws(' ', outcome, reason) FROM notifications WHERE id = $1 AND part = 0";
         let found = database.query_opt(select, &[&plant.id]).await?;
         let found = found.map_or(Ok("nowhere".to_owned()), |row| row.try_get(0))?;
         if found != plant.verdict {
@@ -135,7 +135,7 @@ pub fn of_recovery(recoveries: &[Recovery], load_ended_ms: u64, brokers: usize) 
 /// The database is away.
 pub async fn received(servers: &Servers) -> Result<Vec<Received>> {
     let select = "SELECT (extract(epoch FROM received_at) * 1000)::bigint, outcome = 'duplicate'
-                  FROM notifications ORDER BY received_at";
+                  FROM notifications WHERE part = 0 ORDER BY received_at";
     let rows = servers.database().await?.query(select, &[]).await?;
     rows.iter()
         .map(|row| {

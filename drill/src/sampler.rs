@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_millis(800);
 pub struct Sample {
     /// When.
     pub at_ms: u64,
-    /// Rows of the ledger; `None` while the database does not answer.
+    /// Callbacks in the ledger; `None` while the database does not answer.
     pub ledger: Option<u64>,
     /// Events that are not published yet; `None` while the database does not answer.
     pub outbox: Option<u64>,
@@ -94,7 +94,7 @@ async fn count(scene: &Scene, database: &mut Option<Client>) -> Result<(u64, u64
         Some(client) if !client.is_closed() => client,
         _ => scene.servers.database().await?,
     };
-    let counts = "SELECT (SELECT count(*) FROM notifications), (SELECT count(*) FROM order_events)";
+    let counts = "SELECT (SELECT count(*) FROM notifications WHERE part = 0), (SELECT count(*) FROM order_events)";
     let row = database.insert(client).query_one(counts, &[]).await.context("the ledger cannot be counted")?;
     Ok((u64::try_from(row.try_get::<_, i64>(0)?)?, u64::try_from(row.try_get::<_, i64>(1)?)?))
 }

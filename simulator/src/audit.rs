@@ -4,12 +4,14 @@
 //! the first few are kept as examples.
 //!
 //! Reading order: the [`Rule`]s, [`index`] (who belongs to whom), then the rules themselves in [`ledger`], [`orders`],
-//! [`refunds`] and [`events`].
+//! [`payments`], [`refunds`], [`events`] and [`caused`].
 
+pub mod caused;
 pub mod events;
 pub mod index;
 pub mod ledger;
 pub mod orders;
+pub mod payments;
 pub mod refunds;
 
 use std::collections::BTreeMap;
@@ -40,25 +42,35 @@ pub enum Rule {
     Outcome,
     /// Orders are what the model says.
     OrderState,
+    /// Payments are facts, whatever the orders made of them.
+    PaymentRecord,
     /// Refunds too, and they add up.
     RefundState,
     /// Refusals are where an operator looks for them.
     Quarantine,
     /// The merchant hears of each payment.
     OnePaidEvent,
+    /// And of each that is owed back.
+    OneRefusedEvent,
     /// And of each change of a refund.
     OneRefundEvent,
+    /// And can put them in order.
+    Versions,
     /// And hears the truth.
     EventContent,
     /// And nothing else.
     StrayEvent,
+    /// The ledger says what came of each row.
+    CausedEvent,
+    /// And on what it was decided.
+    SeenOrder,
     /// Nothing is left untold.
     Outbox,
 }
 
 impl Rule {
     /// All of them, in the order of the report.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 19] = [
         Self::ForgeryAccepted,
         Self::ForgeryStored,
         Self::GenuineRejected,
@@ -66,12 +78,17 @@ impl Rule {
         Self::UnknownBody,
         Self::Outcome,
         Self::OrderState,
+        Self::PaymentRecord,
         Self::RefundState,
         Self::Quarantine,
         Self::OnePaidEvent,
+        Self::OneRefusedEvent,
         Self::OneRefundEvent,
+        Self::Versions,
         Self::EventContent,
         Self::StrayEvent,
+        Self::CausedEvent,
+        Self::SeenOrder,
         Self::Outbox,
     ];
 
@@ -86,12 +103,19 @@ impl Rule {
             Self::UnknownBody => "the ledger holds no body that was not sent",
             Self::Outcome => "every outcome is the one that its order calls for",
             Self::OrderState => "every order is as one delivery of each genuine callback leaves it",
+            Self::PaymentRecord => {
+                "every payment is on record once, with its sum, what its order made of it and what has gone back"
+            }
             Self::RefundState => "every refund is as its callbacks leave it, and what succeeded adds up in its order",
             Self::Quarantine => "ledger and quarantine agree",
             Self::OnePaidEvent => "every paid order has exactly one order.paid event, by event id",
+            Self::OneRefusedEvent => "every refused payment has exactly one payment.refused event, by event id",
             Self::OneRefundEvent => "every change of a refund has exactly one event, by event id",
-            Self::EventContent => "every event says what its order says",
+            Self::Versions => "every order's events have its versions from 1 on, each once",
+            Self::EventContent => "every event says what its order, payment and refund say",
             Self::StrayEvent => "there is no event about anything else",
+            Self::CausedEvent => "every ledger row names the event that it caused, and every event is named by one row",
+            Self::SeenOrder => "every ledger row names the key that proved it and the order that it was decided on",
             Self::Outbox => "the outbox is empty",
         }
     }
@@ -103,17 +127,22 @@ impl Rule {
             Self::OneRowEach
             | Self::Outcome
             | Self::OrderState
+            | Self::PaymentRecord
             | Self::RefundState
             | Self::Quarantine
             | Self::OnePaidEvent
+            | Self::OneRefusedEvent
             | Self::OneRefundEvent
+            | Self::Versions
+            | Self::CausedEvent
             | Self::Outbox => true,
             Self::ForgeryAccepted
             | Self::ForgeryStored
             | Self::GenuineRejected
             | Self::UnknownBody
             | Self::EventContent
-            | Self::StrayEvent => false,
+            | Self::StrayEvent
+            | Self::SeenOrder => false,
         }
     }
 }
@@ -181,8 +210,10 @@ pub fn audit(plan: &Plan, book: &Book, found: &Found, consumed: &Consumed) -> Fi
     ledger::check_outcomes(&index, &mut findings);
     ledger::check_quarantine(&index, &mut findings);
     orders::check_orders(&index, &mut findings);
+    payments::check_payments(&index, &mut findings);
     refunds::check_refunds(&index, &mut findings);
     events::check_events(&index, &mut findings);
+    caused::check_ledger(&index, &mut findings);
     findings
 }
 

@@ -32,8 +32,9 @@ const INSERT: &str = "
 const INSERT_REFUNDS: &str = "
     INSERT INTO refunds (order_id, out_refund_no, amount_minor)
     SELECT orders.id, asked.out_refund_no, asked.amount_minor
-    FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) AS asked (mch_id, out_trade_no, out_refund_no, amount_minor)
-    JOIN orders USING (mch_id, out_trade_no)
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[])
+        AS asked (mch_id, out_trade_no, shop, out_refund_no, amount_minor)
+    JOIN orders USING (mch_id, out_trade_no, shop)
     ON CONFLICT DO NOTHING";
 
 /// The first id that an order of this run can have. Ids grow, so it bounds every later look at the table.
@@ -128,12 +129,13 @@ async fn request_refunds(database: &mut Database, orders: &[&Order]) -> anyhow::
     let asked = || orders.iter().flat_map(|order| order.requested.iter().map(move |asked| (order, asked)));
     let mch_ids: Vec<&str> = asked().map(|(order, _)| order.mch_id.as_str()).collect();
     let out_trade_nos: Vec<&str> = asked().map(|(order, _)| order.out_trade_no.as_str()).collect();
+    let shops: Vec<&str> = asked().map(|(order, _)| order.sub_mch_id.unwrap_or_default()).collect();
     let out_refund_nos: Vec<&str> = asked().map(|(_, asked)| asked.out_refund_no.as_str()).collect();
     let amounts: Vec<i64> = asked().map(|(_, asked)| asked.amount_minor).collect();
     database
         .client()
         .await?
-        .execute(INSERT_REFUNDS, &[&mch_ids, &out_trade_nos, &out_refund_nos, &amounts])
+        .execute(INSERT_REFUNDS, &[&mch_ids, &out_trade_nos, &shops, &out_refund_nos, &amounts])
         .await
         .context("refunds could not be written")?;
     Ok(())

@@ -7,7 +7,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio_postgres::{Client, IsolationLevel, Row, Statement, Transaction};
 use uuid::Uuid;
 
+pub use self::found::{Caused, FoundNotification, FoundOrder, FoundPayment, FoundQuarantine, FoundRefund, Seen};
 use crate::plan::Run;
+
+mod found;
 
 /// Ingest's clock may be this far behind the simulator's.
 const CLOCK_SKEW_SECONDS: i64 = 60;
@@ -21,93 +24,13 @@ pub struct Bounds {
     received_at: DateTime<Utc>,
 }
 
-/// A row of `orders`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FoundOrder {
-    /// The row's key.
-    pub id: i64,
-    /// Whose.
-    pub mch_id: String,
-    /// The shop behind an institution.
-    pub sub_mch_id: Option<String>,
-    /// The app.
-    pub app_id: Option<String>,
-    /// The merchant's number.
-    pub out_trade_no: String,
-    /// In the currency's smallest unit.
-    pub amount_minor: i64,
-    /// ISO 4217.
-    pub currency: String,
-    /// As in `paid`.
-    pub state: String,
-    /// The payment.
-    pub transaction_id: Option<String>,
-    /// When the payer paid.
-    pub paid_at: Option<DateTime<Utc>>,
-    /// Sum of the refunds.
-    pub refunded_minor: i64,
-    /// Changes so far.
-    pub version: i32,
-}
-
-/// A row of `refunds`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FoundRefund {
-    /// The order's key.
-    pub order_id: i64,
-    /// The merchant's number.
-    pub out_refund_no: String,
-    /// WeChat Pay's number.
-    pub refund_id: Option<String>,
-    /// In the order's currency.
-    pub amount_minor: i64,
-    /// As in `succeeded`.
-    pub state: String,
-    /// When the money arrived.
-    pub succeeded_at: Option<DateTime<Utc>>,
-}
-
-/// A row of `notifications`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FoundNotification {
-    /// The row's key.
-    pub id: Uuid,
-    /// Of the stored bytes, computed by the database.
-    pub body_sha256: [u8; 32],
-    /// As in `payment`.
-    pub kind: String,
-    /// As decoded by the worker.
-    pub mch_id: Option<String>,
-    /// As decoded by the worker.
-    pub out_trade_no: Option<String>,
-    /// As decoded by the worker.
-    pub transaction_id: Option<String>,
-    /// As decoded by the worker.
-    pub out_refund_no: Option<String>,
-    /// As in `applied`.
-    pub outcome: String,
-    /// As in `for_order`.
-    pub reason: Option<String>,
-}
-
-/// A row of `quarantine`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FoundQuarantine {
-    /// The ledger's row.
-    pub notification_id: Uuid,
-    /// The order that it names.
-    pub out_trade_no: Option<String>,
-    /// As in `amount_mismatch`.
-    pub reason: String,
-    /// As in `open`.
-    pub state: String,
-}
-
 /// Everything that a run left in the database, and what others left there meanwhile.
 #[derive(Debug, Clone, Default)]
 pub struct Found {
     /// Of this run only.
     pub orders: Vec<FoundOrder>,
+    /// Of this run's orders.
+    pub payments: Vec<FoundPayment>,
     /// Of this run's orders.
     pub refunds: Vec<FoundRefund>,
     /// Since the run began, other traffic included.
@@ -125,7 +48,9 @@ pub struct Standing {
     pub handled: u64,
     /// Ledger rows that changed an order.
     pub applied: u64,
-    /// Waiting although what they wait for is there: the sweeper's work.
+    /// Ledger rows that caused an event.
+    pub caused: u64,
+    /// Waiting although what they wait for is there, or open although the payment has gone back: the sweeper's work.
     pub healable: u64,
 }
 
@@ -160,11 +85,18 @@ pub async fn prepare_standing(client: &Client) -> anyhow::Result<Statement> {
         .await?;
     let statement = client
         .prepare(
-            "SELECT ledger.handled, ledger.applied,
-                    (SELECT count(*) FROM quarantine JOIN orders USING (mch_id, out_trade_no)
-                     WHERE notification_id >= $1 AND quarantine.state = 'waiting' AND starts_with(out_trade_no, $3)
-                     AND (reason <> 'for_payment' OR orders.state <> 'pending'))
-             FROM (SELECT count(*) AS handled, count(*) FILTER (WHERE outcome = 'applied') AS applied
+            "SELECT ledger.handled, ledger.applied, ledger.caused,
+                    (SELECT count(*) FROM quarantine q
+                     JOIN orders o ON o.mch_id = q.mch_id AND o.out_trade_no = q.out_trade_no
+                         AND o.shop = coalesce(q.sub_mch_id, '')
+                     WHERE q.notification_id >= $1 AND q.state = 'waiting' AND starts_with(q.out_trade_no, $3)
+                     AND q.reason <> 'for_payment')
+                    + (SELECT count(*) FROM quarantine q JOIN payments p USING (mch_id, transaction_id)
+                       WHERE q.notification_id >= $1 AND starts_with(q.out_trade_no, $3)
+                       AND ((q.state = 'waiting' AND q.reason = 'for_payment')
+                           OR (q.state = 'open' AND q.out_refund_no IS NULL AND p.disposition = 'returned')))
+             FROM (SELECT count(*) AS handled, count(*) FILTER (WHERE outcome = 'applied') AS applied,
+                          count(event_id) AS caused
                    FROM notifications
                    WHERE id >= $1 AND received_at >= $2
                    AND (starts_with(out_trade_no, $3) OR kind = 'other')) AS ledger",
@@ -180,7 +112,12 @@ pub async fn prepare_standing(client: &Client) -> anyhow::Result<Statement> {
 pub async fn standing(client: &Client, statement: &Statement, bounds: &Bounds) -> anyhow::Result<Standing> {
     let row =
         client.query_one(statement, &[&bounds.first_notification_id, &bounds.received_at, &bounds.prefix]).await?;
-    Ok(Standing { handled: count(&row, 0)?, applied: count(&row, 1)?, healable: count(&row, 2)? })
+    Ok(Standing {
+        handled: count(&row, 0)?,
+        applied: count(&row, 1)?,
+        caused: count(&row, 2)?,
+        healable: count(&row, 3)?,
+    })
 }
 
 /// Everything, as of one moment.
@@ -192,6 +129,7 @@ pub async fn collect(client: &mut Client, bounds: &Bounds) -> anyhow::Result<Fou
         client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start().await?;
     let found = Found {
         orders: orders(&snapshot, bounds).await?,
+        payments: payments(&snapshot, bounds).await?,
         refunds: refunds(&snapshot, bounds).await?,
         notifications: notifications(&snapshot, bounds).await?,
         quarantine: quarantine(&snapshot, bounds).await?,
@@ -230,10 +168,39 @@ async fn orders(snapshot: &Transaction<'_>, bounds: &Bounds) -> anyhow::Result<V
         .collect()
 }
 
+async fn payments(snapshot: &Transaction<'_>, bounds: &Bounds) -> anyhow::Result<Vec<FoundPayment>> {
+    let rows = snapshot
+        .query(
+            "SELECT order_id, payments.mch_id, payments.transaction_id, payments.amount_minor, payments.currency,
+                    payments.paid_at, disposition, returned_minor, notification_id, notification_part
+             FROM payments JOIN orders ON orders.id = order_id
+             WHERE order_id >= $1 AND starts_with(out_trade_no, $2)",
+            &[&bounds.first_order_id, &bounds.prefix],
+        )
+        .await?;
+    rows.iter()
+        .map(|row| {
+            let (id, part): (Option<Uuid>, Option<i16>) = (row.try_get(8)?, row.try_get(9)?);
+            Ok(FoundPayment {
+                order_id: row.try_get(0)?,
+                mch_id: row.try_get(1)?,
+                transaction_id: row.try_get(2)?,
+                amount_minor: row.try_get(3)?,
+                currency: row.try_get(4)?,
+                paid_at: row.try_get(5)?,
+                disposition: row.try_get(6)?,
+                returned_minor: row.try_get(7)?,
+                brought_by: id.zip(part),
+            })
+        })
+        .collect()
+}
+
 async fn refunds(snapshot: &Transaction<'_>, bounds: &Bounds) -> anyhow::Result<Vec<FoundRefund>> {
     let rows = snapshot
         .query(
-            "SELECT order_id, out_refund_no, refund_id, refunds.amount_minor, refunds.state, succeeded_at
+            "SELECT order_id, out_refund_no, refund_id, refunds.transaction_id, refunds.amount_minor, refunds.state,
+                    succeeded_at
              FROM refunds JOIN orders ON orders.id = order_id
              WHERE order_id >= $1 AND starts_with(out_trade_no, $2)",
             &[&bounds.first_order_id, &bounds.prefix],
@@ -245,9 +212,10 @@ async fn refunds(snapshot: &Transaction<'_>, bounds: &Bounds) -> anyhow::Result<
                 order_id: row.try_get(0)?,
                 out_refund_no: row.try_get(1)?,
                 refund_id: row.try_get(2)?,
-                amount_minor: row.try_get(3)?,
-                state: row.try_get(4)?,
-                succeeded_at: row.try_get(5)?,
+                transaction_id: row.try_get(3)?,
+                amount_minor: row.try_get(4)?,
+                state: row.try_get(5)?,
+                succeeded_at: row.try_get(6)?,
             })
         })
         .collect()
@@ -256,33 +224,51 @@ async fn refunds(snapshot: &Transaction<'_>, bounds: &Bounds) -> anyhow::Result<
 async fn notifications(snapshot: &Transaction<'_>, bounds: &Bounds) -> anyhow::Result<Vec<FoundNotification>> {
     let rows = snapshot
         .query(
-            "SELECT id, sha256(body), kind, mch_id, out_trade_no, transaction_id, out_refund_no, outcome, reason
+            "SELECT id, part, sha256(body), kind, mch_id, sub_mch_id, out_trade_no, transaction_id, out_refund_no,
+                    key_fingerprint, outcome, reason, seen_version, seen_state, seen_amount_minor, seen_currency,
+                    event_id::text, event_type, event_version
              FROM notifications WHERE id >= $1 AND received_at >= $2",
             &[&bounds.first_notification_id, &bounds.received_at],
         )
         .await?;
-    rows.iter()
-        .map(|row| {
-            let digest: &[u8] = row.try_get(1)?;
-            Ok(FoundNotification {
-                id: row.try_get(0)?,
-                body_sha256: digest.try_into()?,
-                kind: row.try_get(2)?,
-                mch_id: row.try_get(3)?,
-                out_trade_no: row.try_get(4)?,
-                transaction_id: row.try_get(5)?,
-                out_refund_no: row.try_get(6)?,
-                outcome: row.try_get(7)?,
-                reason: row.try_get(8)?,
-            })
-        })
-        .collect()
+    rows.iter().map(notification).collect()
+}
+
+fn notification(row: &Row) -> anyhow::Result<FoundNotification> {
+    let digest: Option<&[u8]> = row.try_get(2)?;
+    let seen = match row.try_get(12)? {
+        None => None,
+        Some(version) => {
+            Some(Seen { version, state: row.try_get(13)?, amount_minor: row.try_get(14)?, currency: row.try_get(15)? })
+        }
+    };
+    let caused = match row.try_get(16)? {
+        None => None,
+        Some(id) => Some(Caused { id, kind: row.try_get(17)?, version: row.try_get(18)? }),
+    };
+    Ok(FoundNotification {
+        id: row.try_get(0)?,
+        part: row.try_get(1)?,
+        body_sha256: digest.map(TryInto::try_into).transpose()?,
+        kind: row.try_get(3)?,
+        mch_id: row.try_get(4)?,
+        sub_mch_id: row.try_get(5)?,
+        out_trade_no: row.try_get(6)?,
+        transaction_id: row.try_get(7)?,
+        out_refund_no: row.try_get(8)?,
+        key_fingerprint: row.try_get(9)?,
+        outcome: row.try_get(10)?,
+        reason: row.try_get(11)?,
+        seen,
+        caused,
+    })
 }
 
 async fn quarantine(snapshot: &Transaction<'_>, bounds: &Bounds) -> anyhow::Result<Vec<FoundQuarantine>> {
     let rows = snapshot
         .query(
-            "SELECT notification_id, out_trade_no, reason, state FROM quarantine WHERE notification_id >= $1",
+            "SELECT notification_id, notification_part, out_trade_no, reason, state, resolved_by, resolution
+             FROM quarantine WHERE notification_id >= $1",
             &[&bounds.first_notification_id],
         )
         .await?;
@@ -290,9 +276,12 @@ async fn quarantine(snapshot: &Transaction<'_>, bounds: &Bounds) -> anyhow::Resu
         .map(|row| {
             Ok(FoundQuarantine {
                 notification_id: row.try_get(0)?,
-                out_trade_no: row.try_get(1)?,
-                reason: row.try_get(2)?,
-                state: row.try_get(3)?,
+                notification_part: row.try_get(1)?,
+                out_trade_no: row.try_get(2)?,
+                reason: row.try_get(3)?,
+                state: row.try_get(4)?,
+                resolved_by: row.try_get(5)?,
+                resolution: row.try_get(6)?,
             })
         })
         .collect()

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use chrono::{DateTime, Utc};
 use futures_util::{FutureExt, StreamExt};
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
@@ -48,6 +49,8 @@ pub struct Payload {
     pub version: i32,
     /// Whose order.
     pub mch_id: String,
+    /// The shop behind an institution.
+    pub sub_mch_id: Option<String>,
     /// The merchant's number.
     pub out_trade_no: String,
     /// The payment.
@@ -56,7 +59,17 @@ pub struct Payload {
     pub amount_minor: Option<i64>,
     /// ISO 4217.
     pub currency: Option<String>,
-    /// All that went back so far; of refunds.
+    /// When the payer paid; of payments.
+    pub paid_at: Option<DateTime<Utc>>,
+    /// Why the order did not want the payment; of refused ones.
+    pub reason: Option<String>,
+    /// What the payer paid; of refused payments and of refunds.
+    pub payment_amount_minor: Option<i64>,
+    /// ISO 4217; of refused payments.
+    pub payment_currency: Option<String>,
+    /// All that went back of the payment so far; of refunds.
+    pub payment_returned_minor: Option<i64>,
+    /// All that went back of the order so far; of refunds.
     pub refunded_minor: Option<i64>,
     /// The merchant's number; of refunds.
     pub out_refund_no: Option<String>,

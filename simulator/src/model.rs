@@ -1,8 +1,8 @@
 //! What must come of the callbacks that were sent: a model of the merchant's rules, simple enough to be read at a glance.
 //!
 //! Written on its own, without the pipeline's `decide`: the two have to agree. It is given facts (what was sent, how it
-//! was answered), never the name of a scenario. Where the pipeline may choose, the model says all that is allowed: of
-//! two payments either may win, and what was perhaps stored may or may not count.
+//! was answered, which payments are on record), never the name of a scenario. Where the pipeline may choose, the model says
+//! all that is allowed: of two payments either may win, and what was perhaps stored may or may not count.
 
 use crate::book::Record;
 use crate::plan::{Callback, Checkout, Order, PayResult, PaymentSays, RefundResult, RefundSays};
@@ -20,15 +20,20 @@ pub enum Alone {
     Pays,
 }
 
+/// The order does not want a payment: the reasons under which that is recorded.
+pub const REFUSALS: [&str; 5] =
+    ["app_id_mismatch", "currency_mismatch", "amount_mismatch", PAID_TWICE, "paid_after_close"];
+/// The only one of them that depends on other payments.
+pub const PAID_TWICE: &str = "paid_twice";
+
 /// What `says` is to `order`.
 #[must_use]
 pub fn alone(order: &Order, says: &PaymentSays) -> Alone {
     if says.result != PayResult::Success {
         Alone::Ignored
-    } else if order.checkout == Checkout::Never {
+    } else if order.checkout == Checkout::Never || says.sub_mch_id != order.sub_mch_id {
+        // An order belongs to one shop: to another shop's payment it does not exist.
         Alone::Waits
-    } else if says.sub_mch_id != order.sub_mch_id {
-        Alone::Refused("sub_mch_id_mismatch")
     } else if order.app_id.is_some_and(|app_id| app_id != says.app_id) {
         Alone::Refused("app_id_mismatch")
     } else if says.currency != order.currency {
@@ -66,23 +71,45 @@ pub fn stored(record: &Record) -> Stored {
 /// Outcome and reason, as the ledger has them.
 pub type Outcome = (&'static str, Option<&'static str>);
 
-/// What a genuine refund callback may come to, once the order has been paid by `paid_by`, or by nobody. `others` is all
+/// What one payment callback may come to, once the order has been paid by `paid_by`, or by nobody. `is_returned`: all of a
+/// refused payment has gone back.
+#[must_use]
+pub fn payment_outcomes(order: &Order, says: &PaymentSays, paid_by: Option<&str>, is_returned: bool) -> Vec<Outcome> {
+    let refused = |reason| {
+        // The first report is refused, and its repeats are nothing new.
+        let mut outcomes = vec![("quarantined", Some(reason)), ("duplicate", None)];
+        // A repeat that came after all of it had gone back.
+        outcomes.extend(is_returned.then_some(("ignored", Some("returned"))));
+        outcomes
+    };
+    match (alone(order, says), paid_by) {
+        (Alone::Ignored, _) => vec![("ignored", Some("not_successful"))],
+        // Quarantined once the pipeline has waited long enough; it then says whether other shops have the number.
+        (Alone::Waits, _) => {
+            let opened = if order.checkout == Checkout::Never { "for_order" } else { "sub_mch_id_mismatch" };
+            vec![("waiting", Some("for_order")), ("quarantined", Some(opened))]
+        }
+        (Alone::Refused(reason), _) => refused(reason),
+        (Alone::Pays, Some(winner)) if winner == says.transaction_id => vec![("applied", None), ("duplicate", None)],
+        (Alone::Pays, Some(_)) => refused(PAID_TWICE),
+        // The order's own rule says whether it should have been paid.
+        (Alone::Pays, None) => Vec::new(),
+    }
+}
+
+/// What a genuine refund callback may come to, given the payment that it refunds, when that is on record. `others` is all
 /// that was reported about the same refund.
 #[must_use]
 pub fn refund_outcomes(
     order: &Order,
     says: &RefundSays,
-    paid_by: Option<&str>,
+    payment: Option<&PaymentSays>,
     others: &[RefundResult],
 ) -> Vec<Outcome> {
-    if paid_by.is_none() {
+    let Some(payment) = payment else {
         return vec![("waiting", Some("for_payment")), ("quarantined", Some("for_payment"))];
-    }
-    if paid_by != Some(says.transaction_id.as_str()) {
-        // Of a second payment: settled with it, or here before it.
-        return vec![("applied", None), ("duplicate", None), ("quarantined", Some("transaction_id_mismatch"))];
-    }
-    if let Some(reason) = refund_refused(order, says) {
+    };
+    if let Some(reason) = refund_refused(order, payment, says) {
         return vec![("quarantined", Some(reason))];
     }
     let mut outcomes = vec![("applied", None), ("duplicate", None)];
@@ -92,32 +119,43 @@ pub fn refund_outcomes(
     outcomes
 }
 
-/// Why a refund of the payment that counts changes nothing.
-fn refund_refused(order: &Order, says: &RefundSays) -> Option<&'static str> {
+/// Why a refund of a payment that is on record changes nothing.
+fn refund_refused(order: &Order, payment: &PaymentSays, says: &RefundSays) -> Option<&'static str> {
     let asked = order.requested.iter().find(|asked| asked.out_refund_no == says.out_refund_no);
-    if asked.is_some_and(|asked| asked.amount_minor != says.amount_minor) {
+    if says.total_minor != payment.amount_minor {
+        Some("transaction_conflict")
+    } else if asked.is_some_and(|asked| asked.amount_minor != says.amount_minor) {
         Some("refund_amount_mismatch")
-    } else if says.amount_minor > order.amount_minor {
+    } else if says.amount_minor > payment.amount_minor {
         Some("refund_exceeds_payment")
     } else {
         None
     }
 }
 
+/// A refund that was reported.
+#[derive(Debug, Clone, Copy)]
+pub struct Reported<'plan> {
+    /// What was reported.
+    pub says: &'plan RefundSays,
+    /// The payment that it names, when that is on record.
+    pub payment: Option<&'plan PaymentSays>,
+    /// Whether the ledger knows the report.
+    pub stored: Stored,
+}
+
 /// The states that a refund of `order` may end in, given what was reported about it; `None` is no row at all.
 #[must_use]
-pub fn refund_ends(
-    order: &Order,
-    out_refund_no: &str,
-    reported: &[(&RefundSays, Stored)],
-    paid_by: Option<&str>,
-) -> Vec<Option<&'static str>> {
+pub fn refund_ends(order: &Order, out_refund_no: &str, reported: &[Reported<'_>]) -> Vec<Option<&'static str>> {
+    let changes = |report: &&Reported<'_>| {
+        report.payment.is_some_and(|payment| refund_refused(order, payment, report.says).is_none())
+    };
     let counts = |result: RefundResult| {
         reported
             .iter()
-            .filter(|(says, _)| says.out_refund_no == out_refund_no && says.result == result)
-            .filter(|(says, _)| paid_by == Some(says.transaction_id.as_str()) && refund_refused(order, says).is_none())
-            .map(|(_, stored)| *stored)
+            .filter(|report| report.says.out_refund_no == out_refund_no && report.says.result == result)
+            .filter(changes)
+            .map(|report| report.stored)
             .max()
             .unwrap_or(Stored::No)
     };
@@ -140,12 +178,33 @@ pub fn refund_ends(
     ends
 }
 
+/// Whether a payment must, may or must not be on record for `order`, given what is known of its callbacks.
+#[must_use]
+pub fn recorded(order: &Order, says: &PaymentSays, stored: Stored) -> Stored {
+    match alone(order, says) {
+        Alone::Ignored | Alone::Waits => Stored::No,
+        Alone::Refused(_) | Alone::Pays => stored,
+    }
+}
+
+/// What an order that was paid by `paid_by`, or by nobody, has made of a payment of which `returned_minor` has gone back.
+#[must_use]
+pub fn disposition(says: &PaymentSays, paid_by: Option<&str>, returned_minor: i64) -> &'static str {
+    if paid_by == Some(says.transaction_id.as_str()) {
+        "accepted"
+    } else if returned_minor == says.amount_minor {
+        "returned"
+    } else {
+        "refused"
+    }
+}
+
 /// The end of an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End<'plan> {
     /// There is no such row.
     NoRow,
-    /// As the shop left it.
+    /// As the shop left it, but for its version.
     Untouched,
     /// Paid by one of these.
     Paid(Vec<&'plan PaymentSays>),
@@ -175,159 +234,4 @@ pub fn end<'plan>(order: &Order, callbacks: &[(&'plan Callback, &Record)]) -> En
 }
 
 #[cfg(test)]
-mod tests {
-    use chrono::DateTime;
-
-    use super::*;
-    use crate::plan::{Api, Forgery, Requested, Says};
-    use crate::scenarios::Scenario;
-
-    fn order() -> Order {
-        Order {
-            scenario: Scenario::Plain,
-            mch_id: "1900000109".to_owned(),
-            merchant: 0,
-            out_trade_no: "SIM-1".to_owned(),
-            sub_mch_id: Some("1900000301"),
-            app_id: Some("wx1"),
-            amount_minor: 100,
-            currency: "CNY",
-            checkout: Checkout::Pending,
-            api: Api::V2,
-            requested: Vec::new(),
-        }
-    }
-
-    fn says() -> PaymentSays {
-        PaymentSays {
-            result: PayResult::Success,
-            transaction_id: "T1".to_owned(),
-            sub_mch_id: Some("1900000301"),
-            app_id: "wx1",
-            amount_minor: 100,
-            currency: "CNY",
-            paid_at: DateTime::UNIX_EPOCH,
-        }
-    }
-
-    fn callback(says: PaymentSays) -> Callback {
-        Callback { order: 0, says: Says::Payment(says), forgery: None, copies: 1, repeats: 0, after: None }
-    }
-
-    #[test]
-    fn the_first_rule_that_is_broken_counts() {
-        let good = says();
-        let rows: [(Order, PaymentSays, Alone); 10] = [
-            (order(), good.clone(), Alone::Pays),
-            (order(), PaymentSays { result: PayResult::ResultFail, amount_minor: 1, ..good.clone() }, Alone::Ignored),
-            (order(), PaymentSays { result: PayResult::TradeStateFail, ..good.clone() }, Alone::Ignored),
-            (
-                Order { checkout: Checkout::Never, ..order() },
-                PaymentSays { amount_minor: 1, ..good.clone() },
-                Alone::Waits,
-            ),
-            (
-                order(),
-                PaymentSays { sub_mch_id: None, currency: "USD", ..good.clone() },
-                Alone::Refused("sub_mch_id_mismatch"),
-            ),
-            (
-                order(),
-                PaymentSays { app_id: "wx2", currency: "USD", ..good.clone() },
-                Alone::Refused("app_id_mismatch"),
-            ),
-            (Order { app_id: None, ..order() }, PaymentSays { app_id: "wx2", ..good.clone() }, Alone::Pays),
-            (
-                order(),
-                PaymentSays { currency: "USD", amount_minor: 1, ..good.clone() },
-                Alone::Refused("currency_mismatch"),
-            ),
-            (
-                Order { checkout: Checkout::Closed, ..order() },
-                PaymentSays { amount_minor: 1, ..good.clone() },
-                Alone::Refused("amount_mismatch"),
-            ),
-            (Order { checkout: Checkout::Closed, ..order() }, good, Alone::Refused("paid_after_close")),
-        ];
-        for (order, says, expected) in rows {
-            assert_eq!(alone(&order, &says), expected, "{says:?}");
-        }
-    }
-
-    #[test]
-    fn an_order_ends_by_what_was_stored() {
-        let (told, unsure, unsent) = (
-            Record { accepted: 1, ..Record::default() },
-            Record { unsure: 1, ..Record::default() },
-            Record { rejected: 1, ..Record::default() },
-        );
-        let one = callback(says());
-        let other = callback(PaymentSays { transaction_id: "T2".to_owned(), ..says() });
-        let forged = Callback { forgery: Some(Forgery::WrongKey), ..one.clone() };
-        let wrong = callback(PaymentSays { amount_minor: 1, ..says() });
-
-        assert_eq!(end(&order(), &[(&one, &told)]), End::Paid(vec![paid(&one)]));
-        assert_eq!(end(&order(), &[(&one, &told), (&other, &unsure)]), End::Paid(vec![paid(&one), paid(&other)]));
-        assert_eq!(end(&order(), &[(&one, &unsure)]), End::PerhapsPaid(vec![paid(&one)]));
-        assert_eq!(end(&order(), &[(&one, &unsent)]), End::Untouched);
-        assert_eq!(end(&order(), &[(&forged, &told), (&wrong, &told)]), End::Untouched);
-        assert_eq!(end(&Order { checkout: Checkout::Never, ..order() }, &[(&one, &told)]), End::NoRow);
-        assert_eq!(end(&Order { checkout: Checkout::Late, ..order() }, &[(&one, &told)]), End::Paid(vec![paid(&one)]));
-        assert_eq!(end(&Order { checkout: Checkout::Closed, ..order() }, &[(&one, &told)]), End::Untouched);
-    }
-
-    fn paid(callback: &Callback) -> &PaymentSays {
-        callback.says.payment().unwrap()
-    }
-
-    fn refund(result: RefundResult, amount_minor: i64) -> RefundSays {
-        RefundSays {
-            result,
-            transaction_id: "T1".to_owned(),
-            out_refund_no: "R".to_owned(),
-            refund_id: "50".to_owned(),
-            amount_minor,
-            succeeded_at: DateTime::UNIX_EPOCH,
-        }
-    }
-
-    #[test]
-    fn a_refund_comes_to_what_its_payment_allows() {
-        let says = refund(RefundResult::Succeeded, 100);
-        let outcomes = |order: &Order, says: &RefundSays, paid_by| refund_outcomes(order, says, paid_by, &[]);
-        let reasons =
-            |outcomes: Vec<Outcome>| outcomes.into_iter().filter_map(|(_, reason)| reason).collect::<Vec<_>>();
-        assert_eq!(reasons(outcomes(&order(), &says, None)), ["for_payment", "for_payment"]);
-        assert_eq!(reasons(outcomes(&order(), &says, Some("T2"))), ["transaction_id_mismatch"]);
-        assert_eq!(outcomes(&order(), &says, Some("T1")), [("applied", None), ("duplicate", None)]);
-        let too_much = refund(RefundResult::Succeeded, 101);
-        assert_eq!(reasons(outcomes(&order(), &too_much, Some("T1"))), ["refund_exceeds_payment"]);
-        let asked = Requested { out_refund_no: "R".to_owned(), amount_minor: 99 };
-        let order = Order { requested: vec![asked], ..order() };
-        assert_eq!(reasons(outcomes(&order, &says, Some("T1"))), ["refund_amount_mismatch"]);
-        let abnormal = refund(RefundResult::Abnormal, 99);
-        let late = refund_outcomes(&order, &abnormal, Some("T1"), &[RefundResult::Abnormal, RefundResult::Closed]);
-        assert_eq!(reasons(late), ["stale"]);
-    }
-
-    #[test]
-    fn a_refund_ends_in_the_last_state_that_was_stored() {
-        let (abnormal, succeeded) = (refund(RefundResult::Abnormal, 100), refund(RefundResult::Succeeded, 100));
-        let ends = |reported: &[(&RefundSays, Stored)]| refund_ends(&order(), "R", reported, Some("T1"));
-        assert_eq!(ends(&[]), [None]);
-        assert_eq!(ends(&[(&abnormal, Stored::Yes)]), [Some("abnormal")]);
-        assert_eq!(ends(&[(&abnormal, Stored::Yes), (&succeeded, Stored::Yes)]), [Some("succeeded")]);
-        assert_eq!(
-            ends(&[(&abnormal, Stored::Perhaps), (&succeeded, Stored::Perhaps)]),
-            [Some("succeeded"), Some("abnormal"), None]
-        );
-        assert_eq!(ends(&[(&succeeded, Stored::No)]), [None]);
-        assert_eq!(refund_ends(&order(), "R", &[(&succeeded, Stored::Yes)], Some("T2")), [None]);
-        let asked = Requested { out_refund_no: "R".to_owned(), amount_minor: 100 };
-        let order = Order { requested: vec![asked], ..order() };
-        assert_eq!(
-            refund_ends(&order, "R", &[(&abnormal, Stored::Perhaps)], Some("T1")),
-            [Some("abnormal"), Some("requested")]
-        );
-    }
-}
+mod tests;

@@ -55,7 +55,7 @@ pub struct Order {
     pub mch_id: String,
     /// The same, as an index into the run's merchants.
     pub merchant: usize,
-    /// Unique in the world of simulations.
+    /// Unique in the world of simulations, but for the orders of two shops that share it.
     pub out_trade_no: String,
     /// The shop behind an institution.
     pub sub_mch_id: Option<&'static str>,
@@ -151,6 +151,8 @@ pub struct RefundSays {
     pub out_refund_no: String,
     /// WeChat Pay's number for the refund.
     pub refund_id: String,
+    /// What the payer had paid.
+    pub total_minor: i64,
     /// How much of the payment goes back.
     pub amount_minor: i64,
     /// When it arrived, in whole seconds; said only of a success.
@@ -227,16 +229,6 @@ impl Plan {
         self.callbacks.iter().map(|callback| callback.copies.saturating_add(callback.repeats)).sum()
     }
 
-    /// Refunds that may be of a payment which its order did not want, every sending counted.
-    #[must_use]
-    pub fn surplus_refunds(&self) -> u64 {
-        let is_of_surplus = |callback: &&Callback| {
-            callback.says.refund().is_some()
-                && self.order_of(callback).is_some_and(|order| order.scenario == Scenario::SurplusRefunded)
-        };
-        u64::try_from(self.callbacks.iter().filter(is_of_surplus).count()).unwrap_or(u64::MAX)
-    }
-
     /// The order that `callback` claims to be about.
     #[must_use]
     pub fn order_of(&self, callback: &Callback) -> Option<&Order> {
@@ -264,8 +256,12 @@ mod tests {
     #[test]
     fn numbers_are_unique_and_have_the_documented_lengths() {
         let plan = plan(5_000);
-        let orders: HashSet<&str> = plan.orders.iter().map(|order| order.out_trade_no.as_str()).collect();
-        assert_eq!(orders.len(), plan.orders.len());
+        let numbers: HashSet<&str> = plan.orders.iter().map(|order| order.out_trade_no.as_str()).collect();
+        let keys: HashSet<_> =
+            plan.orders.iter().map(|order| (&order.mch_id, &order.out_trade_no, order.sub_mch_id)).collect();
+        let shared = plan.orders.iter().filter(|order| order.scenario == Scenario::SameNumber).count() / 2;
+        assert_eq!((keys.len(), numbers.len()), (plan.orders.len(), plan.orders.len() - shared));
+        assert!(shared > 10);
         for callback in &plan.callbacks {
             match &callback.says {
                 Says::Payment(payment) => assert_eq!(payment.transaction_id.len(), 28),
@@ -283,7 +279,7 @@ mod tests {
             let Some(first) = callback.after else { continue };
             let first = &plan.callbacks[first];
             assert_eq!(first.order, callback.order);
-            let is_second = [Scenario::SecondTransaction, Scenario::SurplusRefunded]
+            let is_second = [Scenario::SecondTransaction, Scenario::SurplusRefunded, Scenario::SurplusPartRefunded]
                 .contains(&plan.orders[callback.order].scenario)
                 && callback.says.payment().is_some();
             assert_eq!(first.says.transaction_id() != callback.says.transaction_id(), is_second);
@@ -298,7 +294,8 @@ mod tests {
         for callback in &plan.callbacks {
             let order = &plan.orders[callback.order];
             let Some(says) = callback.says.payment() else { continue };
-            assert_eq!(says.amount_minor != order.amount_minor, order.scenario == Scenario::WrongAmount);
+            let is_wrong = [Scenario::WrongAmount, Scenario::RefusedRefunded].contains(&order.scenario);
+            assert_eq!(says.amount_minor != order.amount_minor, is_wrong);
             assert_eq!(says.currency != order.currency, order.scenario == Scenario::WrongCurrency);
             assert_eq!(says.sub_mch_id != order.sub_mch_id, order.scenario == Scenario::WrongSubMchId);
             assert_eq!(says.result != PayResult::Success, order.scenario == Scenario::NotSuccessful);

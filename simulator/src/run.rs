@@ -164,10 +164,8 @@ async fn drain(
             last = Some(now);
         }
         // The whole audit only when it has a chance, and once at the end.
-        let (Standing { handled, applied, healable }, events) = now;
-        // The return of a surplus payment changes no order, and so is not told.
-        let told = applied.saturating_sub(plan.surplus_refunds());
-        let has_chance = has_changed && handled >= accepted && healable == 0 && events >= told;
+        let (Standing { handled, applied: _, caused, healable }, events) = now;
+        let has_chance = has_changed && handled >= accepted && healable == 0 && events >= caused;
         if has_chance || is_over {
             // Before the database is read: an event that comes in between would tell of what the snapshot has not.
             let consumed = fulfilment.consumed();
@@ -180,8 +178,7 @@ async fn drain(
                     if is_over {
                         let gave_up = format!(
                             "gave up waiting: nothing has changed for {} s; {handled} of {accepted} callbacks told \
-                             SUCCESS are handled, {healable} wait for what is there, {events} events of \
-                             {applied} changes have come",
+                             SUCCESS are handled, {healable} wait for what is there, {events} of {caused} events have come",
                             patience.as_secs()
                         );
                         return Ok((found, findings, Some(gave_up)));

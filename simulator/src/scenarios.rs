@@ -53,13 +53,19 @@ pub enum Scenario {
     RefundTooMuch,
     /// Paid twice, and the second payment is refunded.
     SurplusRefunded,
+    /// Paid twice, and a part of the second payment is refunded; in every second case the rest follows.
+    SurplusPartRefunded,
+    /// Another amount is paid, and refunded.
+    RefusedRefunded,
+    /// Two shops of one institution use the same order number.
+    SameNumber,
     /// An event of API v3 that is about no order.
     NoOrder,
 }
 
 impl Scenario {
     /// All of them, in the order of the report.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 26] = [
         Self::Plain,
         Self::Repeats,
         Self::ConcurrentRepeats,
@@ -82,6 +88,9 @@ impl Scenario {
         Self::WrongRefundAmount,
         Self::RefundTooMuch,
         Self::SurplusRefunded,
+        Self::SurplusPartRefunded,
+        Self::RefusedRefunded,
+        Self::SameNumber,
         Self::NoOrder,
     ];
 
@@ -111,6 +120,9 @@ impl Scenario {
             Self::WrongRefundAmount => "wrong refund amount",
             Self::RefundTooMuch => "refund too much",
             Self::SurplusRefunded => "surplus refunded",
+            Self::SurplusPartRefunded => "surplus part refunded",
+            Self::RefusedRefunded => "wrong amount refunded",
+            Self::SameNumber => "two shops, one number",
             Self::NoOrder => "about no order",
         }
     }
@@ -119,7 +131,7 @@ impl Scenario {
     #[must_use]
     pub fn least_amount(self) -> i64 {
         match self {
-            Self::PartialRefunds | Self::PartOnly => 2,
+            Self::PartialRefunds | Self::PartOnly | Self::SurplusPartRefunded => 2,
             _ => 1,
         }
     }
@@ -192,6 +204,15 @@ pub struct Mix {
     /// Paid twice, the second payment refunded
     #[arg(long, default_value = "2", value_name = "PERCENT", value_parser = percent())]
     pub surplus_refunded: u8,
+    /// Paid twice, the second payment refunded in part
+    #[arg(long, default_value = "1", value_name = "PERCENT", value_parser = percent())]
+    pub surplus_part_refunded: u8,
+    /// Another amount paid, and refunded
+    #[arg(long, default_value = "1", value_name = "PERCENT", value_parser = percent())]
+    pub refused_refunded: u8,
+    /// Two shops of one institution that use the same order number
+    #[arg(long, default_value = "1", value_name = "PERCENT", value_parser = percent())]
+    pub same_number: u8,
     /// Events of API v3 that are about no order (plain payments in v2)
     #[arg(long, default_value = "2", value_name = "PERCENT", value_parser = percent())]
     pub no_order: u8,
@@ -205,7 +226,7 @@ fn percent() -> clap::builder::RangedI64ValueParser<u8> {
 }
 
 impl Mix {
-    fn shares(&self) -> [(Scenario, u8); 22] {
+    fn shares(&self) -> [(Scenario, u8); 25] {
         [
             (Scenario::Repeats, self.repeats),
             (Scenario::ConcurrentRepeats, self.concurrent_repeats),
@@ -228,6 +249,9 @@ impl Mix {
             (Scenario::WrongRefundAmount, self.wrong_refund_amount),
             (Scenario::RefundTooMuch, self.refund_too_much),
             (Scenario::SurplusRefunded, self.surplus_refunded),
+            (Scenario::SurplusPartRefunded, self.surplus_part_refunded),
+            (Scenario::RefusedRefunded, self.refused_refunded),
+            (Scenario::SameNumber, self.same_number),
             (Scenario::NoOrder, self.no_order),
         ]
     }
@@ -295,7 +319,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_full_mix_leaves_nothing_plain() {
-        let full = mix(&["--repeats=55"]);
+        let full = mix(&["--repeats=52"]);
         assert_eq!(full.total_percent(), 100);
         assert_eq!(count(&full.draw(1000, &mut StdRng::seed_from_u64(1)), Scenario::Plain), 0);
     }

@@ -102,63 +102,111 @@ impl World {
         world.handle(PAID, "applied", None, None).await?;
         world.handle(REFUSED, "quarantined", Some("amount_mismatch"), Some("open")).await?;
         world.handle(UNKNOWN, "waiting", Some("for_order"), Some("waiting")).await?;
-        world.pay().await?;
         Ok(world)
     }
 
-    /// Writes what a worker would write for one message.
-    async fn handle(&self, index: usize, outcome: &str, reason: Option<&str>, state: Option<&str>) -> Result<()> {
+    /// Writes what a worker would write for one message, and consumes the event that it would publish.
+    async fn handle(&mut self, index: usize, outcome: &str, reason: Option<&str>, state: Option<&str>) -> Result<()> {
         let id = uuid::Uuid::now_v7();
         let (number, transaction) = (format!("SIM-{index}"), format!("T{index}"));
+        let kind = match index {
+            PAID => Some("order.paid"),
+            REFUSED => Some("payment.refused"),
+            _ => None,
+        };
+        let event_id = kind.map(|_| uuid::Uuid::now_v7());
         self.stage
             .execute(
-                "INSERT INTO notifications (id, received_at, kind, mch_id, out_trade_no, transaction_id, outcome,
-                                            reason, handled_at, body, headers)
-                 VALUES ($1, now(), 'payment', $2, $3, $4, $5, $6, now(), $7, '{}')",
-                &[&id, &MCH_ID, &number, &transaction, &outcome, &reason, &body(index)],
+                "INSERT INTO notifications (id, received_at, kind, mch_id, sub_mch_id, out_trade_no, transaction_id,
+                     key_fingerprint, outcome, reason, seen_version, seen_state, seen_amount_minor, seen_currency,
+                     event_id, event_type, event_version, handled_at, body, headers)
+                 SELECT $1::uuid, now(), 'payment', $2, '1900000301', $3, $4, 'v2-1', $5, $6, orders.version, orders.state,
+                     orders.amount_minor, orders.currency, $8::uuid, $9, CASE WHEN $8::uuid IS NOT NULL THEN 1 END, now(),
+                     $7::bytea, '{}'
+                 FROM (SELECT 1) AS always LEFT JOIN orders ON out_trade_no = $3",
+                &[&id, &MCH_ID, &number, &transaction, &outcome, &reason, &body(index), &event_id, &kind],
             )
             .await?;
         if let Some(state) = state {
             self.stage
                 .execute(
-                    "INSERT INTO quarantine (notification_id, notification_received_at, mch_id, out_trade_no, reason,
-                                             state, waits_until, opened_at)
-                     VALUES ($1, now(), $2, $3, $4, $5, now(), now())",
-                    &[&id, &MCH_ID, &number, &reason, &state],
+                    "INSERT INTO quarantine (notification_id, notification_received_at, mch_id, sub_mch_id, out_trade_no,
+                                             transaction_id, reason, state, waits_until, opened_at)
+                     VALUES ($1, now(), $2, '1900000301', $3, $4, $5, $6, now(), now())",
+                    &[&id, &MCH_ID, &number, &transaction, &reason, &state],
                 )
                 .await?;
+        }
+        let Some((kind, event_id)) = kind.zip(event_id) else { return Ok(()) };
+        self.record(index, id).await?;
+        self.consume(index, kind, event_id).await
+    }
+
+    /// The payment is on record, and its order counts it.
+    async fn record(&self, index: usize, brought_by: uuid::Uuid) -> Result<()> {
+        let says = self.plan.callbacks.get(index).and_then(|callback| callback.says.payment()).context("a payment")?;
+        let disposition = if index == PAID { "accepted" } else { "refused" };
+        self.stage
+            .execute(
+                "INSERT INTO payments (order_id, mch_id, transaction_id, amount_minor, currency, paid_at, disposition,
+                                       notification_id, notification_received_at, notification_part)
+                 SELECT id, mch_id, $2, $3::bigint, 'JPY', $4::timestamptz, $5, $6::uuid, now(), 0 FROM orders WHERE out_trade_no = $1",
+                &[
+                    &format!("SIM-{index}"),
+                    &says.transaction_id,
+                    &says.amount_minor,
+                    &says.paid_at,
+                    &disposition,
+                    &brought_by,
+                ],
+            )
+            .await?;
+        let count = "UPDATE orders SET version = 1 WHERE out_trade_no = $1";
+        let pay = "UPDATE orders SET state = 'paid', transaction_id = 'T0', paid_at = $2 WHERE out_trade_no = $1";
+        let number = format!("SIM-{index}");
+        self.stage.execute(count, &[&number]).await?;
+        if index == PAID {
+            self.stage.execute(pay, &[&number, &says.paid_at]).await?;
         }
         Ok(())
     }
 
-    async fn pay(&mut self) -> Result<()> {
-        let paid_at = self.plan.callbacks.first().and_then(|callback| callback.says.payment()).map(|says| says.paid_at);
-        let row = self
-            .stage
-            .query_one(
-                "UPDATE orders SET state = 'paid', transaction_id = 'T0', paid_at = $1, version = 1
-                 WHERE out_trade_no = 'SIM-0' RETURNING id",
-                &[&paid_at],
-            )
-            .await?;
+    async fn consume(&mut self, index: usize, kind: &str, event_id: uuid::Uuid) -> Result<()> {
+        let says = self.plan.callbacks.get(index).and_then(|callback| callback.says.payment()).context("a payment")?;
+        let select = "SELECT id FROM orders WHERE out_trade_no = $1";
+        let row = self.stage.query_one(select, &[&format!("SIM-{index}")]).await?;
+        let refused = (index == REFUSED).then_some(says);
         let says = Payload {
-            event_id: "event".to_owned(),
-            kind: "order.paid".to_owned(),
+            event_id: event_id.to_string(),
+            kind: kind.to_owned(),
             order_id: row.get(0),
             version: 1,
             mch_id: MCH_ID.to_owned(),
-            out_trade_no: "SIM-0".to_owned(),
-            transaction_id: Some("T0".to_owned()),
+            sub_mch_id: Some("1900000301".to_owned()),
+            out_trade_no: format!("SIM-{index}"),
+            transaction_id: Some(says.transaction_id.clone()),
             amount_minor: Some(100),
             currency: Some("JPY".to_owned()),
+            paid_at: Some(says.paid_at),
+            reason: refused.map(|_| "amount_mismatch".to_owned()),
+            payment_amount_minor: refused.map(|says| says.amount_minor),
+            payment_currency: refused.map(|says| says.currency.to_owned()),
+            payment_returned_minor: None,
             refunded_minor: None,
             out_refund_no: None,
             refund_id: None,
             refund_amount_minor: None,
         };
-        let event = Event { id: "event".to_owned(), says, consumed_at: Instant::now() };
+        let event = Event { id: says.event_id.clone(), says, consumed_at: Instant::now() };
         self.consumed.events.insert(event.id.clone(), event);
         Ok(())
+    }
+
+    /// Held callbacks whose cause is gone.
+    async fn healable(&mut self) -> Result<u64> {
+        let client = self.shop.client().await?;
+        let statement = evidence::prepare_standing(client).await?;
+        Ok(evidence::standing(client, &statement, &self.bounds).await?.healable)
     }
 
     /// The rules that are broken.
@@ -177,7 +225,7 @@ async fn a_settled_run_breaks_no_rule_and_its_standing_is_known() -> Result<()> 
     let client = world.shop.client().await?;
     let statement = evidence::prepare_standing(client).await?;
     let standing = evidence::standing(client, &statement, &world.bounds).await?;
-    assert_eq!(standing, Standing { handled: 3, applied: 1, healable: 0 });
+    assert_eq!(standing, Standing { handled: 3, applied: 1, caused: 2, healable: 0 });
     Ok(())
 }
 
@@ -187,29 +235,90 @@ async fn a_wait_whose_order_has_come_is_healable() -> Result<()> {
     world
         .stage
         .batch_execute(
-            "INSERT INTO orders (mch_id, out_trade_no, amount_minor, currency) VALUES ('1900000109', 'SIM-2', 1, 'CNY')",
+            "INSERT INTO orders (mch_id, sub_mch_id, out_trade_no, amount_minor, currency) VALUES
+                 ('1900000109', '1900000301', 'SIM-2', 1, 'CNY')",
         )
         .await?;
-    let client = world.shop.client().await?;
-    let statement = evidence::prepare_standing(client).await?;
-    assert_eq!(evidence::standing(client, &statement, &world.bounds).await?.healable, 1);
+    assert_eq!(world.healable().await?, 1);
     assert_eq!(world.broken().await?, [Rule::OrderState]);
     Ok(())
 }
 
 #[tokio::test]
+async fn a_wait_for_a_payment_is_healable_once_that_payment_is_on_record() -> Result<()> {
+    let mut world = World::settled().await?;
+    world.stage.batch_execute("UPDATE quarantine SET reason = 'for_payment' WHERE state = 'waiting'").await?;
+    assert_eq!(world.healable().await?, 0);
+    world
+        .stage
+        .batch_execute(
+            "INSERT INTO payments (order_id, mch_id, transaction_id, amount_minor, currency, paid_at, disposition)
+             SELECT id, mch_id, 'T2', 100, 'JPY', now(), 'refused' FROM orders WHERE out_trade_no = 'SIM-3'",
+        )
+        .await?;
+    assert_eq!(world.healable().await?, 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_refused_payment_that_has_gone_back_is_to_be_resolved() -> Result<()> {
+    let mut world = World::settled().await?;
+    let back =
+        "UPDATE payments SET disposition = 'returned', returned_minor = amount_minor WHERE transaction_id = 'T1'";
+    world.stage.batch_execute(back).await?;
+    assert_eq!(world.healable().await?, 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_order_of_another_shop_heals_no_wait() -> Result<()> {
+    let mut world = World::settled().await?;
+    world
+        .stage
+        .batch_execute(
+            "INSERT INTO orders (mch_id, out_trade_no, amount_minor, currency) VALUES ('1900000109', 'SIM-2', 1, 'CNY')",
+        )
+        .await?;
+    assert_eq!(world.healable().await?, 0);
+    Ok(())
+}
+
+#[tokio::test]
 async fn tampering_with_the_database_is_noticed() -> Result<()> {
-    let tampers: [(&str, &[Rule]); 8] = [
-        ("DELETE FROM notifications WHERE out_trade_no = 'SIM-1'", &[Rule::OneRowEach, Rule::Quarantine]),
+    let tampers: [(&str, &[Rule]); 11] = [
+        (
+            "DELETE FROM notifications WHERE out_trade_no = 'SIM-1'",
+            &[
+                Rule::OneRowEach,
+                Rule::Outcome,
+                Rule::OrderState,
+                Rule::PaymentRecord,
+                Rule::Quarantine,
+                Rule::EventContent,
+                Rule::CausedEvent,
+            ],
+        ),
         ("UPDATE notifications SET body = 'x' WHERE out_trade_no = 'SIM-2'", &[Rule::OneRowEach, Rule::UnknownBody]),
-        ("UPDATE notifications SET outcome = 'duplicate' WHERE out_trade_no = 'SIM-0'", &[Rule::Outcome]),
-        ("UPDATE orders SET version = 2 WHERE out_trade_no = 'SIM-0'", &[Rule::OrderState, Rule::EventContent]),
-        ("UPDATE orders SET amount_minor = 99 WHERE out_trade_no = 'SIM-1'", &[Rule::OrderState]),
+        (
+            "UPDATE notifications SET outcome = 'duplicate' WHERE out_trade_no = 'SIM-0'",
+            &[Rule::Outcome, Rule::OrderState, Rule::PaymentRecord, Rule::CausedEvent],
+        ),
+        (
+            "UPDATE notifications SET event_version = 2 WHERE out_trade_no = 'SIM-0'",
+            &[Rule::CausedEvent, Rule::SeenOrder],
+        ),
+        ("UPDATE notifications SET seen_currency = 'CNY' WHERE out_trade_no = 'SIM-1'", &[Rule::SeenOrder]),
+        ("UPDATE orders SET version = 2 WHERE out_trade_no = 'SIM-0'", &[Rule::OrderState, Rule::Versions]),
+        (
+            "UPDATE orders SET amount_minor = 99 WHERE out_trade_no = 'SIM-1'",
+            &[Rule::OrderState, Rule::EventContent, Rule::SeenOrder],
+        ),
         (
             "DELETE FROM refunds WHERE order_id = (SELECT id FROM orders WHERE out_trade_no = 'SIM-3');
              DELETE FROM orders WHERE out_trade_no = 'SIM-3'",
             &[Rule::OrderState, Rule::RefundState],
         ),
+        ("UPDATE payments SET notification_id = NULL WHERE transaction_id = 'T1'", &[Rule::PaymentRecord]),
         ("UPDATE quarantine SET reason = 'paid_twice' WHERE out_trade_no = 'SIM-1'", &[Rule::Quarantine]),
         (
             "INSERT INTO order_events (id, type, order_id, payload) SELECT gen_random_uuid(), 'order.paid', id, '{}'

@@ -1,21 +1,26 @@
-//! [`Rule::OnePaidEvent`], [`Rule::OneRefundEvent`], [`Rule::EventContent`], [`Rule::StrayEvent`] and [`Rule::Outbox`]: what
-//! the merchant heard, against what the orders say.
+//! [`Rule::OnePaidEvent`], [`Rule::OneRefusedEvent`], [`Rule::OneRefundEvent`], [`Rule::Versions`], [`Rule::EventContent`],
+//! [`Rule::StrayEvent`] and [`Rule::Outbox`]: what the merchant heard, against what the database holds.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use super::index::{Case, Index};
 use super::{Findings, Rule};
-use crate::evidence::FoundOrder;
-use crate::fulfilment::Event;
+use crate::evidence::{FoundOrder, FoundPayment};
+use crate::fulfilment::{Event, Payload};
 use crate::plan::RefundResult;
 
-/// The event of a payment; all others are of refunds.
+/// The event of the payment that paid an order.
 pub const ORDER_PAID: &str = "order.paid";
+/// The event of a payment that its order did not want.
+pub const PAYMENT_REFUSED: &str = "payment.refused";
 
 /// Checks every order's events, and that there are no others.
 pub fn check_events(index: &Index<'_>, findings: &mut Findings) {
     for case in &index.cases {
-        check_case(case, findings);
+        match case.found {
+            Some(found) => check_case(case, found, findings),
+            None => case.events.iter().for_each(|event| stray(case, event, "no event (no row)", findings)),
+        }
     }
     for event in &index.unplanned_events {
         let number = &event.says.out_trade_no;
@@ -29,49 +34,75 @@ pub fn check_events(index: &Index<'_>, findings: &mut Findings) {
     }
 }
 
-fn check_case(case: &Case<'_>, findings: &mut Findings) {
+fn stray(case: &Case<'_>, event: &Event, expected: &str, findings: &mut Findings) {
+    let found = format!("{} {}", event.says.kind, event.id);
+    findings.add(Rule::StrayEvent, &case.order.out_trade_no, expected, found);
+}
+
+fn check_case(case: &Case<'_>, order: &FoundOrder, findings: &mut Findings) {
     let number = &case.order.out_trade_no;
-    let Some(paid) = case.found.filter(|found| found.transaction_id.is_some()) else {
-        for event in &case.events {
-            let state = case.found.map_or("no row", |found| found.state.as_str());
-            let found = format!("{} {}", event.says.kind, event.id);
-            findings.add(Rule::StrayEvent, number, format!("no event ({state})"), found);
-        }
-        return;
-    };
-    let of_payment = case.events.iter().filter(|event| event.says.kind == ORDER_PAID).count();
-    if of_payment != 1 {
-        findings.add(Rule::OnePaidEvent, number, "1 event", format!("{of_payment} events"));
-    }
+    check_paid(case, findings);
+    check_refused(case, findings);
     let (changes, told) = (refund_changes(case), refund_events(case, findings));
     if changes != told {
         findings.add(Rule::OneRefundEvent, number, format!("{changes:?}"), format!("{told:?}"));
     }
-    // Each change is one version and one event. Where events are missing or too many, that was said above.
-    let is_complete = of_payment == 1 && changes == told;
-    let are_all_versions = usize::try_from(paid.version).is_ok_and(|version| version == case.events.len());
-    if is_complete && !are_all_versions {
-        let found = format!("events of {} changes", case.events.len());
-        findings.add(Rule::EventContent, number, format!("version {}", paid.version), found);
+    // Each change is one version and one event.
+    let mut events = case.events.clone();
+    events.sort_by_key(|event| event.says.version);
+    let are_all = events.iter().map(|event| event.says.version).eq(1..=order.version);
+    if !are_all {
+        let versions: Vec<i32> = events.iter().map(|event| event.says.version).collect();
+        findings.add(Rule::Versions, number, format!("1 to {}", order.version), format!("{versions:?}"));
     }
-    let mut versions = HashSet::new();
-    for event in &case.events {
-        if !is_true(event, paid, case) || !versions.insert(event.says.version) {
-            findings.add(Rule::EventContent, number, format!("{paid:?}"), format!("{event:?}"));
+    for event in &events {
+        if !is_true(event, order, case) {
+            findings.add(Rule::EventContent, number, format!("{order:?}"), format!("{event:?}"));
         }
+    }
+    if are_all {
+        check_sums(case, &events, findings);
     }
 }
 
-/// A refund's step to a state, and how often.
-type Changes<'run> = BTreeMap<(&'run str, RefundResult), usize>;
+fn check_paid(case: &Case<'_>, findings: &mut Findings) {
+    let of_payment = || case.events.iter().filter(|event| event.says.kind == ORDER_PAID);
+    if case.paid_by().is_none() {
+        of_payment().for_each(|event| stray(case, event, "no order.paid, because it is not paid", findings));
+    } else if of_payment().count() != 1 {
+        let found = format!("{} events", of_payment().count());
+        findings.add(Rule::OnePaidEvent, &case.order.out_trade_no, "1 event", found);
+    }
+}
+
+fn check_refused(case: &Case<'_>, findings: &mut Findings) {
+    let refused = || case.payments.iter().filter(|payment| payment.disposition != "accepted");
+    let of =
+        |event: &Event, payment: &FoundPayment| event.says.transaction_id.as_ref() == Some(&payment.transaction_id);
+    let events = || case.events.iter().filter(|event| event.says.kind == PAYMENT_REFUSED);
+    for payment in refused() {
+        let events = events().filter(|event| of(event, payment)).count();
+        if events != 1 {
+            let expected = format!("1 event of {}", payment.transaction_id);
+            findings.add(Rule::OneRefusedEvent, &case.order.out_trade_no, expected, format!("{events} events"));
+        }
+    }
+    for event in events().filter(|event| !refused().any(|payment| of(event, payment))) {
+        stray(case, event, "a refused payment on record", findings);
+    }
+}
+
+/// A refund's step to a state, and how often: transaction, number, state.
+type Changes<'run> = BTreeMap<(&'run str, &'run str, RefundResult), usize>;
 
 /// What the ledger says was changed.
 fn refund_changes<'case>(case: &'case Case<'_>) -> Changes<'case> {
     let mut changes = Changes::new();
-    for (says, sent) in case.own_refunds() {
+    for (says, sent) in case.refunds_sent() {
         let applied = sent.rows.iter().filter(|row| row.outcome == "applied").count();
         if applied > 0 {
-            let count = changes.entry((says.out_refund_no.as_str(), says.result)).or_default();
+            let key = (says.transaction_id.as_str(), says.out_refund_no.as_str(), says.result);
+            let count = changes.entry(key).or_default();
             *count = count.saturating_add(applied);
         }
     }
@@ -82,22 +113,30 @@ fn refund_changes<'case>(case: &'case Case<'_>) -> Changes<'case> {
 fn refund_events<'case>(case: &'case Case<'_>, findings: &mut Findings) -> Changes<'case> {
     let mut told = Changes::new();
     for event in &case.events {
-        let result = match event.says.kind.as_str() {
-            ORDER_PAID => continue,
-            "order.refunded" | "order.partially_refunded" => RefundResult::Succeeded,
-            "refund.abnormal" => RefundResult::Abnormal,
-            "refund.closed" => RefundResult::Closed,
-            other => {
-                let found = format!("{other} {}", event.id);
-                findings.add(Rule::StrayEvent, &case.order.out_trade_no, "an event of an order or a refund", found);
-                continue;
+        let Some(result) = refund_result(&event.says) else {
+            if ![ORDER_PAID, PAYMENT_REFUSED].contains(&event.says.kind.as_str()) {
+                stray(case, event, "an event of an order, a payment or a refund", findings);
             }
+            continue;
         };
+        let transaction_id = event.says.transaction_id.as_deref().unwrap_or_default();
         let number = event.says.out_refund_no.as_deref().unwrap_or_default();
-        let count = told.entry((number, result)).or_default();
+        let count = told.entry((transaction_id, number, result)).or_default();
         *count = count.saturating_add(1);
     }
     told
+}
+
+/// What became of the refund that an event is about.
+fn refund_result(says: &Payload) -> Option<RefundResult> {
+    match says.kind.as_str() {
+        "order.refunded" | "order.partially_refunded" | "payment.returned" | "payment.partially_returned" => {
+            Some(RefundResult::Succeeded)
+        }
+        "refund.abnormal" => Some(RefundResult::Abnormal),
+        "refund.closed" => Some(RefundResult::Closed),
+        _ => None,
+    }
 }
 
 fn is_true(event: &Event, order: &FoundOrder, case: &Case<'_>) -> bool {
@@ -106,22 +145,66 @@ fn is_true(event: &Event, order: &FoundOrder, case: &Case<'_>) -> bool {
         && says.order_id == order.id
         && (1..=order.version).contains(&says.version)
         && says.mch_id == order.mch_id
-        && says.transaction_id == order.transaction_id
+        && says.sub_mch_id == order.sub_mch_id
         && says.amount_minor == Some(order.amount_minor)
         && says.currency.as_ref() == Some(&order.currency);
-    if says.kind == ORDER_PAID {
-        return is_of_order && says.version == 1;
-    }
+    let Some(payment) = says.transaction_id.as_deref().and_then(|id| case.record_of(id)) else { return false };
+    let is_accepted = payment.disposition == "accepted";
+    is_of_order
+        && match says.kind.as_str() {
+            ORDER_PAID => is_accepted && says.paid_at == Some(payment.paid_at),
+            PAYMENT_REFUSED => !is_accepted && is_refusal(says, payment, case),
+            _ => is_of_refund(says, order, payment, case),
+        }
+}
+
+fn is_refusal(says: &Payload, payment: &FoundPayment, case: &Case<'_>) -> bool {
+    let of_payment = case.payments_sent().filter(|(sent, _)| sent.transaction_id == payment.transaction_id);
+    let mut reasons = of_payment.flat_map(|(_, sent)| &sent.rows).filter_map(|row| row.reason.as_ref());
+    says.paid_at == Some(payment.paid_at)
+        && says.payment_amount_minor == Some(payment.amount_minor)
+        && says.payment_currency.as_ref() == Some(&payment.currency)
+        && reasons.any(|reason| says.reason.as_ref() == Some(reason))
+}
+
+fn is_of_refund(says: &Payload, order: &FoundOrder, payment: &FoundPayment, case: &Case<'_>) -> bool {
     let is_of_refund = case.refunds.iter().any(|refund| {
         says.out_refund_no.as_ref() == Some(&refund.out_refund_no)
             && says.refund_id == refund.refund_id
+            && says.transaction_id == refund.transaction_id
             && says.refund_amount_minor == Some(refund.amount_minor)
     });
-    let is_all = says.refunded_minor == Some(order.amount_minor);
+    let is_all_of_order = says.refunded_minor == Some(order.amount_minor);
+    let is_all_of_payment = says.payment_returned_minor == Some(payment.amount_minor);
+    let is_accepted = payment.disposition == "accepted";
     let fits_sum = match says.kind.as_str() {
-        "order.refunded" => is_all,
-        "order.partially_refunded" => !is_all,
+        "order.refunded" => is_accepted && is_all_of_order && is_all_of_payment,
+        "order.partially_refunded" => is_accepted && !is_all_of_order && !is_all_of_payment,
+        "payment.returned" => !is_accepted && is_all_of_payment,
+        "payment.partially_returned" => !is_accepted && !is_all_of_payment,
         _ => true,
     };
-    is_of_order && is_of_refund && fits_sum
+    is_of_refund && fits_sum && says.payment_amount_minor == Some(payment.amount_minor)
+}
+
+/// What went back, added up from event to event.
+fn check_sums(case: &Case<'_>, events: &[&Event], findings: &mut Findings) {
+    let mut returned: HashMap<&str, i64> = HashMap::new();
+    for event in events {
+        let Some(result) = refund_result(&event.says) else { continue };
+        let transaction_id = event.says.transaction_id.as_deref().unwrap_or_default();
+        let sum = returned.entry(transaction_id).or_default();
+        if result == RefundResult::Succeeded {
+            *sum = sum.saturating_add(event.says.refund_amount_minor.unwrap_or_default());
+        }
+        let of_payment = *sum;
+        let of_order = case.paid_by().and_then(|paid_by| returned.get(paid_by)).copied().unwrap_or_default();
+        let expected = (Some(of_payment), Some(of_order));
+        let found = (event.says.payment_returned_minor, event.says.refunded_minor);
+        if found != expected {
+            let expected =
+                format!("{expected:?} returned of the payment and of the order, version {}", event.says.version);
+            findings.add(Rule::EventContent, &case.order.out_trade_no, expected, format!("{found:?}"));
+        }
+    }
 }

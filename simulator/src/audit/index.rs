@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use uuid::Uuid;
 
 use crate::book::{Book, Record};
-use crate::evidence::{Found, FoundNotification, FoundOrder, FoundQuarantine, FoundRefund};
+use crate::evidence::{Found, FoundNotification, FoundOrder, FoundPayment, FoundQuarantine, FoundRefund};
 use crate::fulfilment::{Consumed, Event};
-use crate::plan::{Callback, Order, Plan, RefundSays};
+use crate::model::{REFUSALS, Reported, Stored, recorded, stored};
+use crate::plan::{Callback, Order, PaymentSays, Plan, RefundSays};
 
 /// A run's two sides, joined.
 #[derive(Debug)]
@@ -18,10 +19,12 @@ pub struct Index<'run> {
     pub unknown_bodies: Vec<&'run FoundNotification>,
     /// Rows of `orders` with a number of the run that the plan does not have.
     pub unplanned_orders: Vec<&'run FoundOrder>,
+    /// Rows of `payments` of those.
+    pub unplanned_payments: Vec<&'run FoundPayment>,
     /// Events of the run about an order that the plan does not have.
     pub unplanned_events: Vec<&'run Event>,
-    /// By the ledger row's id.
-    pub quarantine: HashMap<Uuid, &'run FoundQuarantine>,
+    /// By the ledger row's id and part.
+    pub quarantine: HashMap<(Uuid, i16), &'run FoundQuarantine>,
     /// Events without content, by message id.
     pub unreadable_events: &'run [String],
     /// Events not published yet.
@@ -37,6 +40,8 @@ pub struct Case<'run> {
     pub order: &'run Order,
     /// Its row.
     pub found: Option<&'run FoundOrder>,
+    /// Its payments' rows.
+    pub payments: Vec<&'run FoundPayment>,
     /// Its refunds' rows.
     pub refunds: Vec<&'run FoundRefund>,
     /// What was sent about it.
@@ -56,18 +61,84 @@ pub struct Sent<'run> {
     pub rows: Vec<&'run FoundNotification>,
 }
 
-impl Case<'_> {
+impl<'run> Case<'run> {
     /// Who paid it.
     #[must_use]
-    pub fn paid_by(&self) -> Option<&str> {
+    pub fn paid_by(&self) -> Option<&'run str> {
         self.found.and_then(|order| order.transaction_id.as_deref())
     }
 
-    /// Genuine callbacks about refunds of the payment that counts.
-    pub fn own_refunds(&self) -> impl Iterator<Item = (&RefundSays, &Sent<'_>)> {
-        let genuine = self.sent.iter().filter(|sent| sent.callback.forgery.is_none());
-        let refunds = genuine.filter_map(|sent| Some((sent.callback.says.refund()?, sent)));
-        refunds.filter(|(says, _)| self.paid_by() == Some(&says.transaction_id))
+    /// The callbacks that WeChat Pay sent.
+    pub fn genuine(&self) -> impl Iterator<Item = &Sent<'run>> {
+        self.sent.iter().filter(|sent| sent.callback.forgery.is_none())
+    }
+
+    /// Genuine callbacks about payments.
+    pub fn payments_sent(&self) -> impl Iterator<Item = (&'run PaymentSays, &Sent<'run>)> {
+        self.genuine().filter_map(|sent| Some((sent.callback.says.payment()?, sent)))
+    }
+
+    /// Genuine callbacks about refunds.
+    pub fn refunds_sent(&self) -> impl Iterator<Item = (&'run RefundSays, &Sent<'run>)> {
+        self.genuine().filter_map(|sent| Some((sent.callback.says.refund()?, sent)))
+    }
+
+    /// The record of a payment.
+    #[must_use]
+    pub fn record_of(&self, transaction_id: &str) -> Option<&'run FoundPayment> {
+        self.payments.iter().copied().find(|payment| payment.transaction_id == transaction_id)
+    }
+
+    /// What was sent about a payment that is on record.
+    #[must_use]
+    pub fn payment_on_record(&self, transaction_id: &str) -> Option<&'run PaymentSays> {
+        self.record_of(transaction_id)?;
+        let may_be = |says: &PaymentSays| recorded(self.order, says, Stored::Yes) == Stored::Yes;
+        let mut sent = self.payments_sent().map(|(says, _)| says);
+        sent.find(|says| says.transaction_id == transaction_id && may_be(says))
+    }
+
+    /// Everything that was reported about refunds.
+    #[must_use]
+    pub fn reported(&self) -> Vec<Reported<'run>> {
+        let report = |(says, sent): (&'run RefundSays, &Sent<'run>)| Reported {
+            says,
+            payment: self.payment_on_record(&says.transaction_id),
+            stored: stored(sent.record),
+        };
+        self.refunds_sent().map(report).collect()
+    }
+}
+
+/// Whether a ledger row changed its order: applied, or a payment that was recorded as refused. Repeats of either did not.
+#[must_use]
+pub fn is_change(sent: &Sent<'_>, row: &FoundNotification) -> bool {
+    row.outcome == "applied" || is_refusal(sent, row)
+}
+
+/// Whether a ledger row is the first report of a payment that its order did not want.
+#[must_use]
+pub fn is_refusal(sent: &Sent<'_>, row: &FoundNotification) -> bool {
+    sent.callback.says.payment().is_some()
+        && row.outcome == "quarantined"
+        && row.reason.as_deref().is_some_and(|reason| REFUSALS.contains(&reason))
+}
+
+/// The rows of orders, by number, of which each is some order's.
+struct Rows<'run>(HashMap<&'run str, Vec<&'run FoundOrder>>);
+
+impl<'run> Rows<'run> {
+    fn take(&mut self, order: &Order, is_own: impl Fn(&FoundOrder) -> bool) -> Option<&'run FoundOrder> {
+        let rows = self.0.get_mut(order.out_trade_no.as_str())?;
+        let own = rows.iter().position(|row| row.mch_id == order.mch_id && is_own(row))?;
+        Some(rows.swap_remove(own))
+    }
+
+    /// The row of each order; the rest stay. A row whose shop was changed is still its order's.
+    fn deal(&mut self, orders: &[Order]) -> Vec<Option<&'run FoundOrder>> {
+        let same_shop = |order: &Order, row: &FoundOrder| row.sub_mch_id.as_deref() == order.sub_mch_id;
+        let exact: Vec<_> = orders.iter().map(|order| self.take(order, |row| same_shop(order, row))).collect();
+        exact.into_iter().zip(orders).map(|(row, order)| row.or_else(|| self.take(order, |_| true))).collect()
     }
 }
 
@@ -76,40 +147,28 @@ impl<'run> Index<'run> {
     #[must_use]
     pub fn new(plan: &'run Plan, book: &'run Book, found: &'run Found, consumed: &'run Consumed) -> Self {
         let prefix = plan.run.prefix.as_str();
-        let mut rows_by_body: HashMap<[u8; 32], Vec<&FoundNotification>> = HashMap::new();
-        for row in &found.notifications {
-            rows_by_body.entry(row.body_sha256).or_default().push(row);
-        }
-        let mut orders_by_number: HashMap<&str, Vec<&FoundOrder>> = HashMap::new();
-        for order in &found.orders {
-            orders_by_number.entry(order.out_trade_no.as_str()).or_default().push(order);
-        }
-        let mut refunds_by_order: HashMap<i64, Vec<&FoundRefund>> = HashMap::new();
-        for refund in &found.refunds {
-            refunds_by_order.entry(refund.order_id).or_default().push(refund);
-        }
-        let mut events_by_number: HashMap<&str, Vec<&Event>> = HashMap::new();
-        for event in consumed.events.values() {
-            events_by_number.entry(event.says.out_trade_no.as_str()).or_default().push(event);
-        }
+        let mut rows_by_body = group(&found.notifications, |row| row.body_sha256);
+        let mut orders = Rows(group(&found.orders, |order| order.out_trade_no.as_str()));
+        let mut payments = group(&found.payments, |payment| payment.order_id);
+        let mut refunds = group(&found.refunds, |refund| refund.order_id);
+        let shop = |event: &'run Event| (event.says.out_trade_no.as_str(), event.says.sub_mch_id.as_deref());
+        let mut events = group(consumed.events.values(), shop);
 
-        let mut cases: Vec<Case<'run>> = plan
-            .orders
-            .iter()
-            .map(|order| {
-                let number = order.out_trade_no.as_str();
-                // Of several rows with the number (of other merchants) one is this order's; the rest stay unplanned.
-                let found = orders_by_number.get_mut(number).and_then(|rows| {
-                    let own = rows.iter().position(|row| row.mch_id == order.mch_id)?;
-                    Some(rows.swap_remove(own))
-                });
-                let refunds = found.and_then(|found| refunds_by_order.remove(&found.id)).unwrap_or_default();
-                let events = events_by_number.remove(number).unwrap_or_default();
-                Case { order, found, refunds, sent: Vec::new(), events }
+        let mut cases: Vec<Case<'run>> = orders
+            .deal(&plan.orders)
+            .into_iter()
+            .zip(&plan.orders)
+            .map(|(found, order)| Case {
+                order,
+                found,
+                payments: found.and_then(|found| payments.remove(&found.id)).unwrap_or_default(),
+                refunds: found.and_then(|found| refunds.remove(&found.id)).unwrap_or_default(),
+                sent: Vec::new(),
+                events: events.remove(&(order.out_trade_no.as_str(), order.sub_mch_id)).unwrap_or_default(),
             })
             .collect();
         for (callback, record) in plan.callbacks.iter().zip(&book.records) {
-            let rows = record.body_sha256.and_then(|body| rows_by_body.remove(&body)).unwrap_or_default();
+            let rows = record.body_sha256.and_then(|body| rows_by_body.remove(&Some(body))).unwrap_or_default();
             if let Some(case) = cases.get_mut(callback.order) {
                 case.sent.push(Sent { callback, record, rows });
             }
@@ -118,9 +177,14 @@ impl<'run> Index<'run> {
         Self {
             cases,
             unknown_bodies: rows_by_body.into_values().flatten().filter(is_ours).collect(),
-            unplanned_orders: orders_by_number.into_values().flatten().collect(),
-            unplanned_events: events_by_number.into_values().flatten().collect(),
-            quarantine: found.quarantine.iter().map(|row| (row.notification_id, row)).collect(),
+            unplanned_orders: orders.0.into_values().flatten().collect(),
+            unplanned_payments: payments.into_values().flatten().collect(),
+            unplanned_events: events.into_values().flatten().collect(),
+            quarantine: found
+                .quarantine
+                .iter()
+                .map(|row| ((row.notification_id, row.notification_part), row))
+                .collect(),
             unreadable_events: &consumed.unreadable,
             outbox: found.outbox,
             prefix,
@@ -136,4 +200,15 @@ impl<'run> Index<'run> {
         let unknown = self.unknown_bodies.iter().map(|row| (row.out_trade_no.as_deref().unwrap_or_default(), *row));
         known.chain(unknown)
     }
+}
+
+fn group<'run, T, K: Eq + std::hash::Hash>(
+    rows: impl IntoIterator<Item = &'run T>,
+    key: impl Fn(&'run T) -> K,
+) -> HashMap<K, Vec<&'run T>> {
+    let mut groups: HashMap<K, Vec<&T>> = HashMap::new();
+    for row in rows {
+        groups.entry(key(row)).or_default().push(row);
+    }
+    groups
 }

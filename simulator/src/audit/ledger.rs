@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::index::{Case, Index, Sent};
+use super::index::{Case, Index, Sent, is_refusal};
 use super::{Findings, Rule};
-use crate::evidence::FoundNotification;
-use crate::model::{Alone, Outcome, alone, refund_outcomes};
-use crate::plan::{PaymentSays, RefundResult, RefundSays, Says};
+use crate::evidence::{FoundNotification, FoundQuarantine};
+use crate::model::{payment_outcomes, refund_outcomes};
+use crate::plan::{PaymentSays, RefundResult, Says};
 
 /// [`Rule::ForgeryAccepted`] and [`Rule::GenuineRejected`].
 pub fn check_answers(index: &Index<'_>, findings: &mut Findings) {
@@ -52,40 +52,61 @@ pub fn check_rows(index: &Index<'_>, findings: &mut Findings) {
 /// [`Rule::Outcome`].
 pub fn check_outcomes(index: &Index<'_>, findings: &mut Findings) {
     for case in &index.cases {
-        let mut applied: BTreeMap<Change<'_>, u64> = BTreeMap::new();
-        for sent in case.sent.iter().filter(|sent| sent.callback.forgery.is_none()) {
+        for sent in case.genuine() {
             for row in &sent.rows {
                 check_outcome(case, sent, row, findings);
                 check_names(case, sent, row, findings);
-                if row.outcome == "applied" {
-                    let count = applied.entry(change(&sent.callback.says)).or_default();
-                    *count = count.saturating_add(1);
-                }
             }
         }
-        check_applied(case, applied, findings);
+        check_once(case, findings);
     }
 }
 
-/// What may be applied once: the payment, or a refund's step to a state.
-type Change<'run> = Option<(&'run str, &'run str, RefundResult)>;
-
-fn change(says: &Says) -> Change<'_> {
-    says.refund().map(|refund| (refund.transaction_id.as_str(), refund.out_refund_no.as_str(), refund.result))
+/// What changes an order once, however often it is reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Change<'run> {
+    /// It was paid, by whatever payment.
+    Paid,
+    /// It refused this payment.
+    Refused(&'run str),
+    /// A refund came to a state: transaction, number, state.
+    Refunded(&'run str, &'run str, RefundResult),
 }
 
-fn check_applied(case: &Case<'_>, mut applied: BTreeMap<Change<'_>, u64>, findings: &mut Findings) {
-    let number = &case.order.out_trade_no;
-    let payments = applied.remove(&None).unwrap_or(0);
-    let expected = u64::from(case.paid_by().is_some());
-    if payments != expected {
-        findings.add(Rule::Outcome, number, format!("{expected} applied"), format!("{payments} applied"));
+/// Each change is in one ledger row: one payment is applied if the order is paid, one report of each payment that is on record
+/// as refused is quarantined, each step of a refund is applied.
+fn check_once(case: &Case<'_>, findings: &mut Findings) {
+    let mut changes: BTreeMap<Change<'_>, u64> = BTreeMap::new();
+    if case.paid_by().is_some() {
+        changes.insert(Change::Paid, 0);
     }
-    for (change, times) in applied {
-        // The return of a surplus may be noted again, after a late repeat of the surplus itself: it changes no order.
-        let is_own = change.is_some_and(|(transaction_id, ..)| case.paid_by() == Some(transaction_id));
-        if is_own && times != 1 {
-            findings.add(Rule::Outcome, number, "each change applied once", format!("{change:?} {times} times"));
+    let refused = case.payments.iter().filter(|payment| payment.disposition != "accepted");
+    changes.extend(refused.map(|payment| (Change::Refused(&payment.transaction_id), 0)));
+    let expected = changes.clone();
+    for sent in case.genuine() {
+        for row in &sent.rows {
+            let change = match &sent.callback.says {
+                Says::Payment(says) if is_refusal(sent, row) => Change::Refused(&says.transaction_id),
+                Says::Payment(_) if row.outcome == "applied" => Change::Paid,
+                Says::Refund(says) if row.outcome == "applied" => {
+                    Change::Refunded(&says.transaction_id, &says.out_refund_no, says.result)
+                }
+                _ => continue,
+            };
+            let times = changes.entry(change).or_default();
+            *times = times.saturating_add(1);
+        }
+    }
+    for (change, times) in changes {
+        let may_be = expected.contains_key(&change) || matches!(change, Change::Refunded(..));
+        if times != u64::from(may_be) {
+            let found = format!("{times} times");
+            findings.add(
+                Rule::Outcome,
+                &case.order.out_trade_no,
+                format!("{change:?} {} times", u64::from(may_be)),
+                found,
+            );
         }
     }
 }
@@ -93,14 +114,14 @@ fn check_applied(case: &Case<'_>, mut applied: BTreeMap<Change<'_>, u64>, findin
 fn check_outcome(case: &Case<'_>, sent: &Sent<'_>, row: &FoundNotification, findings: &mut Findings) {
     let number = &case.order.out_trade_no;
     let allowed = match &sent.callback.says {
-        Says::Payment(says) => payment_outcomes(case, says),
+        Says::Payment(says) => payment_outcomes(case.order, says, case.paid_by(), is_returned(case, says)),
         Says::Refund(says) => {
             let others: Vec<RefundResult> = case
-                .own_refunds()
+                .refunds_sent()
                 .filter(|(other, _)| other.out_refund_no == says.out_refund_no)
                 .map(|(other, _)| other.result)
                 .collect();
-            refund_outcomes(case.order, says, case.paid_by(), &others)
+            refund_outcomes(case.order, says, case.payment_on_record(&says.transaction_id), &others)
         }
         Says::NoOrder(_) => vec![("ignored", Some("not_for_orders"))],
     };
@@ -114,72 +135,62 @@ fn check_outcome(case: &Case<'_>, sent: &Sent<'_>, row: &FoundNotification, find
     }
 }
 
-fn payment_outcomes(case: &Case<'_>, says: &PaymentSays) -> Vec<Outcome> {
-    match (alone(case.order, says), case.paid_by()) {
-        (Alone::Ignored, _) => vec![("ignored", Some("not_successful"))],
-        // Quarantined once the pipeline has waited long enough.
-        (Alone::Waits, _) => vec![("waiting", Some("for_order")), ("quarantined", Some("for_order"))],
-        (Alone::Refused(reason), _) => vec![("quarantined", Some(reason))],
-        (Alone::Pays, Some(winner)) if winner == says.transaction_id => vec![("applied", None), ("duplicate", None)],
-        (Alone::Pays, Some(_)) => {
-            let goes_back = |sent: &Sent<'_>| {
-                sent.callback.says.refund().is_some_and(|refund| refund.transaction_id == says.transaction_id)
-            };
-            let mut outcomes = vec![("quarantined", Some("paid_twice"))];
-            // A repeat that came after the refund.
-            outcomes.extend(case.sent.iter().any(goes_back).then_some(("ignored", Some("returned"))));
-            outcomes
-        }
-        // The order's own rule tells whether it should have been paid.
-        (Alone::Pays, None) => Vec::new(),
-    }
+fn is_returned(case: &Case<'_>, says: &PaymentSays) -> bool {
+    case.record_of(&says.transaction_id).is_some_and(|record| record.disposition == "returned")
 }
 
 /// The numbers that the ledger has beside the bytes.
 fn check_names(case: &Case<'_>, sent: &Sent<'_>, row: &FoundNotification, findings: &mut Findings) {
     let says = &sent.callback.says;
     let number = &case.order.out_trade_no;
-    let (kind, order) = match says {
-        Says::Payment(_) => ("payment", Some(number.as_str())),
-        Says::Refund(_) => ("refund", Some(number.as_str())),
-        Says::NoOrder(_) => ("other", None),
+    let (kind, order, shop) = match says {
+        Says::Payment(payment) => ("payment", Some(number.as_str()), payment.sub_mch_id),
+        Says::Refund(_) => ("refund", Some(number.as_str()), case.order.sub_mch_id),
+        Says::NoOrder(_) => ("other", None, None),
     };
     let refund = says.refund().map(|refund| refund.out_refund_no.as_str());
-    let expected = [Some(kind), Some(&case.order.mch_id), order, says.transaction_id(), refund];
+    let expected = [Some(kind), Some(&case.order.mch_id), shop, order, says.transaction_id(), refund];
     // A failed payment may name its transaction or not.
     let transaction_id = row.transaction_id.as_deref().filter(|_| says.transaction_id().is_some());
     let found = [
         Some(row.kind.as_str()),
         row.mch_id.as_deref(),
+        row.sub_mch_id.as_deref(),
         row.out_trade_no.as_deref(),
         transaction_id,
         row.out_refund_no.as_deref(),
     ];
-    if found != expected {
+    if found != expected || row.part != 0 {
         findings.add(Rule::Outcome, number, format!("{expected:?}"), format!("{found:?}"));
     }
 }
 
-/// [`Rule::Quarantine`]: waiting ↔ waiting, quarantined ↔ open, each with the same reason, or resolved when that payment was
-/// sent back; anything else ↔ no row, or one that was resolved.
+/// [`Rule::Quarantine`]: waiting ↔ waiting, quarantined ↔ open, each with the same reason; but the row of a refused payment that
+/// has gone back is resolved by the sweeper. Anything else ↔ no row, or one that was resolved.
 pub fn check_quarantine(index: &Index<'_>, findings: &mut Findings) {
     let mut in_ledger = HashSet::new();
     let returned = returned(index);
     for (number, row) in index.rows() {
-        in_ledger.insert(row.id);
+        in_ledger.insert((row.id, row.part));
+        let is_returned = row.kind == "payment"
+            && row
+                .transaction_id
+                .as_deref()
+                .is_some_and(|id| returned.contains(&(number, row.sub_mch_id.as_deref(), id)));
         let state = match row.outcome.as_str() {
             "waiting" => Some("waiting"),
+            "quarantined" if is_returned => Some("resolved"),
             "quarantined" => Some("open"),
             _ => None,
         };
-        let refused = index.quarantine.get(&row.id);
-        let agrees = match (state, refused) {
+        let held = index.quarantine.get(&(row.id, row.part)).copied();
+        let agrees = match (state, held) {
             (None, None) => true,
-            (None, Some(refused)) => refused.state == "resolved",
-            (Some(state), Some(refused)) => {
-                let is_returned = row.transaction_id.as_deref().is_some_and(|id| returned.contains(id));
-                (refused.state == state || (is_returned && refused.state == "resolved"))
-                    && Some(refused.reason.as_str()) == row.reason.as_deref()
+            (None, Some(held)) => held.state == "resolved",
+            (Some(state), Some(held)) => {
+                held.state == state
+                    && Some(held.reason.as_str()) == row.reason.as_deref()
+                    && (!is_returned || is_resolved_by_sweeper(held))
             }
             (Some(_), None) => false,
         };
@@ -188,30 +199,32 @@ pub fn check_quarantine(index: &Index<'_>, findings: &mut Findings) {
                 Some(state) => show((state, row.reason.as_deref())),
                 None => "no row, or resolved".to_owned(),
             };
-            let found = refused.map(|refused| show((&refused.state, Some(&refused.reason))));
+            let found =
+                held.map(|held| format!("{} by {:?}", show((&held.state, Some(&held.reason))), held.resolved_by));
             let found = format!("{}; quarantine: {}", row.outcome, found.unwrap_or_else(|| "no row".to_owned()));
             findings.add(Rule::Quarantine, number, format!("quarantine: {expected}"), found);
         }
     }
     let is_ours = |number: &str| number.starts_with(index.prefix);
-    for (id, refused) in &index.quarantine {
-        let number = refused.out_trade_no.as_deref().unwrap_or_default();
-        if is_ours(number) && !in_ledger.contains(id) {
-            findings.add(Rule::Quarantine, number, "a ledger row", format!("quarantine row of {id} alone"));
+    for (key, held) in &index.quarantine {
+        let number = held.out_trade_no.as_deref().unwrap_or_default();
+        if is_ours(number) && !in_ledger.contains(key) {
+            findings.add(Rule::Quarantine, number, "a ledger row", format!("quarantine row of {} alone", key.0));
         }
     }
 }
 
-/// The payments that were sent back because their order did not want them.
-fn returned<'run>(index: &Index<'run>) -> HashSet<&'run str> {
-    let refunds = index.cases.iter().flat_map(|case| {
-        let of_others = |says: &&RefundSays| case.paid_by() != Some(&says.transaction_id);
-        case.sent.iter().filter_map(move |sent| {
-            let says = sent.callback.says.refund().filter(of_others)?;
-            sent.rows.iter().any(|row| row.outcome == "applied").then_some(says.transaction_id.as_str())
-        })
-    });
-    refunds.collect()
+fn is_resolved_by_sweeper(held: &FoundQuarantine) -> bool {
+    held.resolved_by.as_deref() == Some("sweeper") && held.resolution.as_deref() == Some("returned")
+}
+
+/// The refused payments of which everything has gone back: order number, shop, transaction.
+fn returned<'run>(index: &Index<'run>) -> HashSet<(&'run str, Option<&'run str>, &'run str)> {
+    let payments = index.cases.iter().flat_map(|case| case.payments.iter().map(move |payment| (case.order, *payment)));
+    let returned = payments.filter(|(_, payment)| payment.disposition == "returned");
+    returned
+        .map(|(order, payment)| (order.out_trade_no.as_str(), order.sub_mch_id, payment.transaction_id.as_str()))
+        .collect()
 }
 
 fn every_sent<'index, 'run>(

@@ -1,6 +1,6 @@
 //! [`Rule::OrderState`]: every order against the model's end of it, field by field.
 
-use super::index::{Case, Index};
+use super::index::{Case, Index, is_change};
 use super::{Findings, Rule};
 use crate::evidence::FoundOrder;
 use crate::model::{End, end};
@@ -38,19 +38,18 @@ fn fits(case: &Case<'_>, found: &FoundOrder, end: &End<'_>) -> bool {
         && found.sub_mch_id.as_deref() == order.sub_mch_id
         && found.app_id.as_deref() == order.app_id
         && found.amount_minor == order.amount_minor
-        && found.currency == order.currency;
+        && found.currency == order.currency
+        && found.version == version(case);
     let is_paid_by = |says: &&PaymentSays| {
         found.transaction_id.as_ref() == Some(&says.transaction_id)
             && found.paid_at == Some(says.paid_at)
             && found.state == if found.refunded_minor == order.amount_minor { "refunded" } else { "paid" }
-            && found.version == version(case)
     };
     let is_untouched = || {
         found.state == initial_state(order)
             && found.transaction_id.is_none()
             && found.paid_at.is_none()
             && found.refunded_minor == 0
-            && found.version == 0
     };
     is_untouched_otherwise
         && match end {
@@ -61,11 +60,11 @@ fn fits(case: &Case<'_>, found: &FoundOrder, end: &End<'_>) -> bool {
         }
 }
 
-/// One for the payment, and one for each change of a refund that the ledger tells of.
+/// One for each payment, paid or refused, and for each change of a refund that the ledger tells of.
 fn version(case: &Case<'_>) -> i32 {
-    let rows = case.own_refunds().flat_map(|(_, sent)| &sent.rows);
-    let changes = rows.filter(|row| row.outcome == "applied").count();
-    i32::try_from(changes).unwrap_or(i32::MAX).saturating_add(1)
+    let rows = case.genuine().flat_map(|sent| sent.rows.iter().map(move |row| (sent, row)));
+    let changes = rows.filter(|(sent, row)| is_change(sent, row)).count();
+    i32::try_from(changes).unwrap_or(i32::MAX)
 }
 
 fn initial_state(order: &Order) -> &'static str {
@@ -81,9 +80,9 @@ fn describe(end: &End<'_>, order: &Order) -> String {
     };
     match end {
         End::NoRow => "no row".to_owned(),
-        End::Untouched => format!("{sum}, {untouched}, version 0"),
+        End::Untouched => format!("{sum}, {untouched}, a version for each refused payment and each change of a refund"),
         End::Paid(winners) => {
-            format!("{sum}, paid by {}, version 1 and one more for each change of a refund", by(winners))
+            format!("{sum}, paid by {}, a version for each payment and each change of a refund", by(winners))
         }
         End::PerhapsPaid(winners) => format!("{sum}, {untouched}, or paid by {}", by(winners)),
     }

@@ -1,12 +1,13 @@
-//! [`Rule::RefundState`]: every refund against the model's end of it, and what went back of each order in sum.
+//! [`Rule::RefundState`]: every refund against the model's end of it, and what went back of each order in sum. What went back of
+//! each payment is in [`super::payments`].
 
 use std::collections::BTreeSet;
 
 use super::index::{Case, Index};
 use super::{Findings, Rule};
 use crate::evidence::FoundRefund;
-use crate::model::{refund_ends, stored};
-use crate::plan::RefundSays;
+use crate::model::refund_ends;
+use crate::plan::{RefundResult, RefundSays};
 
 /// Checks the refunds of every order.
 pub fn check_refunds(index: &Index<'_>, findings: &mut Findings) {
@@ -22,11 +23,11 @@ pub fn check_refunds(index: &Index<'_>, findings: &mut Findings) {
 }
 
 fn check_refund(case: &Case<'_>, out_refund_no: &str, findings: &mut Findings) {
-    let reported: Vec<_> = case.own_refunds().map(|(says, sent)| (says, stored(sent.record))).collect();
-    let ends = refund_ends(case.order, out_refund_no, &reported, case.paid_by());
+    let reported = case.reported();
+    let ends = refund_ends(case.order, out_refund_no, &reported);
     let found = case.refunds.iter().find(|refund| refund.out_refund_no == out_refund_no);
     let state = found.map(|refund| refund.state.as_str());
-    let says = || reported.iter().map(|(says, _)| *says).filter(|says| says.out_refund_no == out_refund_no);
+    let says = || reported.iter().map(|report| report.says).filter(|says| says.out_refund_no == out_refund_no);
     let is_true = found.is_none_or(|found| found.state == "requested" || says().any(|says| fits(found, says)));
     if !ends.contains(&state) || !is_true {
         let expected = format!("{out_refund_no}: {ends:?} as reported");
@@ -38,13 +39,16 @@ fn fits(found: &FoundRefund, says: &RefundSays) -> bool {
     let succeeded_at = (found.state == "succeeded").then_some(says.succeeded_at);
     found.amount_minor == says.amount_minor
         && found.refund_id.as_ref() == Some(&says.refund_id)
+        && found.transaction_id.as_ref() == Some(&says.transaction_id)
         && (found.succeeded_at.is_none() == succeeded_at.is_none())
-        && (found.succeeded_at == succeeded_at || says.result != crate::plan::RefundResult::Succeeded)
+        && (found.succeeded_at == succeeded_at || says.result != RefundResult::Succeeded)
 }
 
 fn check_sum(case: &Case<'_>, findings: &mut Findings) {
     let Some(order) = case.found else { return };
-    let succeeded = case.refunds.iter().filter(|refund| refund.state == "succeeded");
+    let of_order =
+        |refund: &&&FoundRefund| refund.transaction_id.is_some() && refund.transaction_id == order.transaction_id;
+    let succeeded = case.refunds.iter().filter(|refund| refund.state == "succeeded").filter(of_order);
     let sum: i64 = succeeded.map(|refund| refund.amount_minor).sum();
     if order.refunded_minor != sum {
         let found = format!("{} refunded", order.refunded_minor);

@@ -86,8 +86,8 @@ pub fn refund(
     push(&mut sealed, "out_trade_no", order.out_trade_no.clone());
     push(&mut sealed, "refund_id", says.refund_id.clone());
     push(&mut sealed, "out_refund_no", says.out_refund_no.clone());
-    push_number(&mut sealed, "total_fee", order.amount_minor);
-    push_number(&mut sealed, "settlement_total_fee", order.amount_minor);
+    push_number(&mut sealed, "total_fee", says.total_minor);
+    push_number(&mut sealed, "settlement_total_fee", says.total_minor);
     push_number(&mut sealed, "refund_fee", says.amount_minor);
     push_number(&mut sealed, "settlement_refund_fee", says.amount_minor);
     push(&mut sealed, "refund_status", status);

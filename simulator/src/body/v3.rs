@@ -86,8 +86,8 @@ fn of_payment(says: &PaymentSays, order: &Order, rng: &mut StdRng) -> Event {
 fn of_refund(says: &RefundSays, order: &Order, rng: &mut StdRng) -> Event {
     let mut resource = parties(order, order.sub_mch_id, None, rng);
     resource.insert("transaction_id".to_owned(), json!(says.transaction_id));
-    let mut amount = json!({"total": order.amount_minor, "refund": says.amount_minor,
-        "payer_total": order.amount_minor, "payer_refund": says.amount_minor});
+    let mut amount = json!({"total": says.total_minor, "refund": says.amount_minor,
+        "payer_total": says.total_minor, "payer_refund": says.amount_minor});
     if let (Api::V3Global, Some(members)) = (order.api, amount.as_object_mut()) {
         members.insert("currency".to_owned(), json!(order.currency));
     }

@@ -29,8 +29,15 @@ const NO_ORDER: [&str; 3] = ["TRANSACTION.SUCCESS", "SECURITY_ECHO.SUCCESS", "PR
 /// name and time.
 pub fn draw(run: Run, orders: usize, merchants: &[Merchant], mix: &Mix, rng: &mut StdRng) -> Plan {
     let mut plan = Plan { run, orders: Vec::with_capacity(orders), callbacks: Vec::with_capacity(orders) };
+    let mut alone_with_its_number = None;
     for scenario in mix.draw(orders, rng) {
-        let order = draw_order(scenario, &plan, merchants, mix, rng);
+        let mut order = draw_order(scenario, &plan, merchants, mix, rng);
+        if order.scenario == Scenario::SameNumber {
+            match alone_with_its_number.take() {
+                None => alone_with_its_number = Some(order.clone()),
+                Some(first) => order = with_number_of(&first, order, rng),
+            }
+        }
         plan.orders.push(order.clone());
         let callbacks = Drawing { order: &order, plan: &plan, rng }.callbacks();
         plan.callbacks.extend(callbacks);
@@ -72,12 +79,24 @@ fn draw_order(scenario: Scenario, plan: &Plan, merchants: &[Merchant], mix: &Mix
     }
 }
 
+/// `order` as one of another shop that uses the number of `first`.
+fn with_number_of(first: &Order, order: Order, rng: &mut StdRng) -> Order {
+    Order {
+        mch_id: first.mch_id.clone(),
+        merchant: first.merchant,
+        api: first.api,
+        out_trade_no: first.out_trade_no.clone(),
+        sub_mch_id: another_shop(first.sub_mch_id, rng),
+        ..order
+    }
+}
+
 impl Plan {
     /// The shop writes half of its refunds down before it asks WeChat Pay for them; the others are made in WeChat Pay's own
     /// portal. A refund of a wrong sum is wrong only beside one that was asked for.
     fn request_refunds(&mut self, rng: &mut StdRng) {
         let (Some(index), Some(order)) = (self.orders.len().checked_sub(1), self.orders.last_mut()) else { return };
-        if matches!(order.scenario, Scenario::SurplusRefunded | Scenario::RefundTooMuch) {
+        if order.scenario == Scenario::RefundTooMuch {
             return;
         }
         let is_wrong = order.scenario == Scenario::WrongRefundAmount;
@@ -103,7 +122,8 @@ impl Drawing<'_> {
         let payment = self.payment(0);
         let genuine = self.callback(Says::Payment(payment.clone()));
         match self.order.scenario {
-            Scenario::Plain | Scenario::UnknownOrder | Scenario::LateOrder | Scenario::ClosedOrder => vec![genuine],
+            Scenario::Plain | Scenario::UnknownOrder | Scenario::LateOrder => vec![genuine],
+            Scenario::ClosedOrder => vec![self.sometimes_again(genuine)],
             Scenario::Repeats | Scenario::ConcurrentRepeats => self.repeated(genuine),
             Scenario::Forgery => self.forged(genuine),
             Scenario::WrongAmount => {
@@ -115,7 +135,7 @@ impl Drawing<'_> {
                 self.alone(PaymentSays { currency, ..payment })
             }
             Scenario::WrongSubMchId => {
-                let sub_mch_id = self.another_shop();
+                let sub_mch_id = another_shop(self.order.sub_mch_id, self.rng);
                 self.alone(PaymentSays { sub_mch_id, ..payment })
             }
             Scenario::NotSuccessful => {
@@ -123,9 +143,8 @@ impl Drawing<'_> {
                 self.alone(PaymentSays { result, ..payment })
             }
             Scenario::SecondTransaction => {
-                let second = Says::Payment(self.payment(1));
-                let second = self.callback(second);
-                vec![genuine, self.after_first(second)]
+                let second = self.payment(1);
+                vec![genuine, self.second(second)]
             }
             Scenario::NoOrder => {
                 let event = Says::NoOrder(pick(&NO_ORDER, self.rng));
@@ -140,7 +159,10 @@ impl Drawing<'_> {
             | Scenario::ForgedRefund
             | Scenario::WrongRefundAmount
             | Scenario::RefundTooMuch
-            | Scenario::SurplusRefunded => self.refunded(genuine, &payment),
+            | Scenario::SurplusRefunded
+            | Scenario::SurplusPartRefunded
+            | Scenario::RefusedRefunded
+            | Scenario::SameNumber => self.refunded(genuine, &payment),
         }
     }
 
@@ -185,15 +207,37 @@ impl Drawing<'_> {
             Scenario::RefundTooMuch => {
                 vec![genuine, self.refund(0, payment, all.saturating_add(1), RefundResult::Succeeded)]
             }
-            Scenario::SurplusRefunded => {
-                let second = self.payment(1);
-                let refund = self.refund(0, &second, all, RefundResult::Succeeded);
-                let refund = Callback { after: Some(self.plan.callbacks.len().saturating_add(1)), ..refund };
-                let second = self.callback(Says::Payment(second));
-                vec![genuine, self.after_first(second), refund]
+            Scenario::SurplusRefunded | Scenario::SurplusPartRefunded => self.surplus_refunded(genuine),
+            Scenario::RefusedRefunded => {
+                let amount_minor = another_amount(all, self.rng);
+                let refused = PaymentSays { amount_minor, ..payment.clone() };
+                let refund = self.refund(0, &refused, amount_minor, RefundResult::Succeeded);
+                self.alone(refused).into_iter().chain([refund]).collect()
             }
+            Scenario::SameNumber if self.rng.random_bool(0.5) => vec![genuine],
             _ => vec![genuine, self.refund(0, payment, all, RefundResult::Succeeded)],
         }
+    }
+
+    /// A second payment that goes back, in one go or in parts.
+    fn surplus_refunded(&mut self, genuine: Callback) -> Vec<Callback> {
+        let all = self.order.amount_minor;
+        let second = self.payment(1);
+        let part = match self.order.scenario {
+            Scenario::SurplusPartRefunded => self.rng.random_range(1..all),
+            _ => all,
+        };
+        let mut parts = vec![part];
+        if part < all && self.rng.random_bool(0.5) {
+            parts.push(all.saturating_sub(part));
+        }
+        let second_index = self.plan.callbacks.len().saturating_add(1);
+        let mut callbacks = vec![genuine, self.second(second.clone())];
+        for (nth, part) in (0..).zip(parts) {
+            let refund = self.refund(nth, &second, part, RefundResult::Succeeded);
+            callbacks.push(Callback { after: Some(second_index), ..refund });
+        }
+        callbacks
     }
 
     fn callback(&self, says: Says) -> Callback {
@@ -202,8 +246,24 @@ impl Drawing<'_> {
     }
 
     /// A payment that is the order's only one.
-    fn alone(&self, payment: PaymentSays) -> Vec<Callback> {
-        vec![self.callback(Says::Payment(payment))]
+    fn alone(&mut self, payment: PaymentSays) -> Vec<Callback> {
+        let callback = self.callback(Says::Payment(payment));
+        vec![self.sometimes_again(callback)]
+    }
+
+    /// A payment of an order that another payment has paid.
+    fn second(&mut self, payment: PaymentSays) -> Callback {
+        let second = self.after_first(self.callback(Says::Payment(payment)));
+        self.sometimes_again(second)
+    }
+
+    /// Some are notified several times: at the same instant, or after SUCCESS.
+    fn sometimes_again(&mut self, callback: Callback) -> Callback {
+        match self.rng.random_range(0..6) {
+            0 => Callback { copies: self.rng.random_range(2..=COPIES_MAX), ..callback },
+            1 => Callback { repeats: self.rng.random_range(1..=REPEATS_MAX), ..callback },
+            _ => callback,
+        }
     }
 
     /// Held back until the order's first callback was told SUCCESS.
@@ -257,7 +317,8 @@ impl Drawing<'_> {
         let says = Says::Refund(RefundSays {
             result,
             transaction_id: payment.transaction_id.clone(),
-            out_refund_no: format!("R{}-{nth}", self.order.out_trade_no),
+            // Unique for the merchant, also where two of its shops share an order number.
+            out_refund_no: format!("R{}{:07}-{nth}", run.prefix, self.plan.orders.len()),
             // 29 digits, as WeChat Pay's.
             refund_id: format!(
                 "5030{nth:01}{}{:07}{:09}",
@@ -265,28 +326,25 @@ impl Drawing<'_> {
                 run.serial,
                 callbacks.len()
             ),
+            total_minor: payment.amount_minor,
             amount_minor,
             succeeded_at: self.whole_seconds_ago(0..10),
         });
         let callback = self.after_first(self.callback(says));
-        match self.rng.random_range(0..6) {
-            0 => Callback { copies: self.rng.random_range(2..=COPIES_MAX), ..callback },
-            1 => Callback { repeats: self.rng.random_range(1..=REPEATS_MAX), ..callback },
-            _ => callback,
-        }
-    }
-
-    fn another_shop(&mut self) -> Option<&'static str> {
-        match self.order.sub_mch_id {
-            Some(_) if self.rng.random_bool(0.3) => None,
-            Some(right) => Some(another(&SUB_MCH_IDS, right, self.rng)),
-            None => Some(pick(&SUB_MCH_IDS, self.rng)),
-        }
+        self.sometimes_again(callback)
     }
 
     fn whole_seconds_ago(&mut self, seconds: std::ops::Range<i64>) -> DateTime<Utc> {
         let time = self.plan.run.started_at - TimeDelta::seconds(self.rng.random_range(seconds));
         DateTime::from_timestamp(time.timestamp(), 0).unwrap_or(time)
+    }
+}
+
+fn another_shop(than: Option<&'static str>, rng: &mut StdRng) -> Option<&'static str> {
+    match than {
+        Some(_) if rng.random_bool(0.3) => None,
+        Some(right) => Some(another(&SUB_MCH_IDS, right, rng)),
+        None => Some(pick(&SUB_MCH_IDS, rng)),
     }
 }
 

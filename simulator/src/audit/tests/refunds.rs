@@ -13,6 +13,9 @@ fn a_refund_that_is_not_as_reported_is_found() {
     breaks(&[Rule::RefundState], |world| world.refund_row(Scenario::RefundClosed).state = "abnormal".to_owned());
     breaks(&[Rule::RefundState], |world| world.refund_row(Scenario::FullRefund).succeeded_at = None);
     breaks(&[Rule::RefundState], |world| world.refund_row(Scenario::WrongRefundAmount).state = "succeeded".to_owned());
+    breaks(&[Rule::PaymentRecord, Rule::RefundState, Rule::EventContent], |world| {
+        world.refund_row(Scenario::FullRefund).transaction_id = Some("another".to_owned());
+    });
     breaks(&[Rule::RefundState, Rule::EventContent], |world| {
         world.refund_row(Scenario::RefundClosed).refund_id = Some("another".to_owned());
     });
@@ -30,17 +33,17 @@ fn refunds_that_do_not_add_up_are_found() {
 
 #[test]
 fn a_refund_applied_twice_or_untold_is_found() {
-    breaks(&[Rule::Outcome, Rule::OrderState, Rule::OneRefundEvent], |world| {
+    breaks(&[Rule::Outcome, Rule::OrderState, Rule::OneRefundEvent, Rule::CausedEvent], |world| {
         let refund = world.callback(Scenario::RefundClosed) + 1;
         world.book.records[refund].accepted += 1;
         let row = world.row(refund).clone();
         world.found.notifications.push(FoundNotification { id: Uuid::from_u128(9_999_999), ..row });
     });
-    breaks(&[Rule::OneRefundEvent], |world| {
+    breaks(&[Rule::OneRefundEvent, Rule::Versions, Rule::CausedEvent], |world| {
         let gone = world.refund_event(Scenario::RefundClosed).id.clone();
         world.consumed.events.remove(&gone);
     });
-    breaks(&[Rule::OneRefundEvent, Rule::EventContent], |world| {
+    breaks(&[Rule::OneRefundEvent, Rule::Versions, Rule::CausedEvent], |world| {
         let mut second = world.refund_event(Scenario::FullRefund).clone();
         second.id = "second".to_owned();
         second.says.event_id = "second".to_owned();
@@ -50,8 +53,9 @@ fn a_refund_applied_twice_or_untold_is_found() {
 
 #[test]
 fn a_refund_event_that_says_something_else_is_found() {
+    breaks(&[Rule::Versions, Rule::CausedEvent], |world| world.refund_event(Scenario::FullRefund).says.version = 1);
     let tampers: [fn(&mut Payload); 4] = [
-        |says| says.version = 1,
+        |says| says.payment_amount_minor = None,
         |says| says.refund_id = None,
         |says| says.refund_amount_minor = Some(0),
         |says| says.refunded_minor = Some(0),

@@ -1,0 +1,100 @@
+//! What the ledger says about itself, each thing broken on purpose.
+
+use super::breaks;
+use crate::audit::Rule;
+use crate::evidence::FoundNotification;
+use crate::scenarios::Scenario;
+
+#[test]
+fn a_row_that_does_not_name_its_event_is_found() {
+    for scenario in [Scenario::Plain, Scenario::WrongAmount, Scenario::FullRefund] {
+        breaks(&[Rule::CausedEvent], |world| {
+            let callback = world.callback(scenario);
+            world.row(callback).caused = None;
+        });
+        breaks(&[Rule::CausedEvent], |world| {
+            let callback = world.callback(scenario);
+            world.row(callback).caused.as_mut().unwrap().id = "of nobody".to_owned();
+        });
+        breaks(&[Rule::CausedEvent], |world| {
+            let callback = world.callback(scenario);
+            world.row(callback).caused.as_mut().unwrap().kind = "refund.closed".to_owned();
+        });
+    }
+    breaks(&[Rule::CausedEvent, Rule::SeenOrder], |world| {
+        let callback = world.callback(Scenario::Plain);
+        world.row(callback).caused.as_mut().unwrap().version = 2;
+    });
+}
+
+#[test]
+fn a_row_that_names_an_event_which_it_did_not_cause_is_found() {
+    breaks(&[Rule::CausedEvent], |world| {
+        let plain = world.callback(Scenario::Plain);
+        let caused = world.row(plain).caused.clone();
+        let ignored = world.callback(Scenario::NotSuccessful);
+        world.row(ignored).caused = caused;
+    });
+    breaks(&[Rule::CausedEvent, Rule::SeenOrder], |world| {
+        let callback = world.callback(Scenario::ConcurrentRepeats);
+        let (applied, duplicate) = {
+            let body = world.row(callback).body_sha256;
+            let rows: Vec<_> = world.found.notifications.iter().filter(|row| row.body_sha256 == body).collect();
+            let of = |outcome: &str| (*rows.iter().find(|row| row.outcome == outcome).unwrap()).clone();
+            (of("applied"), of("duplicate"))
+        };
+        let row = world.found.notifications.iter_mut().find(|row| row.id == duplicate.id).unwrap();
+        row.caused = applied.caused;
+    });
+}
+
+#[test]
+fn versions_with_a_gap_are_found() {
+    breaks(&[Rule::OrderState, Rule::Versions], |world| world.order(Scenario::FullRefund).version = 3);
+}
+
+#[test]
+fn sums_that_do_not_follow_from_event_to_event_are_found() {
+    breaks(&[Rule::EventContent], |world| {
+        let says = &mut world.event_of(Scenario::SurplusPartRefunded, "payment.partially_returned").says;
+        says.payment_returned_minor = Some(0);
+    });
+    breaks(&[Rule::EventContent], |world| {
+        world.event_of(Scenario::PartOnly, "order.partially_refunded").says.refunded_minor = Some(0);
+    });
+}
+
+#[test]
+fn a_row_that_was_not_decided_on_its_order_is_found() {
+    let tampers: [fn(&mut FoundNotification); 7] = [
+        |row| row.seen = None,
+        |row| row.key_fingerprint = None,
+        |row| row.seen.as_mut().unwrap().amount_minor += 1,
+        |row| row.seen.as_mut().unwrap().currency = "HKD".to_owned(),
+        |row| row.seen.as_mut().unwrap().version += 1,
+        |row| row.seen.as_mut().unwrap().state = "paid".to_owned(),
+        |row| row.seen.as_mut().unwrap().state = "of nobody".to_owned(),
+    ];
+    for tamper in tampers {
+        breaks(&[Rule::SeenOrder], |world| {
+            let callback = world.callback(Scenario::Plain);
+            tamper(world.row(callback));
+        });
+    }
+    for (scenario, state) in [(Scenario::ClosedOrder, "paid"), (Scenario::SecondTransaction, "pending")] {
+        breaks(&[Rule::SeenOrder], |world| {
+            let callback = world.callback(scenario) + usize::from(scenario == Scenario::SecondTransaction);
+            world.row(callback).seen.as_mut().unwrap().state = state.to_owned();
+        });
+    }
+}
+
+#[test]
+fn a_row_that_waits_was_decided_on_no_order() {
+    breaks(&[Rule::SeenOrder], |world| {
+        let plain = world.callback(Scenario::Plain);
+        let seen = world.row(plain).seen.clone();
+        let waiting = world.callback(Scenario::UnknownOrder);
+        world.row(waiting).seen = seen;
+    });
+}
