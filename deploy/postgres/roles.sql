@@ -74,7 +74,7 @@ GRANT UPDATE (refund_id, transaction_id, state, succeeded_at, accepted_by, accep
 -- Evidence: what came, and when, is written once. What it was decided to mean may change.
 GRANT SELECT, INSERT ON notifications TO countersign_worker;
 GRANT UPDATE (kind, mch_id, sub_mch_id, out_trade_no, transaction_id, out_refund_no, key_fingerprint, outcome, reason,
-              seen_version, seen_state, seen_amount_minor, seen_currency, event_id, event_type, event_version, handled_at)
+              seen_version, seen_state, seen_amount_minor, seen_currency, event_id, event_type, event_version, earlier, handled_at)
     ON notifications TO countersign_worker;
 
 -- Which callback a row is about stays.

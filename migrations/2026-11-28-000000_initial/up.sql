@@ -193,7 +193,8 @@ WHEN (OLD.state <> 'requested') EXECUTE FUNCTION refunds_refuse_delete();
 -- The ledger: one row per callback, or per sub-order of a combined one (`part` 0, 1, ..; the exact bytes are with part 0).
 -- received_at is the time inside the UUID v7, so that a redelivered message meets its own row in its own partition. Months
 -- are made ahead by `worker migrate`; a retired month is detached and dropped whole.
--- What was decided, and on what: `seen_*` is the order as the decision found it, `event_*` the event that it caused.
+-- What was decided, and on what: `seen_*` is the order as the decision found it, `event_*` the event that it caused. A callback
+-- that was decided again keeps its earlier decisions in `earlier`, oldest first.
 CREATE TABLE notifications (
     id                uuid NOT NULL,
     part              smallint NOT NULL DEFAULT 0,
@@ -215,6 +216,7 @@ CREATE TABLE notifications (
     event_id          uuid,
     event_type        text,
     event_version     integer,
+    earlier           jsonb,
     handled_at        timestamptz NOT NULL,
     body              bytea,
     headers           jsonb,

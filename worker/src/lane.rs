@@ -152,7 +152,7 @@ async fn handle(
         match session.settle(messages, rules).await {
             Ok(outcomes) => {
                 record(messages, &outcomes, started);
-                if outcomes.contains(&Outcome::Applied) {
+                if outcomes.iter().any(Outcome::may_be_published) {
                     lane.wake_relay.notify_one();
                 }
                 return Ok(());

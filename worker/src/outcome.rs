@@ -125,6 +125,12 @@ impl Outcome {
         }
     }
 
+    /// Whether an event may have been written for it, so that the relay has something to do.
+    #[must_use]
+    pub fn may_be_published(&self) -> bool {
+        matches!(self, Self::Applied | Self::Quarantined(Held::Refused(_)))
+    }
+
     /// Why the callback is held, when it is.
     #[must_use]
     pub fn held(&self) -> Option<&Held> {

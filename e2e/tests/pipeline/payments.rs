@@ -194,6 +194,11 @@ async fn a_resolved_row_is_replayed_by_its_id() -> TestResult {
     stage
         .until_value("SELECT resolved_by || ' ' || (detail #>> '{resolved_before,by}') FROM quarantine", "bob ann")
         .await?;
+    // What was decided first, and what was published of it, is still in the ledger.
+    let decisions =
+        "SELECT concat_ws(' ', earlier #>> '{0,reason}', earlier #>> '{0,event_type}', earlier #>> '{0,event_version}',
+                         outcome, event_type, event_version) FROM notifications";
+    assert_eq!(stage.value(decisions).await?, "paid_after_close payment.refused 1 applied order.paid 2");
     assert_eq!(stage.value(PAYMENT).await?, "accepted 0");
     Ok(())
 }
@@ -342,4 +347,20 @@ async fn the_ledger_says_which_key_proved_a_callback_what_was_decided_on_and_wha
                    JOIN orders o ON o.id = p.order_id CROSS JOIN notifications n";
     assert_eq!(stage.value(payment).await?, format!("{MERCHANT} t 0"));
     Ok(())
+}
+
+#[tokio::test]
+async fn one_number_says_how_much_money_is_held() -> TestResult {
+    let (stage, worker) = paid_after_close().await?;
+    publish(&stage, Callback::payment("order-2").amount(100).body()).await?;
+    stage.broker.publish_callbacks(vec![Message::posted(&Refund::of("order-1", T, "refund-1").amount(999))]).await?;
+    stage.until_value(PAYMENT, "refused 999").await?;
+    stage.until_ledger_has(3).await?;
+    until("the gauge says what is held", async || {
+        let held = worker.metric("worker_money_held_minor", &["currency=\"CNY\""]).await?;
+        ensure!(held == 1999 - 999 + 100, "it says {held}");
+        Ok(())
+    })
+    .await
+    .map_err(Into::into)
 }

@@ -109,7 +109,12 @@ set_statement! {
          key_fingerprint = new.key_fingerprint, outcome = new.outcome, reason = new.reason, \
          seen_version = new.seen_version, seen_state = new.seen_state, seen_amount_minor = new.seen_amount_minor, \
          seen_currency = new.seen_currency, event_id = new.event_id, event_type = new.event_type, \
-         event_version = new.event_version, handled_at = clock_timestamp() FROM"
+         event_version = new.event_version, handled_at = clock_timestamp(), \
+         earlier = CASE WHEN old.seen_version IS NULL AND old.event_id IS NULL THEN old.earlier ELSE \
+             coalesce(old.earlier, '[]') || jsonb_build_object('at', old.handled_at, 'outcome', old.outcome, \
+             'reason', old.reason, 'seen_version', old.seen_version, 'seen_state', old.seen_state, \
+             'seen_amount_minor', old.seen_amount_minor, 'seen_currency', old.seen_currency, 'event_id', old.event_id, \
+             'event_type', old.event_type, 'event_version', old.event_version) END FROM"
         "AS new (id, part, received_at, kind, mch_id, sub_mch_id, out_trade_no, transaction_id, out_refund_no, \
          key_fingerprint, outcome, reason, seen_version, seen_state, seen_amount_minor, seen_currency, event_id, event_type, \
          event_version) \

@@ -266,16 +266,17 @@ pub struct MoneyHeld {
     pub amount_minor: i64,
 }
 
-/// The money of payments that wait or are open, each transaction once.
+/// The money of payments that wait or are open, each transaction once, less what has gone back of it.
 ///
 /// # Errors
 /// When the database is unavailable.
 pub async fn money_held(conn: &mut AsyncPgConnection) -> Result<Vec<MoneyHeld>, Error> {
     diesel::sql_query(
         "SELECT currency, least(sum(amount_minor), 9223372036854775807)::bigint AS amount_minor FROM ( \
-             SELECT currency, max(amount_minor) AS amount_minor FROM quarantine \
-             WHERE state <> 'resolved' AND amount_minor IS NOT NULL AND currency IS NOT NULL \
-             GROUP BY currency, mch_id, transaction_id) AS each_once GROUP BY currency",
+             SELECT q.currency, max(q.amount_minor) - coalesce(max(p.returned_minor), 0) AS amount_minor FROM quarantine q \
+             LEFT JOIN payments p ON p.mch_id = q.mch_id AND p.transaction_id = q.transaction_id \
+             WHERE q.state <> 'resolved' AND q.amount_minor IS NOT NULL AND q.currency IS NOT NULL \
+             GROUP BY q.currency, q.mch_id, q.transaction_id) AS each_once GROUP BY currency",
     )
     .load(conn)
     .await

@@ -145,7 +145,7 @@ impl Sweeper {
             }
         };
         count_outcomes(&outcomes);
-        if outcomes.contains(&Outcome::Applied) {
+        if outcomes.iter().any(Outcome::may_be_published) {
             self.wake_relay.notify_one();
         }
         Ok(last)
