@@ -1,10 +1,9 @@
-//! The edge: WeChat Pay's requests, ingest, the broker's taking in of messages, and the shop's commit of its order.
+//! The edge: WeChat Pay's requests, ingest, and the broker's taking in of messages.
 
-use crate::database::Owner;
 use crate::protocol::{Next, Protocol};
-use crate::scenario::Swap;
-use crate::state::{Message, MessageId, Order, OrderState, Request, State};
+use crate::state::{Message, MessageId, Request, State};
 use crate::step::Step;
+use crate::swap::Swap;
 
 impl Protocol {
     /// What can happen at the edge.
@@ -17,17 +16,6 @@ impl Protocol {
         }
         if state.messages.iter().any(|message| message.request.is_open()) {
             next.fault(state, Step::IngestBreaks, break_ingest);
-        }
-        if state.database.order.is_none() {
-            next.step(state, Step::CommitOrder, |state| {
-                state.database.order = Some(Order { state: OrderState::Pending, version: 0 });
-            });
-        }
-        let is_pending = state.database.order.is_some_and(|order| order.state == OrderState::Pending);
-        if self.scenario.shop_may_close && is_pending && !self.is_locked(state, Owner::Shop) {
-            next.step(state, Step::CloseOrder, |state| {
-                state.database.order.iter_mut().for_each(|order| order.state = OrderState::Closed);
-            });
         }
         for (message, queued) in (0..).zip(state.queue) {
             if state.copies_left > 0 && queued.fresh > 0 {

@@ -2,7 +2,8 @@
 //! violation.
 //!
 //! It is exhaustive within the machine's own bounds, deterministic, and knows nothing of payments. Besides what the
-//! machine calls broken it looks for traps: states from which the machine cannot come to rest without another fault.
+//! machine calls broken it looks for traps: states from which the machine cannot come to rest by itself. It is at rest where
+//! nothing more can happen but by chance.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt::Display;
@@ -27,11 +28,11 @@ pub trait Machine {
     fn start(&self) -> Self::State;
     /// Adds every step that can happen in `state`, with the state after it.
     fn steps(&self, state: &Self::State, next: &mut Vec<(Self::Step, Self::State)>);
-    /// Whether the step is a fault: it may happen, and nobody may count on it.
-    fn is_fault(&self, step: Self::Step) -> bool;
+    /// Whether the step is a fault, or up to someone outside: it may happen, and nobody may count on it.
+    fn is_chance(&self, step: Self::Step) -> bool;
     /// What must never be, and is so in `state`.
     fn broken(&self, state: &Self::State) -> Vec<Self::Broken>;
-    /// What must not be where nothing more can happen, and is so in `state`.
+    /// What must not be where nothing more happens but by chance, and is so in `state`.
     fn broken_at_rest(&self, state: &Self::State) -> Vec<Self::Broken>;
 }
 
@@ -42,9 +43,9 @@ pub struct Explored<S, B> {
     pub states: usize,
     /// How many steps lead from one to another.
     pub steps: usize,
-    /// In how many of them nothing more can happen.
+    /// In how many of them nothing more can happen but by chance.
     pub at_rest: usize,
-    /// From how many of them no state at rest can be reached without another fault.
+    /// From how many of them no state at rest can be reached without chance.
     pub trapped: usize,
     /// Every kind of step that happened, by the first of its kind.
     pub happened: Vec<S>,
@@ -67,7 +68,7 @@ impl<S, B: Display> Explored<S, B> {
     pub fn problems(&self) -> String {
         let told = |violation: &Violation<B>| format!("{}:\n  {}\n", violation.broken, violation.trace.join("\n  "));
         let trapped =
-            (self.trapped > 0).then(|| format!("{} states cannot come to rest without a fault\n", self.trapped));
+            (self.trapped > 0).then(|| format!("{} states cannot come to rest by themselves\n", self.trapped));
         self.violations.iter().map(told).chain(trapped).collect()
     }
 }
@@ -96,7 +97,7 @@ pub fn explore<M: Machine>(machine: &M) -> Explored<M::Step, M::Broken> {
         search.note(machine.broken(&state), number);
         next.clear();
         machine.steps(&state, &mut next);
-        if next.is_empty() {
+        if next.iter().all(|(step, _)| machine.is_chance(*step)) {
             search.at_rest.push(number);
             search.note(machine.broken_at_rest(&state), number);
         }
@@ -106,7 +107,7 @@ pub fn explore<M: Machine>(machine: &M) -> Explored<M::Step, M::Broken> {
             if search.kinds.insert(discriminant(&step)) {
                 search.happened.push(step);
             }
-            if !machine.is_fault(step) {
+            if !machine.is_chance(step) {
                 search.edges.push((number, to));
             }
         }
@@ -128,7 +129,7 @@ struct Search<'a, M: Machine> {
     /// How each state was first reached: from which one, by which step.
     ways: Vec<Option<(usize, M::Step)>>,
     open: VecDeque<(usize, M::State)>,
-    /// The steps that are no faults.
+    /// The steps that are not left to chance.
     edges: Vec<(usize, usize)>,
     at_rest: Vec<usize>,
     steps: usize,
@@ -170,7 +171,7 @@ impl<M: Machine> Search<'_, M> {
         trace
     }
 
-    /// Goes back from the states at rest along all steps that are no faults. Those not met are trapped.
+    /// Goes back from the states at rest along all steps that are not left to chance. Those not met are trapped.
     fn trapped(&self) -> usize {
         let mut can_rest = vec![false; self.ways.len()];
         for number in &self.at_rest {
@@ -193,7 +194,7 @@ impl<M: Machine> Search<'_, M> {
 
 /// Mixes many small values into a hash, faster than the standard library's hasher, which withstands enemies.
 #[derive(Default)]
-struct Mix(u64);
+pub struct Mix(u64);
 
 impl Mix {
     fn mix(&mut self, word: u64) {

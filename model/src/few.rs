@@ -71,3 +71,12 @@ impl<T: Copy + PartialEq, const N: usize> FromIterator<T> for Few<T, N> {
         few
     }
 }
+
+impl<T, const N: usize> IntoIterator for Few<T, N> {
+    type Item = T;
+    type IntoIter = std::iter::Flatten<std::array::IntoIter<Option<T>, N>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter().flatten()
+    }
+}

@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use model::explore::explore;
 use model::protocol::Protocol;
-use model::scenario::{SCENARIOS, Swap};
+use model::scenario::SCENARIOS;
+use model::swap::Swap;
 
 fn main() {
     println!("{:<42} {:>6} {:>9} {:>10} {:>8} {:>8}", "scenario", "faults", "states", "steps", "at rest", "seconds");

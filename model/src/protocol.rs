@@ -1,13 +1,16 @@
 //! The protocol as a machine: the start of a scenario, and all steps of all parts.
 
+use crate::broken::Broken;
 use crate::explore::Machine;
 use crate::few::Few;
-use crate::invariants::Broken;
-use crate::scenario::{Scenario, Swap};
+use crate::rows::{Database, Order, REFUNDS, TRANSACTIONS};
+use crate::scenario::{Scenario, Start};
+use crate::shop::PENDING;
 use crate::state::{
-    CALLBACKS, Database, LANES, Lane, MESSAGES, Order, OrderState, Phase, Queued, Relay, State, Sweeper,
+    CALLBACKS, LANES, Lane, MESSAGES, Message, ORDERS, PARTS, Phase, Queued, Relay, Request, Shop, State, Sweeper,
 };
 use crate::step::Step;
+use crate::swap::Swap;
 
 /// One scenario under the protocol, or under one that is spoilt.
 #[derive(Debug, Clone, Copy)]
@@ -20,18 +23,24 @@ pub struct Protocol {
 
 /// The steps that can happen in one state, each with the state after it.
 #[derive(Debug)]
-pub struct Next<'a>(&'a mut Vec<(Step, State)>);
+pub struct Next<'a> {
+    steps: &'a mut Vec<(Step, State)>,
+    only_lock_time_outs: bool,
+}
 
 impl Next<'_> {
     /// Adds one step.
     pub fn step(&mut self, state: &State, step: Step, change: impl FnOnce(&mut State)) {
         let mut after = *state;
         change(&mut after);
-        self.0.push((step, after));
+        self.steps.push((step, after));
     }
 
     /// Adds a fault, if there may be another.
     pub fn fault(&mut self, state: &State, step: Step, change: impl FnOnce(&mut State)) {
+        if self.only_lock_time_outs && !matches!(step, Step::LockTimesOut(_)) {
+            return;
+        }
         if let Some(faults_left) = state.faults_left.checked_sub(1) {
             self.step(&State { faults_left, ..*state }, step, change);
         }
@@ -59,36 +68,57 @@ impl Machine for Protocol {
     }
 
     fn start(&self) -> State {
-        let order = Order { state: OrderState::Pending, version: 0 };
-        State {
+        let mut state = State {
             told: [false; CALLBACKS],
             messages: Few::EMPTY,
             queue: [Queued::default(); MESSAGES],
             lanes: [Lane::IDLE; LANES],
             sweeper: Sweeper::Idle,
             relay: Relay::Idle,
+            shop: Shop::Idle,
             database: Database {
-                order: self.scenario.order_is_there.then_some(order),
-                is_refunded: false,
-                ledger: [Few::EMPTY; MESSAGES],
+                orders: [None; ORDERS],
+                payments: [[None; ORDERS]; TRANSACTIONS],
+                refunds: [None; REFUNDS],
+                ledger: [[None; PARTS]; MESSAGES],
                 events: Few::EMPTY,
+                has_row_twice: false,
+                is_illegal: false,
             },
             retries_left: self.scenario.retries,
             faults_left: self.scenario.faults,
             copies_left: self.scenario.copies,
+            changes_left: self.scenario.changes,
+            deeds_left: self.scenario.deeds,
+        };
+        for (row, start) in state.database.orders.iter_mut().zip(self.scenario.orders) {
+            *row = match *start {
+                Start::There(state) => Some(Order { state, ..PENDING }),
+                Start::Late => None,
+            };
         }
+        if !self.scenario.with_ingest {
+            for (callback, _) in (0..).zip(self.scenario.callbacks) {
+                state.told[usize::from(callback)] = true;
+                state.queue[usize::from(callback)].fresh = 1;
+                state.messages.push(Message { callback, request: Request::Over, was_stored: true });
+            }
+        }
+        state
     }
 
     fn steps(&self, state: &State, next: &mut Vec<(Step, State)>) {
-        let mut next = Next(next);
+        let mut next = Next { steps: next, only_lock_time_outs: self.scenario.only_lock_time_outs };
         self.edge_steps(state, &mut next);
+        self.shop_steps(state, &mut next);
+        self.operator_steps(state, &mut next);
         self.lane_steps(state, &mut next);
         self.sweep_steps(state, &mut next);
         self.relay_steps(state, &mut next);
     }
 
-    fn is_fault(&self, step: Step) -> bool {
-        step.is_fault()
+    fn is_chance(&self, step: Step) -> bool {
+        step.is_chance()
     }
 
     fn broken(&self, state: &State) -> Vec<Broken> {

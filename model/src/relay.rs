@@ -2,9 +2,9 @@
 
 use crate::few::Few;
 use crate::protocol::{Next, Protocol};
-use crate::scenario::Swap;
 use crate::state::{EVENTS, Relay, State};
 use crate::step::Step;
+use crate::swap::Swap;
 
 impl Protocol {
     /// What can happen at the relay.

@@ -1,20 +1,46 @@
 //! One state of the whole system: everything that decides what can happen next, and nothing else.
 //!
-//! There is one order, `order-1`. A message is named by its place in [`State::messages`], which stands for its id.
+//! A message is named by its place in [`State::messages`], which stands for its id. What the database holds is in
+//! [`crate::rows`].
 
 use crate::few::Few;
+use crate::rows::{Database, Order, Payments, Refunds};
 
 /// The most callbacks of a scenario.
-pub const CALLBACKS: usize = 3;
+pub const CALLBACKS: usize = 4;
 /// The most messages: one per request that WeChat Pay makes.
 pub const MESSAGES: usize = 4;
+/// The most parts of a message: a combined callback has one per order.
+pub const PARTS: usize = 2;
+/// The most orders of a scenario.
+pub const ORDERS: usize = 2;
 /// How many messages a lane may hold unacknowledged: two in one batch, or one in a batch and one behind it.
 pub const PREFETCH: usize = 2;
+/// The most parts in one transaction.
+pub const ITEMS: usize = 4;
 /// Two workers, one lane each: more of either add nothing but time.
 pub const LANES: usize = 2;
 
 /// A message's id.
 pub type MessageId = u8;
+
+/// By order.
+pub type Orders = [bool; ORDERS];
+
+/// What a batch is about to write: each message once.
+pub type Fresh = Few<MessageId, PREFETCH>;
+
+/// One part of a message: one row in the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Item {
+    /// The message.
+    pub message: MessageId,
+    /// Its part.
+    pub part: u8,
+}
+
+/// Parts in one transaction.
+pub type Items = Few<Item, ITEMS>;
 
 /// Everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -31,6 +57,8 @@ pub struct State {
     pub sweeper: Sweeper,
     /// The relay.
     pub relay: Relay,
+    /// The shop.
+    pub shop: Shop,
     /// What is committed.
     pub database: Database,
     /// How many requests WeChat Pay still makes again.
@@ -39,6 +67,10 @@ pub struct State {
     pub faults_left: u8,
     /// How many messages are still copied in the broker at most.
     pub copies_left: u8,
+    /// How often the shop still changes an order at most.
+    pub changes_left: u8,
+    /// How many commands the operator still gives at most.
+    pub deeds_left: u8,
 }
 
 /// A request and its message.
@@ -113,21 +145,54 @@ pub struct Lane {
 pub enum Phase {
     /// No batch.
     Idle,
-    /// A batch, and nothing asked yet; `ask_for_all` when the ledger is known to have some of it.
+    /// A batch of which the ledger may have some: it is to be looked up.
     Taken {
-        /// Not only for those that were delivered before.
+        /// Not only those that were delivered before.
         ask_for_all: bool,
     },
-    /// What the ledger does not have.
-    Fresh(Few<MessageId, MESSAGES>),
-    /// In a transaction that has read what decides.
-    Locked(Few<MessageId, MESSAGES>, Read),
+    /// What the ledger does not have, as far as is known.
+    Fresh(Attempt),
+    /// Swapped on purpose: it waits for the orders, and has read the payments already.
+    Joined(Attempt, Payments),
+    /// In a transaction that has locked the orders and read what decides.
+    Locked(Attempt, Read),
     /// In a transaction that has written everything.
-    Written(Write, Read),
+    Written(Attempt, Read),
     /// Swapped on purpose: committed, and the events not written yet.
-    EventsOwed(Few<Event, 2>),
+    EventsOwed(Attempt, Read),
     /// Committed, not acknowledged.
     Committed,
+}
+
+/// One try to write some of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Attempt {
+    /// What is written.
+    pub fresh: Fresh,
+    /// Whether orders that are locked are passed by.
+    pub skips: bool,
+    /// The orders of the payments that its refunds name; `None` until they have been looked for.
+    pub refunded: Option<Orders>,
+}
+
+impl Attempt {
+    /// A first one.
+    #[must_use]
+    pub fn of(fresh: Fresh) -> Self {
+        Self { fresh, skips: false, refunded: None }
+    }
+
+    /// The same, with what is known of the orders of its refunds.
+    #[must_use]
+    pub fn with_orders(self, refunded: Option<Orders>) -> Self {
+        Self { refunded, ..self }
+    }
+
+    /// The same from the beginning, passing by orders that are locked.
+    #[must_use]
+    pub fn passing_by(self) -> Self {
+        Self { skips: true, ..Self::of(self.fresh) }
+    }
 }
 
 /// The sweeper's transaction.
@@ -135,36 +200,21 @@ pub enum Phase {
 pub enum Sweeper {
     /// None open.
     Idle,
-    /// It has locked the rows that waited for this, and read what decides.
-    Locked(Awaited, Few<MessageId, MESSAGES>, Read),
-    /// It has written everything.
-    Written(Write, Read),
+    /// It has locked the rows of these parts, and read what decides.
+    Locked(Items, Read),
 }
 
-/// What a transaction read: with the order it holds the order's lock.
+/// What a transaction has read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Read {
-    /// The order; none when there is none, or when it was passed by because of its lock.
-    pub order: Option<Order>,
-    /// Whether the refund has its row.
-    pub is_refunded: bool,
-    /// By transaction: a payment that the order did not want, and whether that is settled.
-    pub surplus: [Option<bool>; 2],
-}
-
-/// What a transaction writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Write {
-    /// What each message came to.
-    pub entries: Few<(MessageId, Entry), MESSAGES>,
-    /// The order when it changes.
-    pub order: Option<Order>,
-    /// Whether the refund gets its row.
-    pub refund: bool,
-    /// The payment that went back because the order did not want it.
-    pub returned: Option<u8>,
-    /// What the merchant is to hear.
-    pub events: Few<Event, 2>,
+    /// The orders that it has locked, as they were then.
+    pub orders: [Option<Order>; ORDERS],
+    /// The orders that are there, and that another transaction has locked.
+    pub busy: Orders,
+    /// The payments that it names.
+    pub payments: Payments,
+    /// The refunds of the orders.
+    pub refunds: Refunds,
 }
 
 /// The relay's transaction.
@@ -181,88 +231,21 @@ pub enum Relay {
     },
 }
 
+/// The shop, about to change an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Shop {
+    /// It is not.
+    Idle,
+    /// It has read the order and is going to save it.
+    Changing {
+        /// Which order.
+        order: u8,
+        /// The order as it was read.
+        as_read: Order,
+        /// Whether it is locked until then.
+        is_locked: bool,
+    },
+}
+
 /// The most events that a scenario can write, those that are wrong included.
-pub const EVENTS: usize = 5;
-
-/// What is committed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Database {
-    /// The order.
-    pub order: Option<Order>,
-    /// Whether the refund has its row.
-    pub is_refunded: bool,
-    /// By message: its rows in the ledger, with what the quarantine says of it. More than one is a violation.
-    pub ledger: [Few<Entry, 2>; MESSAGES],
-    /// Every event ever written.
-    pub events: Few<EventRow, EVENTS>,
-}
-
-/// The order as the database holds it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Order {
-    /// Where it stands.
-    pub state: OrderState,
-    /// Counts the changes.
-    pub version: u8,
-}
-
-/// Where the order stands, with the transaction that paid it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum OrderState {
-    /// Waiting for the payer.
-    Pending,
-    /// Given up by the shop.
-    Closed,
-    /// Paid.
-    Paid(u8),
-    /// Paid and given back in full.
-    Refunded(u8),
-}
-
-/// What a message came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Entry {
-    /// The order was changed.
-    Applied,
-    /// A payment that the order did not want went back.
-    Returned,
-    /// The order showed it already.
-    Duplicate,
-    /// Held until this is there.
-    Waiting(Awaited),
-    /// The same, and a person was told.
-    Overdue(Awaited),
-    /// Held for a person: a payment that the order did not want, by its transaction, and whether that is settled.
-    Surplus(u8, bool),
-    /// Held for a person for any other reason.
-    Refused,
-}
-
-/// What a message waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Awaited {
-    /// The order.
-    Order,
-    /// Its payment.
-    Payment,
-}
-
-/// What the merchant hears of one change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Event {
-    /// The order's version after the change.
-    pub version: u8,
-    /// Whether it says that the order is paid; else, that it is refunded.
-    pub is_paid: bool,
-}
-
-/// An event, from its insert on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct EventRow {
-    /// What it says.
-    pub event: Event,
-    /// Whether the row is still there.
-    pub is_in_outbox: bool,
-    /// Whether the merchant's queue has it, once or more often: consumers drop repeats by the event's id.
-    pub is_heard: bool,
-}
+pub const EVENTS: usize = 7;

@@ -2,9 +2,12 @@
 
 use std::fmt;
 
-use crate::state::MessageId;
+use crate::rows::OrderState;
+use crate::scenario::Deed;
+use crate::state::{Item, MessageId};
+use crate::sweep::Cause;
 
-/// One step. Numbers are of callbacks, messages, lanes and events.
+/// One step. Numbers are of callbacks, messages, orders, lanes and events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the sentences below say what each of them is")]
 pub enum Step {
@@ -19,16 +22,23 @@ pub enum Step {
     StoreLate(MessageId),
     LoseOnTheWire(MessageId),
     Copy(MessageId),
-    CommitOrder,
-    CloseOrder,
+    CommitOrder(u8),
+    ShopReads(u8),
+    ShopLocks(u8),
+    ShopSaves { order: u8, to: OrderState },
+    ShopRollsBack(u8),
+    Command { deed: Deed, item: Item },
     Deliver { lane: usize, message: MessageId },
     Take(usize),
     LookUp(usize),
+    FindOrders(usize),
+    LockBegins(usize),
     Lock(usize),
     LockTimesOut(usize),
     Write(usize),
     LedgerDiffers(usize),
-    VersionDiffers(usize),
+    PaymentRecorded(usize),
+    RowDiffers(usize),
     Commit(usize),
     WriteEvents(usize),
     Ack(usize),
@@ -36,13 +46,15 @@ pub enum Step {
     WorkerCrashes(usize),
     WorkerIsCutOff(usize),
     BatchFails(usize),
+    HoldsWhole(usize),
     GoOn(usize),
     TransactionBreaks(usize),
     CommitUnanswered(usize),
-    SweepLock,
-    SweepWrite,
+    SweepLock(Cause),
     SweepCommit,
+    SweepDiffers,
     SweepBreaks,
+    SweepResolves,
     Expire,
     RelayRead,
     RelayPublish(u8),
@@ -53,18 +65,23 @@ pub enum Step {
 }
 
 impl Step {
-    /// Whether it is a fault: it may happen, and nobody may count on it.
+    /// Whether it is a fault, or what shop, operator and clock do when they like: nobody may count on it.
     #[must_use]
-    pub fn is_fault(self) -> bool {
+    pub fn is_chance(self) -> bool {
         matches!(
             self,
             Self::ReplyLost(_)
                 | Self::IngestBreaks
                 | Self::Copy(_)
+                | Self::ShopReads(_)
+                | Self::ShopLocks(_)
+                | Self::Command { .. }
+                | Self::Expire
                 | Self::LockTimesOut(_)
                 | Self::WorkerCrashes(_)
                 | Self::WorkerIsCutOff(_)
                 | Self::BatchFails(_)
+                | Self::HoldsWhole(_)
                 | Self::TransactionBreaks(_)
                 | Self::CommitUnanswered(_)
                 | Self::SweepBreaks
@@ -91,16 +108,25 @@ impl fmt::Display for Step {
             Self::StoreLate(message) => write!(f, "the broker stores message {message}, and nobody waits for it"),
             Self::LoseOnTheWire(message) => write!(f, "message {message} is lost on the wire"),
             Self::Copy(message) => write!(f, "somebody copies message {message} in the broker"),
-            Self::CloseOrder => write!(f, "the shop gives the order up"),
-            Self::CommitOrder => write!(f, "the shop commits the order"),
+            Self::CommitOrder(order) => write!(f, "the shop commits order {order}"),
+            Self::ShopReads(order) => write!(f, "the shop reads order {order}"),
+            Self::ShopLocks(order) => write!(f, "the shop locks and reads order {order}"),
+            Self::ShopSaves { order, to } => write!(f, "the shop saves order {order} as it read it, {to}"),
+            Self::ShopRollsBack(order) => write!(f, "the shop leaves order {order} as it is"),
+            Self::Command { deed, item: Item { message, part } } => {
+                write!(f, "the operator gives the command {deed:?} for message {message}, part {part}")
+            }
             Self::Deliver { lane, message } => write!(f, "the broker delivers message {message} to worker {lane}"),
             Self::Take(lane) => write!(f, "worker {lane} takes what it was delivered as a batch"),
             Self::LookUp(lane) => write!(f, "worker {lane} looks up in the ledger what may have been handled"),
-            Self::Lock(lane) => write!(f, "worker {lane} begins, locks the order if there is one, and reads"),
+            Self::FindOrders(lane) => write!(f, "worker {lane} finds the orders of the payments that are refunded"),
+            Self::LockBegins(lane) => write!(f, "worker {lane} reads the payments and waits for the orders' locks"),
+            Self::Lock(lane) => write!(f, "worker {lane} begins, locks the orders that are there, and reads"),
             Self::LockTimesOut(lane) => write!(f, "worker {lane} has waited for the lock too long, goes on without"),
             Self::Write(lane) => write!(f, "worker {lane} decides and writes"),
             Self::LedgerDiffers(lane) => write!(f, "worker {lane} meets its message in the ledger, rolls back"),
-            Self::VersionDiffers(lane) => write!(f, "worker {lane} meets a newer version of the order, rolls back"),
+            Self::PaymentRecorded(lane) => write!(f, "worker {lane} meets its transaction on record, rolls back"),
+            Self::RowDiffers(lane) => write!(f, "worker {lane} meets a row that is not as it was read, rolls back"),
             Self::Commit(lane) => write!(f, "worker {lane} commits"),
             Self::WriteEvents(lane) => write!(f, "worker {lane} writes the events"),
             Self::Ack(lane) => write!(f, "worker {lane} acknowledges its batch"),
@@ -108,12 +134,14 @@ impl fmt::Display for Step {
             Self::WorkerCrashes(lane) => write!(f, "worker {lane} crashes; the broker takes its messages back"),
             Self::WorkerIsCutOff(lane) => write!(f, "worker {lane} is cut off; the broker takes its messages back"),
             Self::BatchFails(lane) => write!(f, "worker {lane} cannot write its batch, goes one message at a time"),
+            Self::HoldsWhole(lane) => write!(f, "worker {lane} cannot write a message and holds it as a whole"),
             Self::GoOn(lane) => write!(f, "worker {lane} goes on with what is left of its batch"),
             Self::TransactionBreaks(lane) => write!(f, "worker {lane} loses its database, uncommitted"),
             Self::CommitUnanswered(lane) => write!(f, "worker {lane} commits, and never hears of it"),
-            Self::SweepLock => write!(f, "the sweeper locks what waits and may be decided, and reads"),
-            Self::SweepWrite => write!(f, "the sweeper decides and writes"),
-            Self::SweepCommit => write!(f, "the sweeper commits"),
+            Self::SweepLock(cause) => write!(f, "the sweeper locks the rows that are due ({cause:?}), and reads"),
+            Self::SweepCommit => write!(f, "the sweeper decides, writes and commits"),
+            Self::SweepDiffers => write!(f, "the sweeper meets what another session wrote, rolls back"),
+            Self::SweepResolves => write!(f, "the sweeper resolves rows of payments that are accepted or returned"),
             Self::SweepBreaks => write!(f, "the sweeper crashes, uncommitted"),
             Self::Expire => write!(f, "what waits has waited too long: a person is told"),
             Self::RelayRead => write!(f, "the relay reads the outbox"),

@@ -58,7 +58,7 @@ impl Machine for Walk {
         }
     }
 
-    fn is_fault(&self, step: Move) -> bool {
+    fn is_chance(&self, step: Move) -> bool {
         matches!(step, Move::Fall | Move::Climb)
     }
 
