@@ -9,12 +9,14 @@
 //! - [`shutdown`], [`configuration`], [`migration`], [`operator`]: what those see who run it.
 //! - [`migrate_under_load`]: the schema changes while a shop is at work. [`unroutable`]: events that the broker does not take.
 //! - [`rights`], [`roles`], [`limits`]: what the programs and the shop cannot do, whatever they try. [`tls`]: who is not believed.
+//! - [`forgery`]: what only looks like a payment, and what only looks like none.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests fail like tests")]
 
 mod combined;
 mod concurrency;
 mod configuration;
 mod crashes;
+mod forgery;
 mod healing;
 mod limits;
 mod locks;
