@@ -1,6 +1,7 @@
 //! Combined orders: several payments in one callback, each decided, recorded and published on its own.
 
 use anyhow::Result;
+use e2e::TestResult;
 use e2e::broker::Message;
 use e2e::callback::{Callback, Refund, sub_order};
 use e2e::merchants::{INSTITUTION, MERCHANT, V3_KEY};
@@ -8,7 +9,6 @@ use e2e::post::{Post, post};
 use e2e::program::{Launch, Signal};
 use e2e::stage::Stage;
 use e2e::v3::{self, Event};
-use e2e::{TestResult, until};
 use serde_json::json;
 
 const LEDGER: &str =
@@ -120,107 +120,5 @@ async fn a_combined_callback_that_waited_for_its_key_is_taken_apart_then() -> Te
     stage.until_value(ORDERS, "order-1 paid, order-2 paid").await?;
     assert_eq!(stage.value(LEDGER).await?, "0 order-1 applied t, 1 order-2 applied f");
     assert_eq!(stage.until_events(2).await?.len(), 2);
-    Ok(())
-}
-
-/// The fields of a signed body, cut again at these names: another set of fields under the same signature.
-fn recut(genuine: &Callback, names: &[&str]) -> Vec<u8> {
-    let body = String::from_utf8(genuine.body()).unwrap();
-    let value = |line: &str| {
-        let (name, rest) = line.strip_prefix('<')?.split_once('>')?;
-        let text = rest.strip_suffix(&format!("</{name}>"))?;
-        let text = text.strip_prefix("<![CDATA[").and_then(|text| text.strip_suffix("]]>")).unwrap_or(text);
-        Some((name.to_owned(), text.to_owned()))
-    };
-    let lines = body.trim_start_matches("<xml>").lines();
-    let (sign, mut fields): (Vec<_>, Vec<_>) = lines.filter_map(value).partition(|(name, _)| name == "sign");
-    fields.sort();
-    let text: String = fields.iter().map(|(name, value)| format!("{name}={value}&")).collect();
-    let starts: Vec<usize> = names.iter().fold(Vec::new(), |mut starts, name| {
-        let from = starts.last().map_or(0, |start| start + 1);
-        let mark = format!("{name}=");
-        let at = text[from..].match_indices(&mark).map(|(at, _)| from + at);
-        starts.push(at.into_iter().find(|at| *at == 0 || text.as_bytes()[at - 1] == b'&').unwrap());
-        starts
-    });
-    let ends = starts.iter().skip(1).map(|start| start - 1).chain([text.len() - 1]);
-    let elements: String = starts
-        .iter()
-        .zip(ends)
-        .map(|(start, end)| {
-            let (name, value) = text[*start..end].split_once('=').unwrap();
-            format!("<{name}><![CDATA[{value}]]></{name}>\n")
-        })
-        .collect();
-    format!("<xml>{elements}<sign>{}</sign></xml>", sign[0].1).into_bytes()
-}
-
-/// One genuine payment of 1 fen, whose `attach` its payer has chosen, and has seen signed.
-#[tokio::test]
-async fn a_signed_callback_that_was_cut_into_another_payment_pays_nothing() -> TestResult {
-    let stage = Stage::set().await?;
-    stage.insert_orders(&["victim", "order-1"]).await?;
-    stage.database.execute("UPDATE orders SET amount_minor = 1 WHERE out_trade_no = 'order-1'", &[]).await?;
-    let ingest = stage.start_ingest().await?;
-    let _worker = stage.start_worker().await?;
-    let attach = format!(
-        "x&mch_id={MERCHANT}&out_trade_no=victim&result_code=SUCCESS&return_code=SUCCESS&time_end=20261123101530&total_fee=1999&tr="
-    );
-    let genuine = Callback::payment("order-1").amount(1).field("attach", &attach);
-    let forged = recut(
-        &genuine,
-        &[
-            "appid",
-            "attach",
-            "mch_id",
-            "out_trade_no",
-            "result_code",
-            "return_code",
-            "time_end",
-            "total_fee",
-            "tr",
-            "transaction_id",
-        ],
-    );
-    assert!(post(ingest.public(), forged).await?.is_success(), "it carries a signature of WeChat Pay's");
-    let attach = format!("x&mch_id={MERCHANT}&out_trade_no=victim&p=");
-    let same_sum = Callback::payment("order-1").field("attach", &attach);
-    let forged = recut(
-        &same_sum,
-        &[
-            "appid",
-            "attach",
-            "mch_id",
-            "out_trade_no",
-            "p",
-            "result_code",
-            "return_code",
-            "time_end",
-            "total_fee",
-            "trade_type",
-            "transaction_id",
-        ],
-    );
-    assert!(post(ingest.public(), forged).await?.is_success());
-    // The payment that was prepared for it cannot be told from its forgery.
-    assert!(post(ingest.public(), genuine.body()).await?.is_success());
-    let held = "SELECT count(*) FROM quarantine WHERE reason = 'ambiguous_signature' AND state = 'open'";
-    stage.until_value(held, "3").await?;
-    assert_eq!(stage.value(ORDERS).await?, "order-1 pending, victim pending");
-    assert_eq!(as_ann(&stage, "resolve", "ambiguous_signature").await?, Some(1), "nothing else knows of it");
-
-    // An operator sees in the portal that order-1 was paid, and accepts that one.
-    let genuine_row = "SELECT id FROM quarantine WHERE out_trade_no = 'order-1' AND reason = 'ambiguous_signature'";
-    let id = stage.value(genuine_row).await?;
-    let arguments = ["quarantine", "accept", &id, "--by", "ann", "--why", "seen in the portal"];
-    let accept = Launch::new("worker").arguments(&arguments);
-    let accepted = accept.env("DATABASE_URL", stage.database.worker_url().as_str()).finish().await?;
-    assert_eq!(accepted.code, Some(0), "{accepted:?}");
-    stage.until_value(ORDERS, "order-1 paid, victim pending").await?;
-    until("one row is resolved", async || {
-        anyhow::ensure!(stage.value(held).await? == "2", "not yet");
-        Ok(())
-    })
-    .await?;
     Ok(())
 }

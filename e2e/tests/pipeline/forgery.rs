@@ -1,10 +1,11 @@
 //! What only looks like a payment of an order, and what only looks like none: nobody gets an order that was not paid for.
 
 use anyhow::ensure;
+use e2e::broker::Message;
 use e2e::callback::Callback;
 use e2e::merchants::{KEY, MERCHANT};
 use e2e::post::post;
-use e2e::program::Signal;
+use e2e::program::{Launch, Signal};
 use e2e::stage::Stage;
 use e2e::v3::Event;
 use e2e::{TestResult, until};
@@ -108,5 +109,31 @@ async fn what_was_answered_success_is_decided_although_its_digest_is_refused_sin
     .await?;
     stage.insert_order("order-1").await?;
     stage.until_paid("order-1").await?;
+    Ok(())
+}
+
+/// Its `attach` only happens to look like fields, which the shop put there.
+#[tokio::test]
+async fn an_ambiguous_payment_is_never_resolved_and_an_operator_can_accept_it() -> TestResult {
+    let stage = Stage::set().await?;
+    stage.insert_order("order-1").await?;
+    let _worker = stage.start_worker().await?;
+    let body = Callback::payment("order-1").field("attach", "from=app&total_fee=1999").body();
+    stage.broker.publish_callbacks(vec![Message::callback(body)]).await?;
+    stage.until_value("SELECT reason || ' ' || state FROM quarantine", "ambiguous_signature open").await?;
+    let names = "SELECT concat_ws(' ', mch_id, out_trade_no, transaction_id IS NOT NULL) FROM quarantine";
+    assert_eq!(stage.value(names).await?, format!("{MERCHANT} order-1 t"));
+    let as_ann = async |command: &str| {
+        let arguments = ["quarantine", command, "--order", "order-1", "--by", "ann", "--why", "seen in the portal"];
+        let launch = Launch::new("worker").arguments(&arguments);
+        launch.env("DATABASE_URL", stage.database.worker_url().as_str()).finish().await
+    };
+    assert_eq!(as_ann("resolve").await?.code, Some(1), "nothing else knows of it");
+    // A replay is no acceptance.
+    assert_eq!(as_ann("replay").await?.code, Some(0));
+    stage.until_value("SELECT attempts || ' ' || state FROM quarantine", "1 open").await?;
+    assert_eq!(as_ann("accept").await?.code, Some(0));
+    stage.until_paid("order-1").await?;
+    stage.until_value("SELECT state || ' ' || resolved_by FROM quarantine", "resolved ann").await?;
     Ok(())
 }

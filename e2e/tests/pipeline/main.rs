@@ -4,7 +4,7 @@
 //! - [`refunds`]: the way back. [`v3`]: the same by API v3. [`rotation`]: keys change under load.
 //! - [`concurrency`]: many at once. [`crashes`]: SIGKILL between any two steps. [`outages`]: a server is away.
 //! - [`poison`]: what cannot be handled costs itself only. [`healing`]: what waits is decided when its time has come.
-//! - [`combined`]: several payments in one callback, and one that was cut into another.
+//! - [`combined`]: several payments in one callback.
 //! - [`payments`]: what an order refused, and what operators and shops do with it. [`locks`]: locked, absent, unavailable.
 //! - [`shutdown`], [`configuration`], [`migration`], [`operator`]: what those see who run it.
 //! - [`migrate_under_load`]: the schema changes while a shop is at work. [`unroutable`]: events that the broker does not take.
