@@ -184,7 +184,7 @@ impl Change {
         let found = row_ids(&groups);
         let missing: Vec<String> = self.ids.iter().filter(|id| !found.contains(id)).map(ToString::to_string).collect();
         if !missing.is_empty() {
-            let kind = if filter.resolved { "row" } else { "unresolved row" };
+            let kind = if filter.resolved { "row that is not decided" } else { "unresolved row" };
             bail!("nothing was changed: no {kind} has the id {}", missing.join(", "));
         }
         Ok(groups)

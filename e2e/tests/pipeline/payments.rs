@@ -199,6 +199,9 @@ async fn a_resolved_row_is_replayed_by_its_id() -> TestResult {
         "SELECT concat_ws(' ', earlier #>> '{0,reason}', earlier #>> '{0,event_type}', earlier #>> '{0,event_version}',
                          outcome, event_type, event_version) FROM notifications";
     assert_eq!(stage.value(decisions).await?, "paid_after_close payment.refused 1 applied order.paid 2");
+    // What paid the order is not decided a third time.
+    let again = quarantine(&stage, &["replay", &id, "--by", "bob", "--why", "once more"]).await?;
+    assert_eq!(again.code, Some(1), "{again:?}");
     assert_eq!(stage.value(PAYMENT).await?, "accepted 0");
     Ok(())
 }

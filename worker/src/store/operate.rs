@@ -23,7 +23,7 @@ pub struct Filter {
     pub reason: Option<String>,
     /// Those of this `out_trade_no`.
     pub order: Option<String>,
-    /// Whether rows that are resolved are meant too; only with `ids`.
+    /// Whether rows that were resolved without being decided are meant too; only with `ids`.
     pub resolved: bool,
     /// The most groups, oldest first.
     pub limit: i64,
@@ -189,7 +189,8 @@ pub async fn groups(conn: &mut AsyncPgConnection, filter: &Filter) -> Result<Vec
         "SELECT min(q.id) AS id, array_agg(q.id ORDER BY q.id) AS ids, min(q.state) AS state, q.reason, q.mch_id, q.sub_mch_id, \
          q.out_trade_no, q.transaction_id, q.out_refund_no, q.detail, min(q.notification_received_at) AS first_received_at, \
          max(q.notification_received_at) AS last_received_at FROM quarantine q \
-         WHERE (q.state <> 'resolved' OR ($5 AND q.id = ANY($3))) AND ($1 IS NULL OR q.reason = $1) AND ($2 IS NULL OR q.out_trade_no = $2) \
+         WHERE (q.state <> 'resolved' OR ($5 AND q.id = ANY($3) \
+             AND q.resolution NOT IN ('applied', 'duplicate', 'ignored'))) AND ($1 IS NULL OR q.reason = $1) AND ($2 IS NULL OR q.out_trade_no = $2) \
          GROUP BY q.reason, q.mch_id, q.sub_mch_id, q.out_trade_no, q.transaction_id, q.out_refund_no, q.detail, \
              CASE WHEN q.out_trade_no IS NULL THEN q.id END \
          HAVING cardinality($3) = 0 OR array_agg(q.id) && $3 ORDER BY min(q.id) LIMIT $4",
