@@ -107,8 +107,8 @@ impl<'a> Part<'a> {
 
     /// One part for a message that is held as a whole.
     #[must_use]
-    pub fn held_whole(message: &'a Message, why: Undecided) -> Self {
-        Self { message, number: 0, examined: Examined::undecided(why), row: LedgerRow::New }
+    pub fn held_whole(message: &'a Message, examined: Examined<'a>) -> Self {
+        Self { message, number: 0, examined, row: LedgerRow::New }
     }
 
     fn item(&self) -> Item<'_> {
@@ -127,10 +127,10 @@ impl Handled<'_> {
         &self.decided.outcome
     }
 
-    /// A held row stays exactly as it is when it goes on waiting for the same, or when its order is locked.
+    /// A held row stays exactly as it is when it is held for the same again, or when its order is locked.
     fn stays_as_it_is(&self) -> bool {
         let LedgerRow::Held { reason, request } = &self.part.row else { return false };
-        let Outcome::Waiting(held) = &self.decided.outcome else { return false };
+        let Some(held) = self.decided.outcome.held() else { return false };
         let is_locked = matches!(held, Held::Undecided(Undecided::ForLock(_)));
         is_locked || (request.is_none() && held.reason() == reason)
     }

@@ -4,6 +4,7 @@
 //! [`Message::examine`] is the only place where bytes become notifications.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use chrono::{DateTime, Utc};
 use shared::domain::decide::Asked;
@@ -170,12 +171,22 @@ impl Message {
             None => Err(Undecided::ForVersion("a type of message that this version does not know".into())),
         };
         match read {
+            Ok((_, parts)) if parts.is_empty() => {
+                vec![Examined::undecided(Undecided::Undecodable("it says nothing".to_owned()))]
+            }
             Ok((key, parts)) => self.examined(key, parts, keys),
             Err(undecided) => {
                 let names = self.names(self.glance(keys).into_iter().next());
                 vec![Examined { names, ..Examined::undecided(undecided) }]
             }
         }
+    }
+
+    /// The same of a message that may be what makes this worker panic: then nothing.
+    #[must_use]
+    pub fn examine_carefully<'keys>(&self, keys: &'keys Keys) -> Vec<Examined<'keys>> {
+        let examined = AssertUnwindSafe(|| self.examine(keys, Asked::ByReport));
+        catch_unwind(examined).unwrap_or_default()
     }
 
     fn examined<'keys>(&self, key: &'keys str, parts: Vec<protocol::Part>, keys: &Keys) -> Vec<Examined<'keys>> {

@@ -8,7 +8,6 @@ use std::time::Instant;
 use chrono::{DateTime, Utc};
 use diesel::result::{DatabaseErrorKind, Error};
 use diesel_async::{AnsiTransactionManager, AsyncPgConnection, TransactionManager};
-use shared::domain::decide::Asked;
 use shared::domain::ids::{MchId, OutTradeNo, TransactionId};
 use shared::domain::money::{Currency, Money};
 use shared::domain::order::{Order, OrderState};
@@ -16,7 +15,7 @@ use shared::domain::payment::{Disposition, PaymentRecord};
 use uuid::Uuid;
 
 use crate::apply::{ApplyError, Handled, Part, Rules};
-use crate::message::Message;
+use crate::message::{Examined, Message};
 use crate::outcome::Undecided;
 use crate::plan::{self, Decided, Finding, Happened, OrderEvent, OrderKey};
 use crate::settle::may_be_a_lock;
@@ -89,7 +88,7 @@ async fn undo<T>(conn: &mut AsyncPgConnection, tried: Result<T, Error>) -> Resul
 }
 
 fn order_keys(message: &Message, rules: Rules<'_>) -> Vec<OrderKey> {
-    let examined = message.examine(rules.keys, Asked::ByReport);
+    let examined = message.examine_carefully(rules.keys);
     let key = |finding: &Finding| match finding {
         Finding::Notified(notification) => plan::order_key(notification),
         Finding::Undecided(_) => None,
@@ -152,7 +151,7 @@ async fn write(conn: &mut AsyncPgConnection, rules: Rules<'_>, rows: &Rows) -> R
     refunds::read(conn, &[]).await?;
     let why = Undecided::DecideAlone;
     let decided = Decided { outcome: why.outcome(), seen: None, event: None };
-    let handled = Handled { part: Part::held_whole(&rows.message, why), decided, event: None };
+    let handled = Handled { part: Part::held_whole(&rows.message, Examined::undecided(why)), decided, event: None };
     let brought = Brought { id: rows.message.id, received_at: rows.message.received_at, part: 0 };
     let conn = &*conn;
     orders::update(conn, &[]).await?;

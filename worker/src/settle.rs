@@ -17,7 +17,7 @@ use shared::telemetry::chain;
 use tokio::time::timeout;
 
 use crate::apply::{self, ApplyError, Part, Rules};
-use crate::message::Message;
+use crate::message::{Examined, Message};
 use crate::outcome::{Outcome, Undecided};
 use crate::store::database::{Database, LITTLE_LOCK_TIMEOUT};
 use crate::store::orders::Locked;
@@ -192,7 +192,7 @@ impl Session {
                 self.hold(message, Undecided::ForLock(problem), rules).await
             }
             Err(Failure::Fault(Fault { problem, .. })) => {
-                self.hold(&message.bare(), Undecided::RejectedByDatabase(problem), rules).await
+                self.hold(message, Undecided::RejectedByDatabase(problem), rules).await
             }
         }
     }
@@ -211,7 +211,7 @@ impl Session {
         }
     }
 
-    /// Writes a message as held, without asking any order.
+    /// Writes a message as held, without asking any order: with what it names, or bare if that is what the database refuses.
     async fn hold(
         &mut self,
         message: &Message,
@@ -219,17 +219,32 @@ impl Session {
         rules: Rules<'_>,
     ) -> Result<Vec<Outcome>, DatabaseAway> {
         let reason = why.reason();
-        let conn = self.conn().await?;
-        let part = Part::held_whole(message, why);
-        let written =
-            guard(conn.transaction(async |conn| apply::decide_and_write(conn, vec![part], rules, Locked::Skip).await));
-        match written.await {
+        let names = message.examine_carefully(rules.keys).into_iter().next().map(|examined| examined.names);
+        let with_names = Examined { names: names.unwrap_or_default(), ..Examined::undecided(why.clone()) };
+        let bare = message.bare();
+        let mut written = self.write_held(message, with_names, rules).await;
+        if let Err(failure @ Failure::Fault(_)) = &written {
+            self.note(failure);
+            written = self.write_held(&bare, Examined::undecided(why), rules).await;
+        }
+        match written {
             Ok(outcomes) => {
                 tracing::error!(id = %message.id, reason, "the database did not take a callback; it is held as a quarantine row");
                 Ok(outcomes)
             }
             Err(failure) => Err(self.broken(failure)),
         }
+    }
+
+    async fn write_held(
+        &mut self,
+        message: &Message,
+        examined: Examined<'_>,
+        rules: Rules<'_>,
+    ) -> Result<Vec<Outcome>, Failure> {
+        let conn = self.conn().await.map_err(Failure::Away)?;
+        let part = Part::held_whole(message, examined);
+        guard(conn.transaction(async |conn| apply::decide_and_write(conn, vec![part], rules, Locked::Skip).await)).await
     }
 
     async fn attempt(

@@ -94,6 +94,8 @@ async fn what_the_database_refused_is_shown_in_its_words_and_paid_once_that_is_m
     stage.until_value("SELECT reason FROM quarantine WHERE state = 'open'", "rejected_by_database").await?;
     let problem = stage.value("SELECT detail ->> 'problem' FROM quarantine").await?;
     assert!(problem.contains("not this one"), "{problem}");
+    let named = "SELECT concat_ws(' ', out_trade_no, amount_minor, currency) FROM quarantine";
+    assert_eq!(stage.value(named).await?, "order-1 1999 CNY");
 
     stage.database.batch_execute("DROP TRIGGER refuse ON orders").await?;
     stage.until_paid("order-1").await?;
