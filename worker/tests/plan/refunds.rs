@@ -158,6 +158,18 @@ fn an_acceptance_after_a_report_in_one_batch_is_written_once() {
     assert_eq!(changed.accepted_by.as_deref(), Some(OPERATOR));
 }
 
+/// What follows in the batch does not take the name away.
+#[test]
+fn the_operator_of_an_acceptance_stays_named_when_a_report_follows() {
+    let rows =
+        Rows { refunds: vec![requested("r1", 30)], ..with(order(7, "A", paid_by("t1")), Disposition::Accepted, 0) };
+    let abnormal = refund("A", "t1", "r1", 30, RefundResult::Abnormal);
+    let finding = refund("A", "t1", "r1", 30, succeeded());
+    let plan = plan(rows, [accepted(&abnormal), Item::reported(&finding)].into_iter());
+    assert_eq!(told(&plan), [("refund.abnormal", 4), ("order.partially_refunded", 5)]);
+    assert_eq!(written_refund(&plan, "r1").accepted_by.as_deref(), Some(OPERATOR));
+}
+
 #[test]
 fn only_an_acceptance_names_an_operator() {
     let finding = refund("A", "t1", "r1", 30, succeeded());
