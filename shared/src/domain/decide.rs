@@ -96,7 +96,9 @@ fn decide_payment(known: Known<'_>, asked: Asked, payment: &Payment) -> Verdict 
         returned_minor: 0,
     };
     if order.state.transaction_id() == Some(&success.transaction_id) {
-        let recorded = PaymentRecord { amount: order.amount, ..record(Disposition::Accepted) };
+        // What has gone back of it before, the order knows.
+        let returned_minor = order.refunded_minor;
+        let recorded = PaymentRecord { amount: order.amount, returned_minor, ..record(Disposition::Accepted) };
         return match other_story(&recorded, Some(order), success) {
             Some(conflict) => Verdict::Quarantine(conflict),
             None => Verdict::Apply(Change::Adopt(recorded)),

@@ -61,6 +61,20 @@ fn adopting_changes_nothing_of_the_order() {
     assert_eq!(Change::Adopt(recorded_as(Disposition::Accepted)).applied_to(&order), order);
 }
 
+/// An order from before Countersign, of which the shop has given a part or all back: the order's sum is that of its accepted
+/// payment, so the next refund must not begin from 0.
+#[test]
+fn an_adopted_payment_keeps_what_the_order_says_has_gone_back() {
+    for (state, refunded_minor) in
+        [(OrderState::Paid(transaction("tx-1")), 500), (OrderState::Refunded(transaction("tx-1")), 1999)]
+    {
+        let mut scene = matching();
+        change(&mut scene, |order| (order.state, order.refunded_minor) = (state.clone(), refunded_minor));
+        let adopted = PaymentRecord { returned_minor: refunded_minor, ..recorded_as(Disposition::Accepted) };
+        assert_eq!(scene.verdict(), Verdict::Apply(Change::Adopt(adopted)), "{state:?}");
+    }
+}
+
 /// The documented way out of `paid_after_close`: the shop reopens the order, and an operator replays.
 #[test]
 fn a_payment_refused_because_the_order_was_closed_pays_it_once_it_is_reopened_and_replayed() {

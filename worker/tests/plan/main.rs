@@ -3,7 +3,7 @@
 //! `batch`: steps within one batch, and the neighbours of a bad message. `payments` and `refunds`: what is written and told of
 //! each change. `busy`: orders that another session has locked. `histories`: every history of one order, one by one and in
 //! batches.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail like tests")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "helpers of tests fail like tests")]
 
 mod batch;
 mod busy;

@@ -124,6 +124,19 @@ fn an_adopted_payment_is_refunded_in_the_same_batch() {
     assert_eq!(payment.now, recorded("t1", Disposition::Accepted, 100));
 }
 
+/// An order from before Countersign, of which a part has gone back already: `refunded_minor` never falls, and no more goes
+/// back than was paid.
+#[test]
+fn a_refund_of_an_adopted_payment_goes_on_from_what_has_gone_back_before() {
+    let rows = || orders(vec![Order { refunded_minor: 60, ..order(7, "A", paid_by("t1")) }]);
+    let findings = [payment("A", "t1", 100), refund("A", "t1", "r2", 50, succeeded())];
+    assert_eq!(names(&plan_reports(rows(), &findings))[1], ("quarantined", Some("refund_exceeds_payment")));
+    let findings = [payment("A", "t1", 100), refund("A", "t1", "r2", 40, succeeded())];
+    let plan = plan_reports(rows(), &findings);
+    assert_eq!(told(&plan), [("order.refunded", 4)]);
+    assert_eq!(plan.orders[&7].order.refunded_minor, 100);
+}
+
 #[test]
 fn the_shop_records_one_payment_and_another_one_comes() {
     let rows = orders(vec![order(7, "A", paid_by("t1"))]);

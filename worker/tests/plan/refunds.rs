@@ -138,7 +138,7 @@ fn a_repeated_refund_that_an_operator_accepts_names_the_operator() {
         assert_eq!(names(&taken), [("duplicate", None), ("applied", None), ("duplicate", None)]);
         let changed = written_refund(&taken, "r1");
         assert_eq!((changed.was.as_ref(), changed.now.state), (Some(&was), HAS_SUCCEEDED()));
-        assert_eq!(changed.now.refund_id, refund_id_of(finding));
+        assert_eq!(changed.now.refund_id, Some(refund_id_of(finding)));
         assert_eq!(changed.accepted_by.as_deref(), Some(OPERATOR));
         assert_eq!(told(&taken), [("order.partially_refunded", 4)]);
     }
@@ -213,7 +213,7 @@ fn with(order: Order, disposition: Disposition, returned_minor: i64) -> Rows {
     Rows { orders: vec![order], payments: vec![recorded("t1", disposition, returned_minor)], ..Rows::default() }
 }
 
-fn refund_id_of(finding: &Finding) -> Option<RefundId> {
+fn refund_id_of(finding: &Finding) -> RefundId {
     let Finding::Notified(Notification::Refund(refund)) = finding else { panic!("not a refund: {finding:?}") };
-    Some(refund.refund_id.clone())
+    refund.refund_id.clone()
 }
