@@ -207,78 +207,81 @@ async fn the_schema_refuses_what_can_never_be() -> TestResult {
                   unnest(array['requested', 'abnormal', 'closed', 'succeeded']) AS state",
         )
         .await?;
-    for (statement, constraint) in [
-        ("UPDATE orders SET state = 'pending', transaction_id = NULL, paid_at = NULL WHERE state = 'paid'", LEGAL),
-        ("UPDATE orders SET state = 'closed', transaction_id = NULL, paid_at = NULL WHERE state = 'paid'", LEGAL),
-        ("UPDATE orders SET state = 'paid' WHERE state = 'refunded'", LEGAL),
-        ("UPDATE orders SET state = 'paid', transaction_id = 't', paid_at = now() WHERE state = 'closed'", LEGAL),
-        (
-            "UPDATE orders SET state = 'refunded', transaction_id = 't', paid_at = now() WHERE state = 'pending'",
-            "orders_refunded_is_all",
-        ),
-        ("UPDATE orders SET refunded_minor = 100 WHERE state = 'paid'", "orders_refunded_is_all"),
-        ("UPDATE refunds SET state = 'requested' WHERE state = 'abnormal'", REFUND_LEGAL),
-        ("UPDATE refunds SET state = 'closed', succeeded_at = NULL WHERE state = 'succeeded'", REFUND_LEGAL),
-        ("UPDATE refunds SET state = 'succeeded', succeeded_at = now() WHERE state = 'closed'", REFUND_LEGAL),
-        ("UPDATE refunds SET amount_minor = 11 WHERE state = 'succeeded'", REFUND_LEGAL),
-        ("UPDATE refunds SET refund_id = 'another' WHERE state = 'abnormal'", REFUND_LEGAL),
-        ("UPDATE refunds SET succeeded_at = '2020-01-01' WHERE state = 'succeeded'", REFUND_LEGAL),
-        ("UPDATE refunds SET state = 'abnormal' WHERE state = 'requested'", "refunds_reported_has_ids"),
-        ("UPDATE refunds SET refund_id = 'closed' WHERE state = 'requested'", "refunds_refund_id_unique"),
-        ("UPDATE orders SET transaction_id = 'another' WHERE state = 'paid'", LEGAL),
-        ("UPDATE orders SET paid_at = '2020-01-01' WHERE state = 'paid'", LEGAL),
-        ("UPDATE orders SET amount_minor = 101 WHERE state = 'paid'", LEGAL),
-        ("UPDATE orders SET currency = 'USD' WHERE state = 'paid'", LEGAL),
-        ("UPDATE orders SET out_trade_no = 'another' WHERE state = 'paid'", LEGAL),
-        ("UPDATE orders SET mch_id = 'another' WHERE state = 'refunded'", LEGAL),
-        ("UPDATE orders SET refunded_minor = 49 WHERE state = 'paid'", LEGAL),
-        ("UPDATE orders SET refunded_minor = 101 WHERE state = 'paid'", "orders_refunded_within_amount"),
-        ("UPDATE orders SET refunded_minor = 1 WHERE out_trade_no = 'pending'", "orders_refunded_needs_payment"),
-        ("UPDATE orders SET state = 'paid' WHERE out_trade_no = 'pending'", "orders_paid_has_transaction"),
-        (
-            "UPDATE orders SET state = 'paid', transaction_id = 't' WHERE out_trade_no = 'pending'",
-            "orders_paid_has_time",
-        ),
-        ("UPDATE orders SET amount_minor = 0 WHERE out_trade_no = 'pending'", "orders_amount_positive"),
-        ("UPDATE orders SET currency = 'cny' WHERE out_trade_no = 'pending'", "orders_currency_code"),
-        ("UPDATE orders SET state = 'lost' WHERE out_trade_no = 'pending'", "orders_"),
-        ("UPDATE orders SET sub_mch_id = '' WHERE out_trade_no = 'pending'", "orders_ids_not_empty"),
-        ("UPDATE orders SET out_trade_no = 'closed' WHERE out_trade_no = 'pending'", "orders_out_trade_no_unique"),
-        ("UPDATE orders SET out_trade_no = 'a b' WHERE out_trade_no = 'pending'", "orders_out_trade_no_alphabet"),
-        ("UPDATE orders SET version = version - 1 WHERE out_trade_no = 'reported'", LEGAL),
-        ("UPDATE orders SET out_trade_no = 'renamed' WHERE out_trade_no = 'reported'", LEGAL),
-        ("DELETE FROM orders WHERE state = 'paid'", "orders_keep_payments"),
-        ("DELETE FROM orders WHERE out_trade_no = 'reported'", "orders_keep_payments"),
-        ("DELETE FROM refunds WHERE state = 'succeeded'", "refunds_stay"),
-        ("DELETE FROM payments", "payments_stay"),
-        ("UPDATE payments SET disposition = 'accepted' WHERE disposition = 'refused'", "payments_legal_change"),
-        ("UPDATE payments SET amount_minor = 1", "payments_legal_change"),
-        ("UPDATE payments SET returned_minor = 0", "payments_legal_change"),
-        ("UPDATE payments SET disposition = 'returned'", "payments_returned_is_all"),
-        ("UPDATE payments SET returned_minor = 101", "payments_returned_within_amount"),
-    ] {
+    for (statement, constraint) in REFUSED {
         let refused = stage.database.batch_execute(statement).await.expect_err(statement);
         let by = refused.as_db_error().and_then(|error| error.constraint()).unwrap_or_default();
         assert!(by.starts_with(constraint), "{statement}: refused by {by:?}: {refused:?}");
     }
-    for statement in [
-        "UPDATE orders SET state = 'closed' WHERE out_trade_no = 'pending'",
-        "UPDATE orders SET state = 'pending' WHERE out_trade_no = 'pending'",
-        "UPDATE orders SET state = 'paid', transaction_id = 't', paid_at = now() WHERE out_trade_no = 'pending'",
-        "UPDATE orders SET refunded_minor = 100, state = 'refunded' WHERE out_trade_no = 'pending'",
-        "UPDATE refunds SET amount_minor = 20 WHERE state = 'requested'",
-        "UPDATE refunds SET state = 'abnormal', refund_id = 'r', transaction_id = 't' WHERE state = 'requested'",
-        "UPDATE refunds SET state = 'succeeded', succeeded_at = now() WHERE refund_id = 'r'",
-        // Only with an operator's name, and once for each.
-        "UPDATE refunds SET state = 'succeeded', succeeded_at = now(), accepted_by = 'ann', accepted_at = now()
-             WHERE state = 'closed'",
-        "UPDATE payments SET disposition = 'returned', returned_minor = 100",
-        "DELETE FROM orders WHERE out_trade_no = 'closed'",
-    ] {
-        assert_eq!(stage.database.execute(statement, &[]).await?, 1, "{statement}");
+    for statement in ALLOWED {
+        assert_eq!(stage.database.execute(*statement, &[]).await?, 1, "{statement}");
     }
     Ok(())
 }
+
+/// Statements, and the constraint or trigger that refuses each.
+const REFUSED: &[(&str, &str)] = &[
+    ("UPDATE orders SET state = 'pending', transaction_id = NULL, paid_at = NULL WHERE state = 'paid'", LEGAL),
+    ("UPDATE orders SET state = 'closed', transaction_id = NULL, paid_at = NULL WHERE state = 'paid'", LEGAL),
+    ("UPDATE orders SET state = 'paid' WHERE state = 'refunded'", LEGAL),
+    ("UPDATE orders SET state = 'paid', transaction_id = 't', paid_at = now() WHERE state = 'closed'", LEGAL),
+    (
+        "UPDATE orders SET state = 'refunded', transaction_id = 't', paid_at = now() WHERE state = 'pending'",
+        "orders_refunded_is_all",
+    ),
+    ("UPDATE orders SET refunded_minor = 100 WHERE state = 'paid'", "orders_refunded_is_all"),
+    ("UPDATE refunds SET state = 'requested' WHERE state = 'abnormal'", REFUND_LEGAL),
+    ("UPDATE refunds SET state = 'closed', succeeded_at = NULL WHERE state = 'succeeded'", REFUND_LEGAL),
+    ("UPDATE refunds SET state = 'succeeded', succeeded_at = now() WHERE state = 'closed'", REFUND_LEGAL),
+    ("UPDATE refunds SET amount_minor = 11 WHERE state = 'succeeded'", REFUND_LEGAL),
+    ("UPDATE refunds SET refund_id = 'another' WHERE state = 'abnormal'", REFUND_LEGAL),
+    ("UPDATE refunds SET succeeded_at = '2020-01-01' WHERE state = 'succeeded'", REFUND_LEGAL),
+    ("UPDATE refunds SET state = 'abnormal' WHERE state = 'requested'", "refunds_reported_has_ids"),
+    ("UPDATE refunds SET refund_id = 'closed' WHERE state = 'requested'", "refunds_refund_id_unique"),
+    ("UPDATE orders SET transaction_id = 'another' WHERE state = 'paid'", LEGAL),
+    ("UPDATE orders SET paid_at = '2020-01-01' WHERE state = 'paid'", LEGAL),
+    ("UPDATE orders SET amount_minor = 101 WHERE state = 'paid'", LEGAL),
+    ("UPDATE orders SET currency = 'USD' WHERE state = 'paid'", LEGAL),
+    ("UPDATE orders SET out_trade_no = 'another' WHERE state = 'paid'", LEGAL),
+    ("UPDATE orders SET mch_id = 'another' WHERE state = 'refunded'", LEGAL),
+    ("UPDATE orders SET refunded_minor = 49 WHERE state = 'paid'", LEGAL),
+    ("UPDATE orders SET refunded_minor = 101 WHERE state = 'paid'", "orders_refunded_within_amount"),
+    ("UPDATE orders SET refunded_minor = 1 WHERE out_trade_no = 'pending'", "orders_refunded_needs_payment"),
+    ("UPDATE orders SET state = 'paid' WHERE out_trade_no = 'pending'", "orders_paid_has_transaction"),
+    ("UPDATE orders SET state = 'paid', transaction_id = 't' WHERE out_trade_no = 'pending'", "orders_paid_has_time"),
+    ("UPDATE orders SET amount_minor = 0 WHERE out_trade_no = 'pending'", "orders_amount_positive"),
+    ("UPDATE orders SET currency = 'cny' WHERE out_trade_no = 'pending'", "orders_currency_code"),
+    ("UPDATE orders SET state = 'lost' WHERE out_trade_no = 'pending'", "orders_"),
+    ("UPDATE orders SET sub_mch_id = '' WHERE out_trade_no = 'pending'", "orders_ids_not_empty"),
+    ("UPDATE orders SET out_trade_no = 'closed' WHERE out_trade_no = 'pending'", "orders_out_trade_no_unique"),
+    ("UPDATE orders SET out_trade_no = 'a b' WHERE out_trade_no = 'pending'", "orders_out_trade_no_alphabet"),
+    ("UPDATE orders SET version = version - 1 WHERE out_trade_no = 'reported'", LEGAL),
+    ("UPDATE orders SET out_trade_no = 'renamed' WHERE out_trade_no = 'reported'", LEGAL),
+    ("DELETE FROM orders WHERE state = 'paid'", "orders_keep_payments"),
+    ("DELETE FROM orders WHERE out_trade_no = 'reported'", "orders_keep_payments"),
+    ("DELETE FROM refunds WHERE state = 'succeeded'", "refunds_stay"),
+    ("DELETE FROM payments", "payments_stay"),
+    ("UPDATE payments SET disposition = 'accepted' WHERE disposition = 'refused'", "payments_legal_change"),
+    ("UPDATE payments SET amount_minor = 1", "payments_legal_change"),
+    ("UPDATE payments SET returned_minor = 0", "payments_legal_change"),
+    ("UPDATE payments SET disposition = 'returned'", "payments_returned_is_all"),
+    ("UPDATE payments SET returned_minor = 101", "payments_returned_within_amount"),
+];
+
+/// What the shop and an operator may do, one row each, in this order.
+const ALLOWED: &[&str] = &[
+    "UPDATE orders SET state = 'closed' WHERE out_trade_no = 'pending'",
+    "UPDATE orders SET state = 'pending' WHERE out_trade_no = 'pending'",
+    "UPDATE orders SET state = 'paid', transaction_id = 't', paid_at = now() WHERE out_trade_no = 'pending'",
+    "UPDATE orders SET refunded_minor = 100, state = 'refunded' WHERE out_trade_no = 'pending'",
+    "UPDATE refunds SET amount_minor = 20 WHERE state = 'requested'",
+    "UPDATE refunds SET state = 'abnormal', refund_id = 'r', transaction_id = 't' WHERE state = 'requested'",
+    "UPDATE refunds SET state = 'succeeded', succeeded_at = now() WHERE refund_id = 'r'",
+    // Only with an operator's name, and once for each.
+    "UPDATE refunds SET state = 'succeeded', succeeded_at = now(), accepted_by = 'ann', accepted_at = now()
+             WHERE state = 'closed'",
+    "UPDATE payments SET disposition = 'returned', returned_minor = 100",
+    "DELETE FROM orders WHERE out_trade_no = 'closed'",
+];
 
 const LEGAL: &str = "orders_legal_transition";
 const REFUND_LEGAL: &str = "refunds_legal_transition";
