@@ -120,6 +120,26 @@ $$;
 
 CREATE TRIGGER orders_keep_payments BEFORE DELETE ON orders FOR EACH ROW EXECUTE FUNCTION orders_refuse_delete();
 
+-- A shop may book a payment by hand (it has asked WeChat Pay), but not one that is on record as refused or returned, or as
+-- another order's: such a payment pays the order by replay, if at all. Workers raise the version by one with every payment, so
+-- that their writes cost no look-up.
+CREATE FUNCTION orders_refuse_unwanted_payment() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM payments WHERE mch_id = NEW.mch_id AND transaction_id = NEW.transaction_id
+               AND (order_id <> NEW.id OR disposition <> 'accepted')) THEN
+        RAISE EXCEPTION 'order % (% %) cannot be booked as paid by %: that payment was refused, has gone back, or is another order''s',
+            NEW.id, NEW.mch_id, NEW.out_trade_no, NEW.transaction_id
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'orders_payment_not_refused', TABLE = 'orders',
+                  HINT = 'to let a refused payment pay the order after all: worker quarantine replay';
+    END IF;
+    RETURN NEW;
+END;
+$$;
+
+CREATE TRIGGER orders_payment_not_refused BEFORE UPDATE ON orders FOR EACH ROW
+WHEN (OLD.transaction_id IS NULL AND NEW.transaction_id IS NOT NULL AND NEW.version <> OLD.version + 1)
+EXECUTE FUNCTION orders_refuse_unwanted_payment();
+
 CREATE FUNCTION payments_refuse_delete() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     RAISE EXCEPTION 'payment % of order % was reported by WeChat Pay and cannot be deleted', OLD.transaction_id, OLD.order_id

@@ -220,6 +220,10 @@ async fn the_schema_refuses_what_can_never_be() -> TestResult {
 
 /// Statements, and the constraint or trigger that refuses each.
 const REFUSED: &[(&str, &str)] = &[
+    (
+        "UPDATE orders SET state = 'paid', transaction_id = 'late', paid_at = now() WHERE out_trade_no = 'reported'",
+        "orders_payment_not_refused",
+    ),
     ("UPDATE orders SET state = 'pending', transaction_id = NULL, paid_at = NULL WHERE state = 'paid'", LEGAL),
     ("UPDATE orders SET state = 'closed', transaction_id = NULL, paid_at = NULL WHERE state = 'paid'", LEGAL),
     ("UPDATE orders SET state = 'paid' WHERE state = 'refunded'", LEGAL),
