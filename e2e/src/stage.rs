@@ -135,7 +135,7 @@ impl Stage {
         let insert = "INSERT INTO payments
                           (order_id, mch_id, transaction_id, amount_minor, currency, paid_at, disposition, returned_minor)
                       SELECT id, mch_id, transaction_id, amount_minor, currency, paid_at, 'accepted', refunded_minor
-                      FROM orders WHERE transaction_id IS NOT NULL ON CONFLICT (order_id, transaction_id) DO NOTHING";
+                      FROM orders WHERE transaction_id IS NOT NULL ON CONFLICT (mch_id, transaction_id) DO NOTHING";
         self.database.execute(insert, &[]).await?;
         Ok(())
     }

@@ -12,13 +12,14 @@ use diesel_async::AsyncPgConnection;
 use shared::domain::decide::Asked;
 use shared::domain::ids::{MchId, OutRefundNo, TransactionId};
 use shared::domain::notification::Notification;
+use shared::domain::order::{Order, OrderState};
 use shared::domain::payment::PaymentRecord;
 use shared::merchants_file::Keys;
 use uuid::Uuid;
 
 use crate::message::{Examined, Message};
 use crate::outcome::{Held, Outcome, Undecided};
-use crate::plan::{self, ChangedPayment, Decided, Finding, Item, OrderKey, Plan, Rows};
+use crate::plan::{self, ChangedPayment, Decided, Finding, Item, OrderKey, Plan, Rows, key_of};
 use crate::store::orders::Locked;
 use crate::store::payments::{Brought, Changed};
 use crate::store::{database, events, notifications, orders, payments, quarantine, refunds};
@@ -57,6 +58,16 @@ pub enum LedgerRow {
         /// The operator who asked to have it decided, and how.
         request: Option<(String, Asked)>,
     },
+}
+
+/// Which transactions are looked up in `payments`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LookUp {
+    /// Those whose order may have a payment on record. A transaction that is on record for another order then breaks a unique
+    /// key, and the batch is tried again with [`LookUp::Every`].
+    WhereOrdersChanged,
+    /// All.
+    Every,
 }
 
 /// A part with what it came to.
@@ -145,8 +156,9 @@ pub async fn decide_and_write(
     parts: Vec<Part<'_>>,
     rules: Rules<'_>,
     locked: Locked,
+    look_up: LookUp,
 ) -> Result<Vec<Outcome>, ApplyError> {
-    let rows = read(conn, &parts, locked).await?;
+    let rows = read(conn, &parts, locked, look_up).await?;
     let mut plan = plan::plan(rows, parts.iter().map(Part::item));
     let event_ids: Vec<Uuid> = plan.events.iter().map(|_| Uuid::now_v7()).collect();
     let payments: Vec<_> = plan.payments.values().filter_map(|changed| brought_by(changed, &parts)).collect();
@@ -171,10 +183,13 @@ pub async fn decide_and_write(
 
 /// Locks the orders that the parts name, and then reads what is on record about them: only after the lock nobody can change
 /// it any more.
-async fn read(conn: &mut AsyncPgConnection, parts: &[Part<'_>], locked: Locked) -> Result<Rows, DieselError> {
+async fn read(
+    conn: &mut AsyncPgConnection,
+    parts: &[Part<'_>],
+    locked: Locked,
+    look_up: LookUp,
+) -> Result<Rows, DieselError> {
     let notified = || parts.iter().filter_map(|part| notification(&part.examined.finding));
-    let transactions: HashSet<(&MchId, &TransactionId)> =
-        notified().filter_map(|it| Some((it.mch_id(), it.transaction_id()?))).collect();
     let mut keys: HashSet<OrderKey> = notified().filter_map(plan::order_key).collect();
     let refunded: Vec<_> = notified().filter_map(refunded_transaction).collect();
     if keys.is_empty() && refunded.is_empty() {
@@ -196,7 +211,16 @@ async fn read(conn: &mut AsyncPgConnection, parts: &[Part<'_>], locked: Locked) 
     let held: HashSet<i64> = orders.iter().map(|order| order.id).collect();
     busy.retain(|(id, _)| !held.contains(id));
 
-    let payments = payments::read(conn, transactions.into_iter()).await?;
+    // An order of version 0 has no payment on record: each raises the version, which never falls.
+    let untouched: HashSet<OrderKey> =
+        orders.iter().filter(|order| order.version == 0 && order.state == OrderState::Pending).map(key_of).collect();
+    let is_looked_up = |it: &&Notification| {
+        look_up == LookUp::Every || plan::order_key(it).is_none_or(|key| !untouched.contains(&key))
+    };
+    let transactions: HashSet<(&MchId, &TransactionId)> =
+        notified().filter(is_looked_up).filter_map(|it| Some((it.mch_id(), it.transaction_id()?))).collect();
+    let payments =
+        if transactions.is_empty() { Vec::new() } else { payments::read(conn, transactions.into_iter()).await? };
     let refund_keys = refund_keys(parts, &orders, &payments);
     let refunds = if refund_keys.is_empty() { Vec::new() } else { refunds::read(conn, &refund_keys).await? };
     Ok(Rows { orders, busy, payments, refunds })
@@ -217,19 +241,12 @@ fn refunded_transaction(notification: &Notification) -> Option<(&MchId, &Transac
 }
 
 /// The refunds that are reported, each of the order whose payment it names; that payment may come in this very batch.
-fn refund_keys<'a>(
-    parts: &'a [Part<'_>],
-    orders: &[shared::domain::order::Order],
-    payments: &[PaymentRecord],
-) -> Vec<(i64, &'a OutRefundNo)> {
+fn refund_keys<'a>(parts: &'a [Part<'_>], orders: &[Order], payments: &[PaymentRecord]) -> Vec<(i64, &'a OutRefundNo)> {
     let notified = || parts.iter().filter_map(|part| notification(&part.examined.finding));
     if notified().all(|it| refunded_transaction(it).is_none()) {
         return Vec::new();
     }
-    let ids: HashMap<OrderKey, i64> = orders
-        .iter()
-        .map(|order| ((order.mch_id.clone(), order.sub_mch_id.clone(), order.out_trade_no.clone()), order.id))
-        .collect();
+    let ids: HashMap<OrderKey, i64> = orders.iter().map(|order| (key_of(order), order.id)).collect();
     let paid_now =
         notified().filter_map(|it| Some(((it.mch_id(), it.transaction_id()?), *ids.get(&plan::order_key(it)?)?)));
     let mut order_of: HashMap<(&MchId, &TransactionId), i64> = paid_now.collect();

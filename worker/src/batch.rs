@@ -5,10 +5,10 @@ use std::collections::HashMap;
 
 use chrono::DateTime;
 use diesel_async::{AsyncConnection, AsyncPgConnection};
-use shared::messaging::envelope::content_id;
+use shared::messaging::envelope::{MCH_ID, content_id};
 use uuid::Uuid;
 
-use crate::apply::{ApplyError, Part, Rules, decide_and_write};
+use crate::apply::{ApplyError, LookUp, Part, Rules, decide_and_write};
 use crate::message::Message;
 use crate::outcome::Outcome;
 use crate::store::notifications;
@@ -35,10 +35,12 @@ pub async fn apply(
         fresh.extend(unknown(conn, redelivered).await?);
     }
     let mut races = 0;
+    let mut look_up = LookUp::WhereOrdersChanged;
     loop {
-        match transact(conn, &fresh, rules, locked).await {
+        match transact(conn, &fresh, rules, locked, look_up).await {
             Err(error) if error.is_race() && races < RACES_MAX => {
                 races = races.saturating_add(1);
+                look_up = LookUp::Every;
                 // An ingest or an operator published the same message twice: rare enough to pay for it only then.
                 if matches!(error, ApplyError::LedgerDiffers) {
                     fresh = unknown(conn, fresh).await?;
@@ -67,8 +69,7 @@ fn distinct(messages: &[Message]) -> Vec<Cow<'_, Message>> {
     distinct
 }
 
-/// Those of the messages that the ledger does not have. An id that it has with other content costs the message that came first
-/// nothing, and this one its name.
+/// Those of the messages that the ledger does not have. A message whose id the ledger has with different content gets a new id.
 async fn unknown<'a>(
     conn: &mut AsyncPgConnection,
     messages: Vec<Cow<'a, Message>>,
@@ -95,8 +96,8 @@ async fn unknown<'a>(
 /// The message under an id made of what it says. It has no time of receipt then.
 fn renamed(message: &Message) -> Message {
     let header = |name: &str| message.headers.get(name).map(String::as_str);
-    let id = content_id(header("type"), header("mch-id"), &message.body);
-    tracing::warn!(was = %message.id, %id, "a message has the id of another one with other content; it is handled under an id of its own");
+    let id = content_id(header("type"), header(MCH_ID), &message.body);
+    tracing::warn!(was = %message.id, %id, "a message reused the id of another message with different content; it is recorded under a new id");
     Message { id, received_at: DateTime::UNIX_EPOCH, ..message.clone() }
 }
 
@@ -105,10 +106,11 @@ async fn transact(
     messages: &[Cow<'_, Message>],
     rules: Rules<'_>,
     locked: Locked,
+    look_up: LookUp,
 ) -> Result<Vec<Outcome>, ApplyError> {
     if messages.is_empty() {
         return Ok(Vec::new());
     }
     let parts = messages.iter().flat_map(|message| Part::new_of(message, rules)).collect();
-    conn.transaction(async |conn| decide_and_write(conn, parts, rules, locked).await).await
+    conn.transaction(async |conn| decide_and_write(conn, parts, rules, locked, look_up).await).await
 }

@@ -210,6 +210,12 @@ pub fn order_key(notification: &Notification) -> Option<OrderKey> {
     Some((payment.mch_id.clone(), payment.sub_mch_id.clone(), payment.out_trade_no.clone()?))
 }
 
+/// What names an order.
+#[must_use]
+pub fn key_of(order: &Order) -> OrderKey {
+    (order.mch_id.clone(), order.sub_mch_id.clone(), order.out_trade_no.clone())
+}
+
 /// The rows as the last step left them.
 struct State {
     ids: HashMap<OrderKey, i64>,
@@ -229,11 +235,10 @@ enum Place {
 
 impl State {
     fn new(rows: Rows) -> Self {
-        let key = |order: &Order| (order.mch_id.clone(), order.sub_mch_id.clone(), order.out_trade_no.clone());
         let payment_key = |payment: &PaymentRecord| (payment.mch_id.clone(), payment.transaction_id.clone());
         let (busy_ids, busy_keys) = rows.busy.into_iter().unzip();
         Self {
-            ids: rows.orders.iter().map(|order| (key(order), order.id)).collect(),
+            ids: rows.orders.iter().map(|order| (key_of(order), order.id)).collect(),
             orders: rows.orders.into_iter().map(|order| (order.id, order)).collect(),
             busy_ids,
             busy_keys,

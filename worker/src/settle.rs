@@ -16,7 +16,7 @@ use futures_util::FutureExt;
 use shared::telemetry::chain;
 use tokio::time::timeout;
 
-use crate::apply::{self, ApplyError, Part, Rules};
+use crate::apply::{self, ApplyError, LookUp, Part, Rules};
 use crate::message::{Examined, Message};
 use crate::outcome::{Outcome, Undecided};
 use crate::store::database::{Database, LITTLE_LOCK_TIMEOUT};
@@ -229,7 +229,7 @@ impl Session {
         }
         match written {
             Ok(outcomes) => {
-                tracing::error!(id = %message.id, reason, "the database did not take a callback; it is held as a quarantine row");
+                tracing::error!(id = %message.id, reason, "the database rejected a callback; it is held in quarantine and retried");
                 Ok(outcomes)
             }
             Err(failure) => Err(self.broken(failure)),
@@ -244,7 +244,10 @@ impl Session {
     ) -> Result<Vec<Outcome>, Failure> {
         let conn = self.conn().await.map_err(Failure::Away)?;
         let part = Part::held_whole(message, examined);
-        guard(conn.transaction(async |conn| apply::decide_and_write(conn, vec![part], rules, Locked::Skip).await)).await
+        guard(conn.transaction(async |conn| {
+            apply::decide_and_write(conn, vec![part], rules, Locked::Skip, LookUp::Every).await
+        }))
+        .await
     }
 
     async fn attempt(

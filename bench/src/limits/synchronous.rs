@@ -148,7 +148,7 @@ impl Session {
                     VALUES ($1, now(), 'payment', $2, $3, $4, $5, $6, $7, $8, 'CNY', $9, $10, $11, $12, now(), $13, \
                     '{\"type\": \"wechatpay.v2.payment\", \"mch-id\": \"1900000109\", \"content-type\": \"text/xml\"}')";
         let tell =
-            "INSERT INTO order_events (id, type, order_id, payload) VALUES ($1, 'order.paid', $2, $3::text::jsonb)";
+            "INSERT INTO order_events (id, type, order_id, payload) VALUES ($1, 'order.paid', $2, $3::text::json)";
         Ok(Self {
             lock: client.prepare(lock).await?,
             find: client.prepare(find).await?,

@@ -75,7 +75,7 @@ async fn a_database_that_refuses_rows_keeps_the_batch_and_burns_no_deliveries() 
         Ok(())
     })
     .await?;
-    assert!(!worker.log()?.contains("is held as a quarantine row"), "the log claims that something was held");
+    assert!(!worker.log()?.contains("is held in quarantine"), "the log claims that something was held");
     stage.database.batch_execute("DROP TRIGGER full_disk ON notifications").await?;
     all_paid(&stage, 50).await?;
     assert_eq!(stage.value("SELECT count(*) FROM quarantine").await?, "0");

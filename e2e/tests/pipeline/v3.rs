@@ -27,7 +27,8 @@ async fn a_payment_is_paid_whichever_platform_key_signed_it() -> TestResult {
     stage.until_paid("order-2").await?;
     assert_eq!(stage.until_events(2).await?.len(), 2);
 
-    let headers = "SELECT headers - 'traceparent' - 'wechatpay-signature' - 'wechatpay-nonce' - 'wechatpay-timestamp'
+    let headers =
+        "SELECT headers::jsonb - 'traceparent' - 'wechatpay-signature' - 'wechatpay-nonce' - 'wechatpay-timestamp'
                    FROM notifications WHERE out_trade_no = 'order-2'";
     let headers: serde_json::Value = serde_json::from_str(&stage.value(headers).await?)?;
     let expected = json!({
@@ -35,7 +36,7 @@ async fn a_payment_is_paid_whichever_platform_key_signed_it() -> TestResult {
         "wechatpay-serial": PUBLIC.serial(),
     });
     assert_eq!(headers, expected);
-    let has_evidence = "SELECT headers ?& array['wechatpay-signature', 'wechatpay-nonce', 'wechatpay-timestamp']
+    let has_evidence = "SELECT headers::jsonb ?& array['wechatpay-signature', 'wechatpay-nonce', 'wechatpay-timestamp']
                         FROM notifications WHERE out_trade_no = 'order-2'";
     assert_eq!(stage.value(has_evidence).await?, "true");
     for purpose in ["v3", "platform"] {

@@ -38,7 +38,7 @@ set_statement! {
         order_ids: Array<BigInt> = Vec<i64>,
         payloads: Array<Text> = Vec<String>,
     ) -> () {
-        "INSERT INTO order_events (id, type, order_id, payload) SELECT id, type, order_id, payload::jsonb FROM"
+        "INSERT INTO order_events (id, type, order_id, payload) SELECT id, type, order_id, payload::json FROM"
         "AS new (id, type, order_id, payload)"
     }
 }

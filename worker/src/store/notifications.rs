@@ -35,7 +35,7 @@ set_statement! {
     /// The messages with these keys, and how many parts of each have a row.
     Load<'a>(ids: Array<SqlUuid> = Vec<Uuid>, received_ats: Array<Timestamptz> = Vec<DateTime<Utc>>)
     -> (SqlUuid, Timestamptz, Jsonb, Binary, BigInt) {
-        "SELECT id, received_at, headers, body, (SELECT count(*) FROM notifications all_parts \
+        "SELECT id, received_at, headers::jsonb, body, (SELECT count(*) FROM notifications all_parts \
              WHERE all_parts.id = n.id AND all_parts.received_at = n.received_at) \
          FROM notifications n WHERE part = 0 AND (id, received_at) IN (SELECT * FROM"
         ")"
@@ -74,7 +74,7 @@ set_statement! {
          body, headers, handled_at) \
          SELECT id, part, received_at, kind, mch_id, sub_mch_id, out_trade_no, transaction_id, out_refund_no, \
          key_fingerprint, outcome, reason, seen_version, seen_state, seen_amount_minor, seen_currency, event_id, event_type, \
-         event_version, body, headers::jsonb, clock_timestamp() FROM"
+         event_version, body, headers::json, clock_timestamp() FROM"
         "AS new (id, part, received_at, kind, mch_id, sub_mch_id, out_trade_no, transaction_id, out_refund_no, \
          key_fingerprint, outcome, reason, seen_version, seen_state, seen_amount_minor, seen_currency, event_id, event_type, \
          event_version, body, headers) ORDER BY id, part"

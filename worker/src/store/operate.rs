@@ -214,7 +214,7 @@ pub async fn row(conn: &mut AsyncPgConnection, id: i64) -> Result<Option<Row>, E
          q.detail, q.mch_id, q.sub_mch_id, q.out_trade_no, q.transaction_id, q.out_refund_no, \
          q.amount_minor || ' ' || q.currency AS paid, p.disposition AS payment, q.waits_until, q.attempts, \
          q.replay_requested_by, q.replay_why, q.resolved_at, q.resolved_by, q.resolution, o.state AS order_state, \
-         o.amount_minor || ' ' || o.currency AS order_amount, n.headers, n.body \
+         o.amount_minor || ' ' || o.currency AS order_amount, n.headers::jsonb AS headers, n.body \
          FROM quarantine q \
          LEFT JOIN notifications n \
              ON n.id = q.notification_id AND n.received_at = q.notification_received_at AND n.part = 0 \

@@ -40,7 +40,8 @@ set_statement! {
 }
 
 set_statement! {
-    /// Payments that are reported for the first time. A conflict is an error: the same transaction was recorded by another
+    /// Payments that are reported for the first time, which come sorted by key, so that two batches never wait for each other in
+    /// a circle. A conflict is an error: the same transaction was recorded by another
     /// session at this moment.
     Insert<'a>(
         order_ids: Array<BigInt> = Vec<i64>,
@@ -58,14 +59,14 @@ set_statement! {
         "INSERT INTO payments (order_id, mch_id, transaction_id, amount_minor, currency, paid_at, disposition, \
          returned_minor, notification_id, notification_received_at, notification_part) SELECT * FROM"
         "AS new (order_id, mch_id, transaction_id, amount_minor, currency, paid_at, disposition, returned_minor, \
-         notification_id, notification_received_at, notification_part) ORDER BY mch_id, transaction_id"
+         notification_id, notification_received_at, notification_part)"
     }
 }
 
 set_statement! {
     /// Payments that are still as they were read.
     Update<'a>(
-        order_ids: Array<BigInt> = Vec<i64>,
+        mch_ids: Array<Text> = Vec<&'a str>,
         transaction_ids: Array<Text> = Vec<&'a str>,
         old_dispositions: Array<Text> = Vec<&'a str>,
         old_returned: Array<BigInt> = Vec<i64>,
@@ -73,8 +74,8 @@ set_statement! {
         returned: Array<BigInt> = Vec<i64>,
     ) -> () {
         "UPDATE payments AS old SET disposition = new.disposition, returned_minor = new.returned_minor FROM"
-        "AS new (order_id, transaction_id, old_disposition, old_returned, disposition, returned_minor) \
-         WHERE old.order_id = new.order_id AND old.transaction_id = new.transaction_id \
+        "AS new (mch_id, transaction_id, old_disposition, old_returned, disposition, returned_minor) \
+         WHERE old.mch_id = new.mch_id AND old.transaction_id = new.transaction_id \
          AND old.disposition = new.old_disposition AND old.returned_minor = new.old_returned"
     }
 }
@@ -155,7 +156,7 @@ pub async fn insert(conn: &AsyncPgConnection, new: &[(&PaymentRecord, Brought)])
 /// As [`write`].
 pub async fn update(conn: &AsyncPgConnection, known: &[(&PaymentRecord, &PaymentRecord)]) -> Result<usize, Error> {
     let statement = Update {
-        order_ids: known.iter().map(|(was, _)| was.order_id).collect(),
+        mch_ids: known.iter().map(|(was, _)| was.mch_id.as_str()).collect(),
         transaction_ids: known.iter().map(|(was, _)| was.transaction_id.as_str()).collect(),
         old_dispositions: known.iter().map(|(was, _)| was.disposition.name()).collect(),
         old_returned: known.iter().map(|(was, _)| was.returned_minor).collect(),

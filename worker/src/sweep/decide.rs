@@ -6,7 +6,7 @@ use diesel_async::{AsyncConnection, AsyncPgConnection};
 use shared::domain::decide::Asked;
 
 use super::Sweeper;
-use crate::apply::{self, ApplyError, LedgerRow, Part, Rules};
+use crate::apply::{self, ApplyError, LedgerRow, LookUp, Part, Rules};
 use crate::lane::count_outcomes;
 use crate::message::Examined;
 use crate::outcome::{Outcome, Undecided};
@@ -113,7 +113,10 @@ impl Sweeper {
                 if may_be_a_lock(started) || row.reason == why.reason() {
                     return Ok(Some(row.id));
                 }
-                tracing::error!(row = row.id, "the database does not take a held callback; its row says why");
+                tracing::error!(
+                    row = row.id,
+                    "the database still rejects a held callback; its row's detail.problem says why"
+                );
                 self.decide(session, rows, Some(why)).await.map_err(|failure| session.broken(failure))
             }
         }
@@ -181,7 +184,7 @@ async fn transact(
     let stored = loaded.iter().filter_map(|(row, stored)| Some((row, stored.as_ref()?)));
     let parts: Vec<Part<'_>> =
         stored.flat_map(|(row, stored)| parts_of(row, stored, rules, instead.as_ref())).collect();
-    let outcomes = apply::decide_and_write(conn, parts, rules, Locked::Skip).await?;
+    let outcomes = apply::decide_and_write(conn, parts, rules, Locked::Skip, LookUp::Every).await?;
     Ok((Some(last), outcomes))
 }
 
