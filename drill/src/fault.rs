@@ -228,8 +228,8 @@ impl Fault {
             | Self::SmallDisk
             | Self::Operator
             | Self::HostileWriter => 20,
-            Self::WorkerBrokerHalfOpen | Self::DroppedMonth | Self::ConsumerTimeout => 25,
-            Self::Shop => 30,
+            Self::WorkerBrokerHalfOpen | Self::DroppedMonth => 25,
+            Self::Shop | Self::ConsumerTimeout => 30,
             Self::WorkerFreeze | Self::CreateIndex | Self::AlterTable | Self::VacuumFull => 36,
             Self::WorkerDatabaseHalfOpen => 42,
             Self::DiskFull => 74,
