@@ -9,16 +9,19 @@ use url::Url;
 
 use crate::fault::Fault;
 
-/// What `--short` does: one of each kind that one broker node allows, in less than three minutes altogether.
-const SHORT: [Fault; 6] = [
+/// What `--short` does: one of each kind that one broker node allows, in about three minutes altogether.
+const SHORT: [Fault; 9] = [
     Fault::IngestKill,
     Fault::WorkerKill,
     Fault::LeaderKill,
     Fault::DatabaseKill,
     Fault::ConfirmLost,
     Fault::WorkerBrokerCut,
+    Fault::Migrate,
+    Fault::SlowClients,
+    Fault::UnroutableEvents,
 ];
-const SHORT_SECONDS: u64 = 100;
+const SHORT_SECONDS: u64 = 180;
 const SECONDS: u64 = 180;
 
 /// Breaks every part of Countersign under load, on a schedule drawn from a seed, and audits every promise afterwards.
@@ -37,7 +40,7 @@ pub struct Options {
     /// Requests a second, on a schedule that waits for no answer
     #[arg(long, default_value = "150", value_name = "R")]
     pub rate: NonZeroU32,
-    /// Under three minutes altogether: one broker node, six faults
+    /// About three minutes: one broker node, nine faults
     #[arg(long)]
     pub short: bool,
     /// Show the schedule and do nothing
@@ -85,6 +88,9 @@ pub struct Place {
     /// RabbitMQ's management API
     #[arg(long, env, hide = true, hide_env_values = true, value_delimiter = ',')]
     pub rabbitmq_management_url: Vec<Url>,
+    /// Where a small file system can be mounted for PostgreSQL
+    #[arg(long, env, hide = true, default_value = ".dev/drill/postgres/small-disk")]
+    pub small_disk: PathBuf,
     /// The first node's rabbitmqctl
     #[arg(long, env, hide = true, default_value = "rabbitmqctl")]
     pub rabbitmqctl: PathBuf,

@@ -61,6 +61,32 @@ pub enum Fault {
     Poison,
     /// v3 callbacks signed by another clock.
     ClockSkew,
+    /// Another session builds an index: a SHARE lock on one table after the other.
+    CreateIndex,
+    /// Another session alters a table: ACCESS EXCLUSIVE, on one table after the other.
+    AlterTable,
+    /// VACUUM FULL waits behind a reader, and everybody else behind it, on one table after the other.
+    VacuumFull,
+    /// A database that answers, and refuses every row for want of space.
+    DiskFull,
+    /// The ledger's file system is full.
+    SmallDisk,
+    /// An operator replays and resolves held rows at random.
+    Operator,
+    /// A shop closes, reopens and saves stale copies of orders that are being paid and refunded.
+    Shop,
+    /// `worker migrate` changes a table that an old reader holds.
+    Migrate,
+    /// A month of the ledger is dropped while held rows point into it.
+    DroppedMonth,
+    /// No queue is bound for some types of events.
+    UnroutableEvents,
+    /// Clients that never finish a request's head, or its body.
+    SlowClients,
+    /// Another program publishes as ingest: garbage, made-up counts, the ids of genuine callbacks.
+    HostileWriter,
+    /// The broker takes messages back whose batch waits for the database.
+    ConsumerTimeout,
 }
 
 /// A part of the whole. Two faults at once never need the same.
@@ -114,6 +140,19 @@ impl Fault {
             Self::ConfirmLost => "cut an ingest off after its publishes arrived, before the confirms come back",
             Self::Poison => "garbage and forgeries published past ingest, as an operator could",
             Self::ClockSkew => "v3 callbacks signed six minutes ago and six minutes from now",
+            Self::CreateIndex => "CREATE INDEX in an open transaction, 5 s on each table that workers write",
+            Self::AlterTable => "ALTER TABLE in an open transaction, 5 s on each table that workers write",
+            Self::VacuumFull => "VACUUM FULL behind a reader, 5 s on each table that workers write",
+            Self::DiskFull => "the ledger refuses every row with SQLSTATE 53100 for 66 s",
+            Self::SmallDisk => "the file system of the ledger's month is full for 15 s",
+            Self::Operator => "an operator replays and resolves held rows at random for 12 s",
+            Self::Shop => "a shop closes, reopens and saves stale copies of orders while they are paid and refunded",
+            Self::Migrate => "a migration that needs ACCESS EXCLUSIVE on orders meets a reader of 6 s",
+            Self::DroppedMonth => "a month of the ledger is dropped while held rows point into it",
+            Self::UnroutableEvents => "1,100 events of types that no queue is bound for, for 12 s",
+            Self::SlowClients => "half-sent heads and slow bodies on 250 connections to each ingest",
+            Self::HostileWriter => "3,000 made-up messages published as ingest, under made-up counts and others' ids",
+            Self::ConsumerTimeout => "consumer_timeout of 3 s while every write hangs for 12 s",
         }
     }
 
@@ -143,6 +182,20 @@ impl Fault {
             Self::QueueFull => &[Area::Worker, Area::Broker],
             Self::CrashLoop => &[Area::Worker, Area::Database],
             Self::Poison => &[Area::Broker, Area::Database],
+            Self::SlowClients => &[Area::Ingest, Area::Broker],
+            // Each of these makes promises about callbacks that go all the way, and keeps them alone.
+            Self::CreateIndex
+            | Self::AlterTable
+            | Self::VacuumFull
+            | Self::DiskFull
+            | Self::SmallDisk
+            | Self::Operator
+            | Self::Shop
+            | Self::Migrate
+            | Self::DroppedMonth
+            | Self::UnroutableEvents
+            | Self::HostileWriter
+            | Self::ConsumerTimeout => &[Area::Ingest, Area::Worker, Area::Broker, Area::Database],
         }
     }
 
@@ -168,10 +221,30 @@ impl Fault {
             | Self::LeaderFreeze => 11,
             Self::LeaderKill | Self::FollowerKill => 12,
             Self::RollingRestart => 15,
-            Self::CrashLoop | Self::IngestBrokerHalfOpen | Self::MajorityKill => 20,
-            Self::WorkerBrokerHalfOpen => 25,
-            Self::WorkerFreeze => 36,
+            Self::UnroutableEvents | Self::SlowClients | Self::Migrate => 16,
+            Self::CrashLoop
+            | Self::IngestBrokerHalfOpen
+            | Self::MajorityKill
+            | Self::SmallDisk
+            | Self::Operator
+            | Self::HostileWriter => 20,
+            Self::WorkerBrokerHalfOpen | Self::DroppedMonth => 25,
+            Self::Shop | Self::ConsumerTimeout => 30,
+            Self::WorkerFreeze | Self::CreateIndex | Self::AlterTable | Self::VacuumFull => 36,
             Self::WorkerDatabaseHalfOpen => 42,
+            Self::DiskFull => 74,
+        }
+    }
+
+    /// How many seconds after the mending everything must be in order again, if nothing else strikes meanwhile.
+    #[must_use]
+    pub fn in_order_within_seconds(self) -> u64 {
+        match self {
+            // Nothing is mended: each side must find out by itself.
+            Self::IngestBrokerHalfOpen | Self::WorkerBrokerHalfOpen | Self::WorkerDatabaseHalfOpen => 45,
+            // The nodes start and find each other.
+            Self::LeaderKill | Self::FollowerKill | Self::MajorityKill | Self::LeaderFreeze => 30,
+            _ => 20,
         }
     }
 

@@ -3,19 +3,29 @@
 
 mod brokers;
 mod database;
+mod disk;
+mod events;
+mod hostile;
 mod input;
+mod lanes;
 mod links;
+mod operator;
 mod programs;
+mod schema;
+mod shop;
+mod tables;
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::Mutex;
 
 use anyhow::Result;
+use e2e::post::Post;
 
-use crate::clock::now_ms;
 use crate::fault::Fault;
 use crate::fleet::Fleet;
 use crate::links::Links;
+use crate::mark::Mark;
+use crate::own;
 use crate::schedule::Act;
 use crate::servers::Servers;
 
@@ -29,6 +39,8 @@ pub struct Scene {
     pub fleet: Fleet,
     /// What was put into the broker past ingest, and what must become of it.
     pub planted: Mutex<Vec<Planted>>,
+    /// Whether the ledger's month is on a small file system of its own.
+    pub has_small_disk: bool,
 }
 
 /// A message that no ingest published.
@@ -42,46 +54,42 @@ pub struct Planted {
     pub verdict: &'static str,
 }
 
-/// What a strike leaves behind for the report.
-#[derive(Debug, Default)]
-pub struct Mark {
-    struck_ms: AtomicU64,
-    note: Mutex<String>,
-}
-
-impl Mark {
-    /// It has taken effect: now.
-    pub fn struck(&self) {
-        self.struck_ms.store(now_ms(), Ordering::SeqCst);
-    }
-
-    /// When it took effect; 0 if it never did.
-    #[must_use]
-    pub fn struck_ms(&self) -> u64 {
-        self.struck_ms.load(Ordering::SeqCst)
-    }
-
-    /// What was hit, for the report.
-    pub fn note(&self, note: impl Into<String>) {
-        *self.note.lock().unwrap_or_else(PoisonError::into_inner) = note.into();
-    }
-
-    /// What was hit.
-    #[must_use]
-    pub fn noted(&self) -> String {
-        self.note.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-/// Makes ready what a fault of `acts` needs and what could not be made under load.
+/// Makes ready what the faults of `acts` need and what could not be made under load; true when the ledger's month is on a
+/// small file system of its own.
 ///
 /// # Errors
 /// The database refuses.
-pub async fn prepare(servers: &Servers, acts: &[Act]) -> Result<()> {
-    if acts.iter().any(|act| act.fault == Fault::CrashLoop) {
-        programs::prepare_crash_loop(servers).await?;
+pub async fn prepare(servers: &Servers, acts: &[Act]) -> Result<bool> {
+    let mut has_small_disk = false;
+    for fault in acts.iter().map(|act| act.fault).collect::<BTreeSet<_>>() {
+        match fault {
+            Fault::CrashLoop | Fault::ConsumerTimeout | Fault::Shop => {
+                programs::prepare_hanging_writes(servers).await?;
+            }
+            Fault::DiskFull => disk::prepare_refusal(servers).await?,
+            Fault::SmallDisk => has_small_disk = disk::prepare_small_disk(servers).await?,
+            Fault::DroppedMonth => schema::prepare_month(servers).await?,
+            _ => {}
+        }
     }
-    Ok(())
+    Ok(has_small_disk)
+}
+
+impl Scene {
+    /// Promises that the whole way works: a callback that comes now pays its order.
+    async fn promise_payment(&self, mark: &Mark, within_seconds: u64) {
+        let number = own::numbers(1);
+        let mut payment: Vec<Post> = own::payments(&number).iter().map(|payment| payment.body().into()).collect();
+        mark.promise("a callback that comes afterwards pays its order", within_seconds, async || {
+            let database = self.servers.database().await?;
+            if own::standings(&database, &number).await?.is_empty() {
+                own::insert(&database, &number, "pending").await?;
+            }
+            own::deliver_all(&self.fleet, std::mem::take(&mut payment)).await?;
+            own::ensure_paid(&database, &number).await
+        })
+        .await;
+    }
 }
 
 /// Does it and undoes it.
@@ -109,6 +117,17 @@ pub async fn strike(scene: &Scene, act: Act, mark: &Mark) -> Result<()> {
         Fault::OrderLocks => database::lock_orders(servers, mark).await,
         Fault::Poison => input::poison(scene, mark).await,
         Fault::ClockSkew => input::skew_clock(fleet.ingests(), mark).await,
+        Fault::CreateIndex | Fault::AlterTable | Fault::VacuumFull => tables::lock_each(scene, act.fault, mark).await,
+        Fault::DiskFull => disk::refuse(scene, mark).await,
+        Fault::SmallDisk => disk::fill(scene, mark).await,
+        Fault::Operator => operator::work(scene, pick, mark).await,
+        Fault::Shop => shop::meddle(scene, mark).await,
+        Fault::Migrate => schema::migrate(scene, mark).await,
+        Fault::DroppedMonth => schema::drop_month(scene, mark).await,
+        Fault::UnroutableEvents => events::unbind(scene, mark).await,
+        Fault::SlowClients => hostile::be_slow(scene, mark).await,
+        Fault::HostileWriter => hostile::write(scene, mark).await,
+        Fault::ConsumerTimeout => lanes::lose_patience(scene, mark).await,
         Fault::IngestBrokerCut
         | Fault::IngestBrokerHalfOpen
         | Fault::IngestBrokerBlackHole

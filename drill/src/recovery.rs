@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::mark::Promise;
 use crate::sampler::Sample;
 use crate::schedule::Act;
 use crate::timeline::{self, Timeline};
@@ -25,6 +26,8 @@ pub struct Struck {
     pub healed_ms: u64,
     /// What was hit.
     pub note: String,
+    /// What had to hold soon after it, or while it lasted.
+    pub promises: Vec<Promise>,
 }
 
 /// A row of the ledger, as far as the report counts them.
@@ -192,7 +195,7 @@ mod tests {
 
     fn struck(struck_ms: u64, healed_ms: u64, in_company: bool) -> Struck {
         let act = Act { at_seconds: 0, fault: Fault::WorkerKill, pick: 0, in_company };
-        Struck { act, struck_ms, healed_ms, note: String::new() }
+        Struck { act, struck_ms, healed_ms, note: String::new(), promises: Vec::new() }
     }
 
     /// A callback every 100 ms, all told SUCCESS after 5 ms; no worker from 1000 to 3000.

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::checks::Check;
 use crate::config::Options;
+use crate::mark::Promise;
 use crate::recovery::{Evidence, Latency, Recovery};
 
 const LINE_UNDER_HEADER: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
@@ -124,6 +125,7 @@ impl Report<'_> {
 
     fn fault(&self, recovery: &Recovery) -> Value {
         let struck = &recovery.struck;
+        let promises: Vec<Value> = struck.promises.iter().map(promise).collect();
         let [before, during, after] =
             recovery.latency.map(|latency| json!({"p50": latency.p50_ms, "p99": latency.p99_ms}));
         json!({
@@ -143,6 +145,7 @@ impl Report<'_> {
             "backlog_peak": recovery.backlog_peak,
             "outbox_peak": recovery.outbox_peak,
             "duplicates_absorbed": recovery.duplicates,
+            "promises": promises,
             "latency_ms": {"before": before, "during": during, "after": after},
         })
     }
@@ -166,6 +169,13 @@ impl fmt::Display for Report<'_> {
         writeln!(formatter, "{}\n", self.checks_table())?;
         write!(formatter, "{}", self.verdict())
     }
+}
+
+fn promise(promise: &Promise) -> Value {
+    json!({
+        "sentence": promise.sentence, "within_seconds": promise.within_seconds,
+        "took_ms": promise.took_ms, "breach": promise.breach,
+    })
 }
 
 /// `12.3 s`.

@@ -16,10 +16,11 @@ use crate::checks::{self, Check};
 use crate::clock::{now_ms, seconds, sleep_until_ms};
 use crate::config::Options;
 use crate::fault::Area;
-use crate::faults::{self, Mark, Scene};
+use crate::faults::{self, Scene};
 use crate::fleet::Fleet;
 use crate::links::{INGESTS, Links, WORKERS};
 use crate::load::Load;
+use crate::mark::{Mark, Promise};
 use crate::recovery::{Evidence, Struck};
 use crate::report::Report;
 use crate::sampler::{Sample, Sampler};
@@ -46,12 +47,12 @@ pub async fn run(options: &Options) -> Result<bool> {
 
     let servers = Servers::find(place).await?;
     checks::queues_are_whole(&servers).await?;
-    faults::prepare(&servers, &acts).await?;
+    let has_small_disk = faults::prepare(&servers, &acts).await?;
     // Those of the kit, which can also sign for WeChat Pay.
     let merchants = MerchantsFile::leave_in(&place.drill_dir)?;
     let links = Links::make(place).await?;
     let fleet = Fleet::start(place, &links, &merchants).await?;
-    let scene = Arc::new(Scene { servers, links, fleet, planted: Mutex::default() });
+    let scene = Arc::new(Scene { servers, links, fleet, planted: Mutex::default(), has_small_disk });
     let lookout = Sampler::start(Arc::clone(&scene));
     let mut load = Load::start(options, &scene.fleet, &merchants)?;
     seconds(BEFORE_THE_LOAD_SECONDS).await;
@@ -83,6 +84,7 @@ pub async fn run(options: &Options) -> Result<bool> {
     };
     let recoveries = evidence.recoveries(&struck);
     let load_ended_ms = timeline.requests().last().map_or(0, |request| request.due_ms);
+    checks.extend(checks::of_promises(&struck));
     checks.extend(checks::of_recovery(&recoveries, load_ended_ms, place.brokers()?));
     let report =
         Report { options, evidence: &evidence, recoveries: &recoveries, checks: &checks, audit: &finished.report };
@@ -164,13 +166,29 @@ async fn strike_all(
 async fn strike(scene: &Scene, act: Act) -> Result<Struck> {
     let mark = Mark::default();
     faults::strike(scene, act, &mark).await.with_context(|| act.fault.name())?;
-    Ok(Struck { act, struck_ms: mark.struck_ms(), healed_ms: now_ms(), note: mark.noted() })
+    Ok(Struck {
+        act,
+        struck_ms: mark.struck_ms(),
+        healed_ms: mark.mended_ms().unwrap_or_else(now_ms),
+        note: mark.noted(),
+        promises: mark.promises(),
+    })
 }
 
 fn told(struck: &Struck) -> String {
     let lasted_ms = struck.healed_ms.saturating_sub(struck.struck_ms);
     let note = if struck.note.is_empty() { String::new() } else { format!(" ({})", struck.note) };
-    format!("{}{note}: mended after {lasted_ms} ms", struck.act.fault.name())
+    let broken: Vec<String> = struck.promises.iter().filter_map(broken).collect();
+    format!("{}{note}: mended after {lasted_ms} ms{}", struck.act.fault.name(), broken.concat())
+}
+
+fn broken(promise: &Promise) -> Option<String> {
+    let breach = promise.breach.as_ref()?;
+    let bound = match promise.within_seconds {
+        0 => String::new(),
+        seconds => format!(" within {seconds} s"),
+    };
+    Some(format!("\n        BROKEN: {}{bound}: {breach}", promise.sentence))
 }
 
 fn standing(sample: &Sample) -> String {

@@ -2,9 +2,11 @@
 //!
 //! One fault follows another with time to recover between them; about every third has a companion that strikes a few
 //! seconds later in another area. So that no fault depends on luck, each is certain in one of any ten seeds that follow
-//! each other; the rest of the time is drawn.
+//! each other: the faults are dealt out to ten hands of nearly the same length, and whatever else is drawn leaves room for
+//! what the seed's hand still holds.
 
-use std::collections::BTreeSet;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clap::ValueEnum;
 use rand::rngs::StdRng;
@@ -43,21 +45,24 @@ pub struct Act {
 pub fn draw(seed: u64, seconds: u64, only: &[Fault], brokers: usize) -> Vec<Act> {
     let mut rng = StdRng::seed_from_u64(seed);
     let possible = |fault: &Fault| fault.brokers() <= brokers;
+    let mut certain = if only.is_empty() { hand(seed) } else { BTreeSet::new() };
+    certain.retain(possible);
     let mut deck = if only.is_empty() {
-        full_deck(seed, &mut rng).into_iter().filter(possible).collect()
+        full_deck(&certain, &mut rng).into_iter().filter(possible).collect()
     } else {
         shuffled(only.iter().copied().filter(possible).collect(), &mut rng)
     };
     let (mut acts, mut cursor) = (Vec::new(), WARM_UP_SECONDS);
+    let last_second = seconds.saturating_sub(TAIL_SECONDS);
     loop {
-        let left = seconds.saturating_sub(cursor.saturating_add(TAIL_SECONDS));
-        let Some(fault) = take(&mut deck, |fault| fault.seconds() <= left) else { return acts };
+        let Some(fault) = take(&mut deck, &mut certain, cursor, last_second, |_| true) else { return acts };
         let mut end = cursor.saturating_add(fault.seconds());
         acts.push(Act { at_seconds: cursor, fault, pick: pick(&mut rng), in_company: false });
         if rng.random_ratio(1, ONE_IN_COMPANY) {
             let at_seconds = cursor.saturating_add(rng.random_range(1..=3));
-            let left = seconds.saturating_sub(at_seconds.saturating_add(TAIL_SECONDS));
-            if let Some(companion) = take(&mut deck, |it| it.goes_with(fault) && it.seconds() <= left) {
+            // What is in company may end later than the fault that it accompanies, and must leave as much room.
+            let goes_along = |it: &Fault| it.goes_with(fault);
+            if let Some(companion) = take(&mut deck, &mut certain, at_seconds, last_second, goes_along) {
                 end = end.max(at_seconds.saturating_add(companion.seconds()));
                 acts.push(Act { at_seconds, fault: companion, pick: pick(&mut rng), in_company: true });
             }
@@ -69,15 +74,30 @@ pub fn draw(seed: u64, seconds: u64, only: &[Fault], brokers: usize) -> Vec<Act>
     }
 }
 
+/// What this seed is certain of: the longest faults are dealt first, each to the hand that is the shortest so far.
+fn hand(seed: u64) -> BTreeSet<Fault> {
+    let mut faults = Fault::value_variants().to_vec();
+    faults.sort_by_key(|fault| Reverse(fault.seconds()));
+    let mut hands: BTreeMap<u64, (u64, BTreeSet<Fault>)> =
+        (0..SEEDS_FOR_ALL).map(|number| (number, (0, BTreeSet::new()))).collect();
+    for fault in faults {
+        if let Some((length, hand)) = hands.values_mut().min_by_key(|(length, _)| *length) {
+            *length = length.saturating_add(room(fault));
+            hand.insert(fault);
+        }
+    }
+    hands.remove(&(seed % SEEDS_FOR_ALL)).map(|(_, hand)| hand).unwrap_or_default()
+}
+
+/// The time that a fault takes with the recovery before it.
+fn room(fault: Fault) -> u64 {
+    fault.seconds().saturating_add(RECOVERY_SECONDS)
+}
+
 /// All faults: first those that this seed is certain of, then the others.
-fn full_deck(seed: u64, rng: &mut StdRng) -> Vec<Fault> {
-    let certain: BTreeSet<Fault> = (0_u64..)
-        .zip(Fault::value_variants())
-        .filter(|(place, _)| place % SEEDS_FOR_ALL == seed % SEEDS_FOR_ALL)
-        .map(|(_, fault)| *fault)
-        .collect();
+fn full_deck(certain: &BTreeSet<Fault>, rng: &mut StdRng) -> Vec<Fault> {
     let others = Fault::value_variants().iter().copied().filter(|fault| !certain.contains(fault)).collect();
-    let mut deck = shuffled(certain.into_iter().collect(), rng);
+    let mut deck = shuffled(certain.iter().copied().collect(), rng);
     deck.extend(shuffled(others, rng));
     deck
 }
@@ -87,10 +107,25 @@ fn shuffled(mut faults: Vec<Fault>, rng: &mut StdRng) -> Vec<Fault> {
     faults
 }
 
-/// The first fault of the deck that fits.
-fn take(deck: &mut Vec<Fault>, fits: impl Fn(&Fault) -> bool) -> Option<Fault> {
+/// The first fault of the deck that fits between `at_seconds` and `last_second`, with room left after it for what is
+/// certain and could still come.
+fn take(
+    deck: &mut Vec<Fault>,
+    certain: &mut BTreeSet<Fault>,
+    at_seconds: u64,
+    last_second: u64,
+    is_meant: impl Fn(&Fault) -> bool,
+) -> Option<Fault> {
+    let left = last_second.saturating_sub(at_seconds);
+    let reserved: u64 = certain.iter().filter(|fault| fault.seconds() <= left).map(|fault| room(*fault)).sum();
+    let fits = |fault: &Fault| {
+        let reserved = if certain.contains(fault) { 0 } else { reserved };
+        is_meant(fault) && fault.seconds().saturating_add(reserved) <= left
+    };
     let place = deck.iter().position(fits)?;
-    Some(deck.remove(place))
+    let fault = deck.remove(place);
+    certain.remove(&fault);
+    Some(fault)
 }
 
 fn pick(rng: &mut StdRng) -> usize {
@@ -120,6 +155,17 @@ mod tests {
         let missing: Vec<_> = Fault::value_variants().iter().filter(|fault| !covered.contains(fault)).collect();
         assert!(missing.is_empty(), "{missing:?}");
         assert!((1..=10).any(|seed| draw(seed, SECONDS, &[], 3).iter().any(|act| act.in_company)));
+    }
+
+    #[test]
+    fn what_is_certain_comes_whatever_else_is_drawn() {
+        let dealt: Vec<Fault> = (0..SEEDS_FOR_ALL).flat_map(hand).collect();
+        assert_eq!(dealt.len(), Fault::value_variants().len());
+        assert_eq!(dealt.iter().collect::<BTreeSet<_>>().len(), dealt.len());
+        for seed in 0..500 {
+            let drawn: BTreeSet<Fault> = draw(seed, SECONDS, &[], 3).iter().map(|act| act.fault).collect();
+            assert!(hand(seed).is_subset(&drawn), "seed {seed}: {:?} is not in {drawn:?}", hand(seed));
+        }
     }
 
     #[test]

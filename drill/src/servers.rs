@@ -1,6 +1,6 @@
 //! PostgreSQL and the broker's nodes: killed, frozen and started by `./dev _server`, which knows their processes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -30,6 +30,8 @@ pub struct Servers {
     log: PathBuf,
     rabbitmqctl: PathBuf,
     database: Url,
+    ingest_amqp: Vec<Url>,
+    small_disk: PathBuf,
     nodes: Vec<Node>,
 }
 
@@ -61,6 +63,8 @@ impl Servers {
             log: place.drill_dir.join("log/servers.log"),
             rabbitmqctl: place.rabbitmqctl.clone(),
             database: place.database_url.clone().context("DATABASE_URL is not set: run it through ./dev drill")?,
+            ingest_amqp: place.ingest_amqp_urls.clone(),
+            small_disk: place.small_disk.clone(),
             nodes,
         })
     }
@@ -160,9 +164,35 @@ impl Servers {
     }
 
     async fn act(&self, verb: &str, processes: &[&str]) -> Result<()> {
+        self.dev("_server", verb, processes).await
+    }
+
+    async fn dev(&self, what: &str, verb: &str, names: &[&str]) -> Result<()> {
         let mut command = Command::new(&self.dev);
-        command.arg("_server").arg(verb).args(processes);
-        self.run(command).await.with_context(|| format!("./dev _server {verb} {}", processes.join(" ")))
+        command.arg(what).arg(verb).args(names);
+        self.run(command).await.with_context(|| format!("./dev {what} {verb} {}", names.join(" ")))
+    }
+
+    /// Mounts a small file system for PostgreSQL, and says where; `None` where the machine does not allow it.
+    pub async fn make_small_disk(&self) -> Option<&Path> {
+        self.dev("_disk", "make", &[]).await.ok()?;
+        Some(&self.small_disk)
+    }
+
+    /// Takes away the room that is left on it.
+    ///
+    /// # Errors
+    /// It is not mounted.
+    pub async fn fill_small_disk(&self) -> Result<()> {
+        self.dev("_disk", "fill", &[]).await
+    }
+
+    /// Gives the room back.
+    ///
+    /// # Errors
+    /// It is not mounted.
+    pub async fn empty_small_disk(&self) -> Result<()> {
+        self.dev("_disk", "empty", &[]).await
     }
 
     /// `rabbitmqctl` about `node`.
@@ -181,6 +211,20 @@ impl Servers {
         let status = command.status().await?;
         ensure!(status.success(), "{status}; see {}", self.log.display());
         Ok(())
+    }
+
+    /// Where PostgreSQL is, as administrator.
+    #[must_use]
+    pub fn database_url(&self) -> &Url {
+        &self.database
+    }
+
+    /// Where the broker's first node is, with the rights of ingest.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn ingest_amqp(&self) -> Result<&Url> {
+        self.ingest_amqp.first().context("INGEST_AMQP_URLS is not set: run it through ./dev drill")
     }
 
     /// A session of an administrator, past all proxies.

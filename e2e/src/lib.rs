@@ -7,6 +7,8 @@
 //! - [`proxy`]: a TCP proxy that cuts, holds, swallows or strands what passes between a program and a server.
 //! - [`merchants`]: two merchants with their keys. [`callback`], [`v3`]: WeChat Pay's side: callbacks of API v2 and v3.
 //!   [`mod@post`]: requests to ingest, one by one or all at the same instant.
+//!   [`unfinished`]: clients of ingest that never finish what they begin.
+//! - [`writer`]: another program that publishes callbacks to the broker, with properties that no ingest would set.
 //! - [`stage`]: the usual set of these, made in one line.
 //! - [`mod@until`], [`outcome`]: waiting without sleeping, and failing at the line that failed.
 //!
@@ -28,8 +30,10 @@ pub mod servers;
 mod signal;
 pub mod stage;
 mod teardown;
+pub mod unfinished;
 pub mod until;
 pub mod v3;
+pub mod writer;
 
 pub use outcome::TestResult;
 pub use until::until;

@@ -1,6 +1,9 @@
 # shellcheck shell=bash
 # The drill's side of ./dev: fresh servers of its own under .dev/drill, and the hands that break and mend them.
 
+# Room for a month of the ledger of a long drill; memory is used only as the ledger grows.
+SMALL_DISK_SIZE=512m
+
 drill() {
     local brokers=3 only_shows=no arguments=() status=0
     while [[ $# -gt 0 ]]; do
@@ -17,9 +20,14 @@ drill() {
     sweep_away_the_cluster
     export BROKERS=$brokers DEV=$ROOT/dev DRILL_DIR=$STATE
     start_servers
+    export SMALL_DISK=$POSTGRES_DIR/small-disk
     with_progress "migrating the database" migrate
     export_environment
     timed "drill" "$BIN/drill" "${arguments[@]}" || status=$?
+    # PostgreSQL first: it has files there.
+    stop_what_was_started
+    keep_what_was_started
+    take_the_small_disk_away
     exit "$status"
 }
 
@@ -30,8 +38,39 @@ sweep_away_the_cluster() {
     lock_state
     stop_servers
     unlock_state
+    take_the_small_disk_away
     rm -rf "${POSTGRES_DATA:?}" "$STATE"/rabbitmq* "$STATE"/log
     mkdir -p "$STATE/log"
+}
+
+# A file system of PostgreSQL's own, in memory, whose room can be taken and given back. Only root can mount one, and not in
+# every container: `make` fails where it cannot be done.
+small_disk_of_the_drill() { # make|fill|empty
+    local place=$POSTGRES_DIR/small-disk used
+    case ${1:-} in
+        make)
+            [[ $EUID -eq 0 ]] || die 69 "only root can mount a small disk"
+            mkdir -p "$place"
+            mount -t tmpfs -o "size=$SMALL_DISK_SIZE,mode=700,uid=postgres,gid=postgres" drill "$place" ||
+                die 69 "no small disk can be mounted here"
+            ;;
+        # Whatever is not used is taken away, and what is there stays. The ledger may grow between the look and the change,
+        # which is refused then.
+        fill)
+            for _ in {1..50}; do
+                used=$(df --block-size=1 --output=used "$place" | tail -n 1)
+                ! mount -o "remount,size=${used// /}" "$place" 2>/dev/null || return 0
+            done
+            die 1 "the small disk could not be made full"
+            ;;
+        empty) mount -o "remount,size=$SMALL_DISK_SIZE" "$place" ;;
+        *) die 64 "usage: ./dev _disk make|fill|empty" ;;
+    esac
+}
+
+take_the_small_disk_away() {
+    local place=$POSTGRES_DIR/small-disk
+    ! mountpoint --quiet "$place" || umount "$place"
 }
 
 # What the drill does to servers, by the names of their processes. Nodes of a cluster that start together are launched

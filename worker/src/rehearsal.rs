@@ -8,6 +8,7 @@ use std::time::Instant;
 use chrono::{DateTime, Utc};
 use diesel::result::{DatabaseErrorKind, Error};
 use diesel_async::{AnsiTransactionManager, AsyncPgConnection, TransactionManager};
+use sha2::{Digest, Sha256};
 use shared::domain::ids::{MchId, OutTradeNo, TransactionId};
 use shared::domain::money::{Currency, Money};
 use shared::domain::order::{Order, OrderState};
@@ -23,7 +24,11 @@ use crate::store::orders::Locked;
 use crate::store::payments::{Brought, Changed};
 use crate::store::{events, notifications, orders, payments, quarantine, refunds};
 
-/// Runs every statement of a batch on rows of nobody, received at `received_at`, and rolls back.
+/// The body of a row that stands for any callback: long enough to need a page of its own on a disk that is full.
+pub const BODY_BYTES_USUAL: usize = 8 * 1024;
+
+/// Runs every statement of a batch on rows of no order, received at `received_at` and with a body as long as that of the
+/// callback in question, and rolls back.
 ///
 /// # Errors
 /// The database is at fault.
@@ -31,8 +36,9 @@ pub async fn rehearse(
     conn: &mut AsyncPgConnection,
     rules: Rules<'_>,
     received_at: DateTime<Utc>,
+    body_bytes: usize,
 ) -> Result<(), ApplyError> {
-    let rows = Rows::new(received_at);
+    let rows = Rows::new(received_at, body_bytes);
     AnsiTransactionManager::begin_transaction(conn).await?;
     let tried = write(conn, rules, &rows).await;
     Ok(undo(conn, tried).await?)
@@ -96,6 +102,12 @@ fn order_keys(message: &Message, rules: Rules<'_>) -> Vec<OrderKey> {
     examined.iter().filter_map(|examined| key(&examined.finding)).collect()
 }
 
+/// Bytes that the database cannot make shorter: hashes of hashes.
+fn incompressible(id: Uuid, bytes: usize) -> Vec<u8> {
+    let hashes = std::iter::successors(Some(Sha256::digest(id.as_bytes())), |hash| Some(Sha256::digest(hash)));
+    hashes.flatten().take(bytes).collect()
+}
+
 /// Rows that are written and rolled back.
 struct Rows {
     message: Message,
@@ -105,13 +117,13 @@ struct Rows {
 
 impl Rows {
     #[expect(clippy::unwrap_used, reason = "the ids are literals and a UUID, which are ids")]
-    fn new(received_at: DateTime<Utc>) -> Self {
+    fn new(received_at: DateTime<Utc>, body_bytes: usize) -> Self {
         let id = Uuid::now_v7();
         let message = Message {
             id,
             received_at,
             headers: std::collections::BTreeMap::new(),
-            body: Vec::new(),
+            body: incompressible(id, body_bytes),
             redelivered: false,
             suspect: true,
         };

@@ -5,8 +5,9 @@ use hyper::Method;
 use serde_json::Value;
 use shared::messaging::envelope::CALLBACKS_QUEUE;
 
-use super::{Mark, Scene, links};
+use super::{Scene, links};
 use crate::clock::seconds;
+use crate::mark::Mark;
 use crate::servers::Servers;
 
 /// The shipped policy of the callbacks' queue.

@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 
-use super::Mark;
 use crate::clock::seconds;
+use crate::mark::Mark;
 use crate::servers::{POSTGRES, Servers};
 
 const FROZEN_SECONDS: u64 = 10;

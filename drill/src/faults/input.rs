@@ -13,8 +13,9 @@ use serde_json::{Value, json};
 use shared::messaging::envelope::{CALLBACKS_EXCHANGE, CALLBACKS_ROUTING_KEY, CallbackKind};
 use uuid::Uuid;
 
-use super::{Mark, Planted, Scene};
+use super::{Planted, Scene};
 use crate::fleet::Member;
+use crate::mark::Mark;
 
 /// Beyond the 300 s that ingest allows.
 const SKEW_SECONDS: i64 = 360;

@@ -7,10 +7,10 @@ use e2e::proxy::Proxy;
 use e2e::until::until_within;
 use tokio::time::sleep;
 
-use super::Mark;
 use crate::clock::seconds;
 use crate::fault::Fault;
 use crate::links::{Link, Links};
+use crate::mark::Mark;
 use crate::schedule::Act;
 
 const CUT_SECONDS: u64 = 5;

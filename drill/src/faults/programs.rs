@@ -7,10 +7,11 @@ use anyhow::{Context, Result, ensure};
 use e2e::program::Signal;
 use e2e::until::until_within;
 use tokio::time::sleep;
+use tokio_postgres::Client;
 
-use super::Mark;
 use crate::clock::seconds;
 use crate::fleet::Member;
+use crate::mark::Mark;
 use crate::servers::Servers;
 
 /// RabbitMQ gives a client up after two heartbeats of 10 s without a sign, and looks every 10 s.
@@ -44,9 +45,21 @@ pub(super) async fn freeze(members: &[Arc<Member>], pick: usize, mark: &Mark) ->
     member.send(Signal::Thaw)
 }
 
+/// Every write to the ledger hangs until [`let_writes_go`], or until this session ends.
+pub(super) async fn hang_writes(administrator: &Client) -> Result<()> {
+    administrator.execute("SELECT pg_advisory_lock($1)", &[&HANG]).await?;
+    Ok(())
+}
+
+/// They go on.
+pub(super) async fn let_writes_go(administrator: &Client) -> Result<()> {
+    administrator.execute("SELECT pg_advisory_unlock($1)", &[&HANG]).await?;
+    Ok(())
+}
+
 /// Makes the ledger able to hang, before anybody writes to it: a trigger could be made and dropped under load only by
 /// waiting for every transaction that there is, on every month of the ledger.
-pub(super) async fn prepare_crash_loop(servers: &Servers) -> Result<()> {
+pub(super) async fn prepare_hanging_writes(servers: &Servers) -> Result<()> {
     let trigger = format!(
         "CREATE OR REPLACE FUNCTION drill_hang() RETURNS trigger LANGUAGE plpgsql AS
              $$BEGIN PERFORM pg_advisory_xact_lock_shared({HANG}); RETURN NEW; END$$;
@@ -63,7 +76,7 @@ pub(super) async fn crash_loop(servers: &Servers, workers: &[Arc<Member>], mark:
     let administrator = servers.database().await?;
     // From here on writers wait: for this lock, and before that behind whoever asks for it.
     mark.struck();
-    administrator.execute("SELECT pg_advisory_lock($1)", &[&HANG]).await?;
+    hang_writes(&administrator).await?;
     for _ in 0..CRASHES {
         sleep(TIME_TO_TAKE_MESSAGES).await;
         let lives: Vec<usize> = workers.iter().map(|worker| worker.lives()).collect();
@@ -74,7 +87,7 @@ pub(super) async fn crash_loop(servers: &Servers, workers: &[Arc<Member>], mark:
             until_restarted(worker, lives).await?;
         }
     }
-    administrator.execute("SELECT pg_advisory_unlock($1)", &[&HANG]).await?;
+    let_writes_go(&administrator).await?;
     let set_aside = until_within(RESTART_PATIENCE, "a message was set aside to be decided alone", async || {
         let mut count = 0_u64;
         for worker in workers {

@@ -1,0 +1,143 @@
+//! What a strike leaves for the report: when it took effect, when it was mended, what was hit, and whether what must hold
+//! after it held in time.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::clock::now_ms;
+
+/// How often a promise is looked at: rarely enough that looking disturbs nothing.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How long a single look may take at least.
+const LOOK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Something that must hold soon after a fault's end, or while it lasts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Promise {
+    /// What, as a sentence.
+    pub sentence: String,
+    /// How soon, in seconds.
+    pub within_seconds: u64,
+    /// What there was instead when the time was up; `None` when it held.
+    pub breach: Option<String>,
+    /// How long it took.
+    pub took_ms: u64,
+}
+
+/// The record of one strike.
+#[derive(Debug, Default)]
+pub struct Mark {
+    struck_ms: AtomicU64,
+    mended_ms: AtomicU64,
+    note: Mutex<String>,
+    promises: Mutex<Vec<Promise>>,
+}
+
+impl Mark {
+    /// It has taken effect: now.
+    pub fn struck(&self) {
+        self.struck_ms.store(now_ms(), Ordering::SeqCst);
+    }
+
+    /// There is nothing left to undo: now. What follows is looking, and is not part of the fault.
+    pub fn mended(&self) {
+        self.mended_ms.store(now_ms(), Ordering::SeqCst);
+    }
+
+    /// When it took effect; 0 if it never did.
+    #[must_use]
+    pub fn struck_ms(&self) -> u64 {
+        self.struck_ms.load(Ordering::SeqCst)
+    }
+
+    /// When there was nothing left to undo; `None` if the strike did not say.
+    #[must_use]
+    pub fn mended_ms(&self) -> Option<u64> {
+        Some(self.mended_ms.load(Ordering::SeqCst)).filter(|at| *at > 0)
+    }
+
+    /// What was hit, for the report.
+    pub fn note(&self, note: impl Into<String>) {
+        *lock(&self.note) = note.into();
+    }
+
+    /// What was hit.
+    #[must_use]
+    pub fn noted(&self) -> String {
+        lock(&self.note).clone()
+    }
+
+    /// Looks until `check` succeeds, once at least and for `within_seconds` at most. That it does not is a finding of the
+    /// drill, not its end.
+    pub async fn promise(&self, sentence: &str, within_seconds: u64, mut check: impl AsyncFnMut() -> Result<()>) {
+        let patience = Duration::from_secs(within_seconds);
+        let began = Instant::now();
+        let held = loop {
+            let looked = timeout(patience.max(LOOK_PATIENCE), check()).await;
+            let looked = looked.unwrap_or_else(|_| Err(anyhow!("looking came to no end")));
+            if looked.is_ok() || began.elapsed() >= patience {
+                break looked;
+            }
+            sleep(LOOK_EVERY).await;
+        };
+        self.record(sentence, within_seconds, held, u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX));
+    }
+
+    /// Records what was seen already: it held, or what there was instead.
+    pub fn settle(&self, sentence: &str, within_seconds: u64, held: Result<()>) {
+        self.record(sentence, within_seconds, held, 0);
+    }
+
+    fn record(&self, sentence: &str, within_seconds: u64, held: Result<()>, took_ms: u64) {
+        let breach = held.err().map(|error| format!("{:#}", error.root_cause()));
+        lock(&self.promises).push(Promise { sentence: sentence.to_owned(), within_seconds, breach, took_ms });
+    }
+
+    /// Everything that was promised.
+    #[must_use]
+    pub fn promises(&self) -> Vec<Promise> {
+        lock(&self.promises).clone()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::{bail, ensure};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_promise_that_is_kept_in_time_has_no_breach() {
+        let (mark, mut looks) = (Mark::default(), 0);
+        mark.promise("three looks are enough", 2, async || {
+            looks += 1;
+            ensure!(looks >= 3, "look {looks}");
+            Ok(())
+        })
+        .await;
+        assert_eq!(mark.promises()[0].breach, None);
+    }
+
+    #[tokio::test]
+    async fn a_promise_that_is_late_says_what_there_was_instead() {
+        let mark = Mark::default();
+        mark.promise("nothing waits", 0, async || bail!("4 wait")).await;
+        assert_eq!(mark.promises()[0].breach.as_deref(), Some("4 wait"));
+    }
+
+    #[test]
+    fn a_strike_that_does_not_say_when_it_was_mended_has_no_such_time() {
+        let mark = Mark::default();
+        assert_eq!(mark.mended_ms(), None);
+        mark.mended();
+        assert!(mark.mended_ms().is_some());
+    }
+}
