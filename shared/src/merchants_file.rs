@@ -151,6 +151,13 @@ impl MerchantsFile {
         let keys = self.keys();
         let mut lines: Vec<_> = keys.merchants().map(describe).collect();
         lines.sort();
+        lines.extend(keys.shared_platform_keys().into_iter().map(|(serial, merchants)| {
+            format!(
+                "warning: platform key {serial} is listed for the merchants {}: a callback whose notify_url names the wrong one of \
+                 them would be taken and could not be opened",
+                merchants.join(", ")
+            )
+        }));
         lines
     }
 }

@@ -94,6 +94,6 @@ pub enum DecodeError {
     #[error("two sub-orders have the same {0}")]
     RepeatedSubOrder(&'static str),
     /// The merchants file does not let the merchant that authenticated a combined order combine this sub-order's.
-    #[error("a sub-order of a merchant that is not in the combines of the one whose key authenticated it")]
+    #[error("the sub-order's merchant is not in `combines` of the merchant whose key authenticated the callback")]
     MerchantNotCombined,
 }

@@ -97,7 +97,7 @@ fn a_file_that_is_wrong_is_refused_with_the_place() {
         ("[[merchant]]\nmch_id = 1900000109\nv2_keys = [\"k\"]", "line 2"),
         (
             "[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"k\"]\n[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"l\"]",
-            "merchant m stands twice",
+            "merchant m is listed twice",
         ),
         (
             "[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"k\"]\nv2_sign_types = [\"SHA1\"]",
@@ -127,7 +127,7 @@ fn a_file_that_is_wrong_is_refused_with_the_place() {
         ),
         (
             "[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"k\"]\ncombines = [\"n\", \"o\", \"n\"]",
-            "merchant m: combines[2] is no mch_id, or stands twice",
+            "merchant m: combines[2] is not a merchant number, or is listed twice",
         ),
         ("[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"k\"]\ncombines = \"n\"", "line 4: invalid type"),
     ];
@@ -174,7 +174,7 @@ fn no_error_shows_a_key() {
         format!("[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"{SECRET} \"]"),
         format!("[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"{}\"]", SECRET.repeat(5)),
         format!("[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"k\"]\nv2_keys_retired = [\"{SECRET}中\"]"),
-        // Beside a merchant that stands twice.
+        // Next to a merchant that is listed twice.
         format!("[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"{SECRET}\"]\n").repeat(2),
     ];
     for text in texts {

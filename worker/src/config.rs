@@ -88,7 +88,7 @@ pub struct Settings {
     /// The most callbacks in one transaction; twice as many are prefetched
     #[arg(long, env = "WORKER_BATCH_MAX", global = true, default_value_t = 1024, value_parser = clap::value_parser!(u16).range(1..=4096))]
     batch_max: u16,
-    /// Seconds that a callback waits for its order before a person is told
+    /// Seconds that a callback waits for its order before it is opened for an operator
     #[arg(long, env = "WAIT_LIMIT_SECONDS", global = true, default_value_t = 900, value_parser = clap::value_parser!(u64).range(1..=604_800))]
     wait_limit_seconds: u64,
     /// Queues to consume, comma separated
@@ -111,7 +111,7 @@ pub struct Config {
     pub lanes: usize,
     /// The most messages in one transaction.
     pub batch_max: u16,
-    /// How long a message waits before a person is told.
+    /// How long a callback waits before it is opened for an operator.
     pub wait_limit: Duration,
     /// The queues to consume.
     pub queues: Vec<String>,
@@ -160,7 +160,7 @@ impl Settings {
         MerchantsFile::open(path, Side::Worker)
     }
 
-    /// How long a message waits before a person is told.
+    /// How long a callback waits before it is opened for an operator.
     #[must_use]
     pub fn wait_limit(&self) -> Duration {
         Duration::from_secs(self.wait_limit_seconds)

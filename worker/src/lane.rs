@@ -40,7 +40,7 @@ pub struct Lane {
     pub queue: String,
     /// The most messages in one transaction.
     pub batch_max: u16,
-    /// How long a message waits before a person is told.
+    /// How long a callback waits before it is opened for an operator.
     pub wait_limit: Duration,
     /// Where the database is.
     pub database: Database,

@@ -1,6 +1,6 @@
 //! `worker quarantine`: what an operator sees of held payments and refunds and does about them.
 //!
-//! stdout is data, stderr is talk. The two commands that write want a name and a reason, and can be tried dry.
+//! stdout is data, stderr is talk. The four commands that write want a name and a reason, and can be tried dry.
 #![expect(clippy::doc_markdown, reason = "the comments on options are the text of --help")]
 
 use std::io::Write;
@@ -133,7 +133,7 @@ impl Selection {
     }
 }
 
-/// Names that a program of ours leaves where an operator's name stands; a row must say which it was.
+/// Names that our programs write as `resolved_by`; an operator may not use them.
 const PROGRAMS: [&str; 8] = ["sweeper", "refund", "worker", "ingest", "relay", "countersign", "console", "inquirer"];
 /// The longest name and reason that are kept, in characters.
 const TEXT_CHARS_MAX: usize = 500;
@@ -233,6 +233,7 @@ fn print_groups(groups: &[Group], json: bool) -> anyhow::Result<()> {
         "ORDER",
         "TRANSACTION",
         "REFUND",
+        "PAID",
         "EXPECTED",
         "GOT",
         "TIMES",
@@ -252,6 +253,7 @@ fn print_groups(groups: &[Group], json: bool) -> anyhow::Result<()> {
             group.out_trade_no.clone().unwrap_or_else(|| "-".to_owned()),
             group.transaction_id.clone().unwrap_or_else(|| "-".to_owned()),
             group.out_refund_no.clone().unwrap_or_else(|| "-".to_owned()),
+            group.paid.clone().unwrap_or_else(|| "-".to_owned()),
             evidence("expected"),
             got,
             group.ids.len().to_string(),

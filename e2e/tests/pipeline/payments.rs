@@ -283,6 +283,25 @@ async fn a_refund_that_succeeded_after_it_was_closed_is_held_and_can_be_accepted
     Ok(())
 }
 
+/// The same number of WeChat Pay's this time.
+#[tokio::test]
+async fn a_refund_at_another_end_under_one_number_is_held_and_can_be_accepted() -> TestResult {
+    let stage = Stage::set().await?;
+    stage.insert_order("order-1").await?;
+    let _worker = stage.start_worker().await?;
+    publish(&stage, Callback::payment("order-1").transaction(T).body()).await?;
+    stage.until_paid("order-1").await?;
+    let refund = || Refund::of("order-1", T, "refund-1");
+    stage.broker.publish_callbacks(vec![Message::posted(&refund().status("REFUNDCLOSE"))]).await?;
+    stage.until_value("SELECT state FROM refunds", "closed").await?;
+    stage.broker.publish_callbacks(vec![Message::posted(&refund())]).await?;
+    stage.until_value(ROW, "refund_state_conflict open").await?;
+    assert_eq!(as_ann(&stage, "accept").await?.code, Some(0));
+    stage.until_value("SELECT state || ' ' || accepted_by FROM refunds", "succeeded ann").await?;
+    stage.until_value("SELECT state || ' ' || refunded_minor FROM orders", "refunded 1999").await?;
+    Ok(())
+}
+
 #[tokio::test]
 async fn only_contradictions_can_be_accepted() -> TestResult {
     let (stage, _worker) = paid_after_close().await?;

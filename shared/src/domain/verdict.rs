@@ -57,7 +57,7 @@ pub enum Ignored {
 pub enum Awaited {
     /// No such order yet: the callback may have overtaken the checkout's commit.
     Order,
-    /// The order is not paid yet: a refund can overtake its payment.
+    /// The payment is not on record yet: a refund can overtake it.
     Payment,
 }
 

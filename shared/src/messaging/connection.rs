@@ -71,7 +71,7 @@ impl AmqpUrls {
         for uri in self.all().filter(|uri| leaves_unencrypted(uri)) {
             tracing::warn!(
                 broker = host_of(uri),
-                "AMQP_URLS says plain=yes: the connection to this broker is not encrypted, the password included"
+                "AMQP_URLS says plain=yes: the connection to this broker is not encrypted, so the password is sent in clear text"
             );
         }
     }

@@ -4,7 +4,7 @@
 //! Each program reads the keys that it needs and no others. Secrets are secrets from the first line they exist; a log
 //! shows fingerprints, never keys.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -47,8 +47,8 @@ pub enum MerchantsError {
     /// A merchant's number is not one.
     #[error("merchant {0}: mch_id is malformed")]
     MchId(usize),
-    /// A merchant stands twice.
-    #[error("merchant {0} stands twice")]
+    /// A merchant is listed twice.
+    #[error("merchant {0} is listed twice")]
     Repeated(MchId),
     /// No callback of a merchant could be authenticated.
     #[error("merchant {mch_id}: has neither v2_keys nor {v3_list}")]
@@ -84,8 +84,8 @@ pub enum MerchantsError {
         /// Its place in the list, from 0.
         index: usize,
     },
-    /// A merchant whose orders may be combined is none, or stands twice.
-    #[error("merchant {mch_id}: combines[{index}] is no mch_id, or stands twice")]
+    /// A merchant whose orders may be combined is not a number, or is listed twice.
+    #[error("merchant {mch_id}: combines[{index}] is not a merchant number, or is listed twice")]
     Combines {
         /// Whose.
         mch_id: MchId,
@@ -176,6 +176,23 @@ impl KeyRing {
     #[must_use]
     pub fn merchant(&self, mch_id: &str) -> Option<&Merchant> {
         self.0.get(mch_id)
+    }
+
+    /// The platform keys that several merchants have, by serial: ingest takes a callback at the address of any of them, and only
+    /// the keys of the right one open it.
+    #[must_use]
+    pub fn shared_platform_keys(&self) -> Vec<(&str, Vec<&str>)> {
+        let mut merchants: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for merchant in self.merchants() {
+            for key in merchant.platform_keys() {
+                merchants.entry(key.id().name.as_str()).or_default().push(merchant.mch_id.as_str());
+            }
+        }
+        let mut shared: Vec<_> = merchants.into_iter().filter(|(_, of)| of.len() > 1).collect();
+        for (_, of) in &mut shared {
+            of.sort_unstable();
+        }
+        shared
     }
 
     /// Every merchant, in no order.
@@ -278,7 +295,7 @@ fn live_platform_keys(mch_id: &MchId, entries: &[PlatformEntry]) -> Result<Vec<P
         let key =
             PlatformKey::parse(mch_id, &entry.serial, pem.expose_secret()).map_err(|error| at(error.to_string()))?;
         if keys.iter().any(|other| other.id() == key.id()) {
-            return Err(at("its serial stands twice".to_owned()));
+            return Err(at("its serial is listed twice".to_owned()));
         }
         keys.push(key);
     }

@@ -49,7 +49,7 @@ pub enum RevealError {
     #[error(transparent)]
     V3(#[from] OpenError),
     /// Without members nobody can say which part of it is the payer's.
-    #[error("what is sealed is no JSON, and cannot be masked")]
+    #[error("the sealed resource is not JSON, so the payer's data cannot be masked")]
     NotJson,
 }
 

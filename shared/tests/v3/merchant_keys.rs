@@ -204,7 +204,7 @@ fn no_error_shows_a_key() {
         // A private key, or a secret, where a public key should be.
         merchant(&format!("v3_keys = [\"too short\"]\n{}", platform_entry(PUBLIC_KEY_ID, &private))),
         merchant(&format!("v3_keys = [\"too short\"]\n{}", entry("\"01\"", &format!("\"{SECRET}\"")))),
-        // Beside a merchant that stands twice.
+        // Next to a merchant that is listed twice.
         merchant(&format!("v2_keys = [\"k\"]\nv3_keys = [\"{SECRET}\"]\n")).repeat(2),
     ];
     for text in texts {

@@ -180,8 +180,8 @@ fn a_key_that_is_wrong_is_refused_with_the_place() {
         ),
         (platform_entry(PUBLIC_KEY_ID, CERTIFIED_PEM), "[1]: pem holds neither a CERTIFICATE nor a PUBLIC KEY"),
         (platform_entry(PUBLIC_KEY_ID, EC_PEM), "[1]: pem holds no RSA key of 2048 to 4096 bits"),
-        (platform_entry(CERTIFICATE_SERIAL, CERTIFICATE_PEM), "[1]: its serial stands twice"),
-        (platform_entry(&format!("0{}", CERTIFICATE_SERIAL.to_lowercase()), CERTIFICATE_PEM), "stands twice"),
+        (platform_entry(CERTIFICATE_SERIAL, CERTIFICATE_PEM), "[1]: its serial is listed twice"),
+        (platform_entry(&format!("0{}", CERTIFICATE_SERIAL.to_lowercase()), CERTIFICATE_PEM), "is listed twice"),
         (
             "[[merchant.v3_platform_keys]]\nserial = \"01\"\npem = \"file:/nowhere/at/all\"\n".to_owned(),
             "[1]: the file that it names cannot be read: No such file",
@@ -201,6 +201,9 @@ fn two_merchants_may_have_the_same_platform_key() {
     let text = format!("{}[[merchant]]\nmch_id = \"n\"\n{entry}", merchant(&entry));
     let ring = KeyRing::parse(&text, Side::Edge).unwrap();
     assert!(["m", "n"].iter().all(|mch_id| ring.merchant(mch_id).unwrap().platform_keys().count() == 1));
+    // `check-config` warns of it: at the wrong merchant's address a callback would be taken, and could not be opened.
+    assert_eq!(ring.shared_platform_keys(), [(CERTIFICATE_SERIAL, vec!["m", "n"])]);
+    assert_eq!(KeyRing::parse(&merchant(&entry), Side::Edge).unwrap().shared_platform_keys(), []);
 }
 
 #[test]

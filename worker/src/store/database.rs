@@ -80,7 +80,7 @@ impl Database {
         if self.tls.is_none() && !self.remote.is_empty() {
             tracing::warn!(
                 database = self.remote.join(", "),
-                "DATABASE_URL says sslmode=disable: the connection to this database is not encrypted, the password included"
+                "DATABASE_URL says sslmode=disable: the connection to this database is not encrypted, so the password is sent in clear text"
             );
         }
     }

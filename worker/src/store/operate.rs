@@ -59,6 +59,9 @@ pub struct Group {
     /// The merchant's number for the refund, when it is about one.
     #[diesel(sql_type = Nullable<Text>)]
     pub out_refund_no: Option<String>,
+    /// What the payer paid, as in `1750 USD`.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub paid: Option<String>,
     /// The evidence: `expected` and `got`, or `problem`.
     #[diesel(sql_type = Jsonb)]
     pub detail: serde_json::Value,
@@ -73,9 +76,9 @@ pub struct Group {
 /// What an operator may do about a held row, by its reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Nature {
-    /// Nothing else knows of it: it is replayed or abandoned.
+    /// Undecided, and nothing else knows of it: it is replayed or abandoned.
     Work,
-    /// The facts are on record: it may be resolved at any time.
+    /// Decided: it may be resolved at any time, and the ledger keeps what was decided.
     ForPeople,
 }
 
@@ -143,7 +146,7 @@ pub struct Row {
     /// What is on record about the payment: `accepted`, `refused` or `returned`.
     #[diesel(sql_type = Nullable<Text>)]
     pub payment: Option<String>,
-    /// When a person is told, for a waiting row.
+    /// When it is opened for an operator, for a waiting row.
     #[diesel(sql_type = Nullable<Timestamptz>)]
     pub waits_until: Option<DateTime<Utc>>,
     /// How often it was decided again.
@@ -187,7 +190,8 @@ pub async fn groups(conn: &mut AsyncPgConnection, filter: &Filter) -> Result<Vec
     // A callback that names no order has no repeats that could be found: it is a group of its own.
     diesel::sql_query(
         "SELECT min(q.id) AS id, array_agg(q.id ORDER BY q.id) AS ids, min(q.state) AS state, q.reason, q.mch_id, q.sub_mch_id, \
-         q.out_trade_no, q.transaction_id, q.out_refund_no, q.detail, min(q.notification_received_at) AS first_received_at, \
+         q.out_trade_no, q.transaction_id, q.out_refund_no, q.detail, max(q.amount_minor || ' ' || q.currency) AS paid, \
+         min(q.notification_received_at) AS first_received_at, \
          max(q.notification_received_at) AS last_received_at FROM quarantine q \
          WHERE (q.state <> 'resolved' OR ($5 AND q.id = ANY($3) \
              AND q.resolution NOT IN ('applied', 'duplicate', 'ignored'))) AND ($1 IS NULL OR q.reason = $1) AND ($2 IS NULL OR q.out_trade_no = $2) \

@@ -266,7 +266,7 @@ pub struct MoneyHeld {
     pub amount_minor: i64,
 }
 
-/// The money of payments that wait or are open, each transaction once, less what has gone back of it.
+/// The money of payments that wait or are open and that paid no order, each transaction once, less what has gone back of it.
 ///
 /// # Errors
 /// When the database is unavailable.
@@ -276,6 +276,7 @@ pub async fn money_held(conn: &mut AsyncPgConnection) -> Result<Vec<MoneyHeld>, 
              SELECT q.currency, max(q.amount_minor) - coalesce(max(p.returned_minor), 0) AS amount_minor FROM quarantine q \
              LEFT JOIN payments p ON p.mch_id = q.mch_id AND p.transaction_id = q.transaction_id \
              WHERE q.state <> 'resolved' AND q.amount_minor IS NOT NULL AND q.currency IS NOT NULL \
+             AND p.disposition IS DISTINCT FROM 'accepted' \
              GROUP BY q.currency, q.mch_id, q.transaction_id) AS each_once GROUP BY currency",
     )
     .load(conn)
