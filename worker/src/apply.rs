@@ -24,6 +24,9 @@ use crate::store::orders::Locked;
 use crate::store::payments::{Brought, Changed};
 use crate::store::{database, events, notifications, orders, payments, quarantine, refunds};
 
+/// How often a transaction is tried again when another session was first. Each try reads what that session has left.
+pub const RACES_MAX: usize = 3;
+
 /// What deciding depends on besides the callbacks and the orders.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules<'a> {

@@ -8,14 +8,11 @@ use diesel_async::{AsyncConnection, AsyncPgConnection};
 use shared::messaging::envelope::{MCH_ID, content_id};
 use uuid::Uuid;
 
-use crate::apply::{ApplyError, LookUp, Part, Rules, decide_and_write};
+use crate::apply::{ApplyError, LookUp, Part, RACES_MAX, Rules, decide_and_write};
 use crate::message::Message;
 use crate::outcome::Outcome;
 use crate::store::notifications;
 use crate::store::orders::Locked;
-
-/// How often a batch is tried again when another session was first. Each try reads what that session has left.
-const RACES_MAX: usize = 3;
 
 /// Decides the messages that the ledger does not have yet, in one transaction; returns their outcomes.
 ///

@@ -61,16 +61,25 @@ impl Due {
     }
 }
 
-/// `SELECT` of [`Due`] with a condition on `q`, the quarantine row. Binds: the id to go on after, and the limit.
-macro_rules! due {
-    ($condition:literal) => {
+/// `SELECT` of [`Due`] with a condition on `q`, the quarantine row, and what follows the order.
+macro_rules! select_due {
+    ($condition:expr, $limit:literal) => {
         concat!(
             "SELECT q.id, q.notification_id, q.notification_part, q.notification_received_at, q.reason, \
              CASE WHEN q.replay_requested_at IS NOT NULL THEN q.replay_requested_by END AS replay_by, q.replay_accepts \
-             FROM quarantine q WHERE q.state <> 'resolved' AND q.id > $1 AND ",
+             FROM quarantine q WHERE q.state <> 'resolved' AND ",
             $condition,
-            " ORDER BY q.id LIMIT $2 FOR UPDATE SKIP LOCKED"
+            " ORDER BY q.id ",
+            $limit,
+            " FOR UPDATE SKIP LOCKED"
         )
+    };
+}
+
+/// The same, some rows at a time. Binds: the id to go on after, and the limit.
+macro_rules! due {
+    ($condition:literal) => {
+        select_due!(concat!("q.id > $1 AND ", $condition), "LIMIT $2")
     };
 }
 
@@ -173,15 +182,10 @@ pub async fn unclaim_suspects(conn: &mut AsyncPgConnection, ids: &[i64]) -> Resu
 /// # Errors
 /// When the database is unavailable.
 pub async fn suspects(conn: &mut AsyncPgConnection, ids: &[i64]) -> Result<Vec<Due>, Error> {
-    diesel::sql_query(
-        "SELECT q.id, q.notification_id, q.notification_part, q.notification_received_at, q.reason, \
-         CASE WHEN q.replay_requested_at IS NOT NULL THEN q.replay_requested_by END AS replay_by, q.replay_accepts \
-         FROM quarantine q WHERE q.id = ANY($1) AND q.reason = 'decide_alone' AND q.state = 'waiting' \
-         ORDER BY q.id FOR UPDATE SKIP LOCKED",
-    )
-    .bind::<Array<BigInt>, _>(ids)
-    .load(conn)
-    .await
+    diesel::sql_query(select_due!("q.id = ANY($1) AND q.reason = 'decide_alone' AND q.state = 'waiting'", ""))
+        .bind::<Array<BigInt>, _>(ids)
+        .load(conn)
+        .await
 }
 
 /// Opens what has waited long enough, in the ledger too; returns how many an operator is told of. A callback whose number only
@@ -231,15 +235,12 @@ pub async fn resolve_refused(conn: &mut AsyncPgConnection, limit: i64) -> Result
     .await
 }
 
-/// What waits and what is open, by state and reason.
+/// What waits, or what is open.
 #[derive(Debug, diesel::QueryableByName)]
 pub struct Unresolved {
     /// `waiting` or `open`.
     #[diesel(sql_type = Text)]
     pub state: String,
-    /// The reason in `quarantine.reason`.
-    #[diesel(sql_type = Text)]
-    pub reason: String,
     /// How many.
     #[diesel(sql_type = BigInt)]
     pub rows: i64,
@@ -250,7 +251,7 @@ pub struct Unresolved {
 /// # Errors
 /// When the database is unavailable.
 pub async fn unresolved(conn: &mut AsyncPgConnection) -> Result<Vec<Unresolved>, Error> {
-    diesel::sql_query("SELECT state, reason, count(*) AS rows FROM quarantine WHERE state <> 'resolved' GROUP BY 1, 2")
+    diesel::sql_query("SELECT state, count(*) AS rows FROM quarantine WHERE state <> 'resolved' GROUP BY state")
         .load(conn)
         .await
 }

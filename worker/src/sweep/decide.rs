@@ -6,7 +6,7 @@ use diesel_async::{AsyncConnection, AsyncPgConnection};
 use shared::domain::decide::Asked;
 
 use super::Sweeper;
-use crate::apply::{self, ApplyError, LedgerRow, LookUp, Part, Rules};
+use crate::apply::{self, ApplyError, LedgerRow, LookUp, Part, RACES_MAX, Rules};
 use crate::lane::count_outcomes;
 use crate::message::Examined;
 use crate::outcome::{Outcome, Undecided};
@@ -15,9 +15,6 @@ use crate::settle::{DatabaseAway, Failure, Session, guard, may_be_a_lock};
 use crate::store::notifications::Stored;
 use crate::store::orders::Locked;
 use crate::store::sweep::{self as store, Cause, Due};
-
-/// How often a transaction is tried again when another session was first.
-const RACES_MAX: usize = 3;
 
 /// How many rows the next transaction takes: halved when one of them may be at fault, doubled when all went well.
 pub(super) struct Limit {
