@@ -69,7 +69,7 @@ GRANT SELECT, INSERT, UPDATE (disposition, returned_minor) ON payments TO counte
 
 -- A refund's order, number and amount stay what they were when its row was written.
 GRANT SELECT, INSERT ON refunds TO countersign_worker;
-GRANT UPDATE (refund_id, transaction_id, state, succeeded_at, accepted_by, accepted_at, updated_at) ON refunds TO countersign_worker;
+GRANT UPDATE (refund_id, transaction_id, state, succeeded_at, accepted_by, accepted_at, reported_at, updated_at) ON refunds TO countersign_worker;
 
 -- Evidence: what came, and when, is written once. What it was decided to mean may change.
 GRANT SELECT, INSERT ON notifications TO countersign_worker;
@@ -81,7 +81,7 @@ GRANT UPDATE (kind, mch_id, sub_mch_id, out_trade_no, transaction_id, out_refund
 GRANT SELECT, INSERT ON quarantine TO countersign_worker;
 GRANT UPDATE (mch_id, sub_mch_id, out_trade_no, transaction_id, out_refund_no, amount_minor, currency, reason, detail, state,
               waits_until, opened_at, resolved_at, resolved_by, resolution, replay_requested_at, replay_requested_by,
-              replay_why, replay_accepts, attempts)
+              replay_why, replay_accepts, replay_pending, attempts)
     ON quarantine TO countersign_worker;
 
 GRANT SELECT, INSERT, DELETE ON order_events TO countersign_worker;

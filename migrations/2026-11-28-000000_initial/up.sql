@@ -19,10 +19,6 @@ CREATE TABLE orders (
     version        integer NOT NULL DEFAULT 0,
     created_at     timestamptz NOT NULL DEFAULT now(),
     updated_at     timestamptz NOT NULL DEFAULT now(),
-    -- The sub-merchant in the form that is part of the key: '' for a direct merchant. (UNIQUE NULLS NOT DISTINCT needs
-    -- PostgreSQL 15.)
-    shop           text NOT NULL GENERATED ALWAYS AS (coalesce(sub_mch_id, '')) STORED,
-    CONSTRAINT orders_out_trade_no_unique UNIQUE (mch_id, out_trade_no, shop),
     CONSTRAINT orders_ids_not_empty CHECK (mch_id <> '' AND out_trade_no <> '' AND sub_mch_id <> '' AND app_id <> ''),
     -- WeChat Pay's own alphabet and length. Any other number could turn a request that the shop signs with the same key into
     -- the signature of a callback.
@@ -36,6 +32,11 @@ CREATE TABLE orders (
     CONSTRAINT orders_refunded_needs_payment CHECK (refunded_minor = 0 OR transaction_id IS NOT NULL),
     CONSTRAINT orders_refunded_is_all CHECK ((state = 'refunded') = (refunded_minor = amount_minor))
 ) WITH (fillfactor = 42); -- room for a second version of every row: being paid touches no index and no other page (HOT)
+
+-- A number is unique per merchant and sub-merchant. By an expression, and not by a generated column: with a BEFORE UPDATE
+-- trigger PostgreSQL takes every stored generated column for changed, so that each update would lock the row as if its key
+-- changed, and wait for every transaction that has inserted a refund of the order. (UNIQUE NULLS NOT DISTINCT needs 15.)
+CREATE UNIQUE INDEX orders_out_trade_no_unique ON orders (mch_id, out_trade_no, coalesce(sub_mch_id, ''));
 
 -- Protects paid orders from every program, including a shop's ORM that saves a stale object: a paid order does not become
 -- pending again, and what was paid stays what it was. `version` never falls, or readers of order events would drop the next
@@ -109,8 +110,9 @@ WHEN (
 )
 EXECUTE FUNCTION payments_refuse_illegal_change();
 
+-- Runs with its owner's rights and path: a session with another path must not find another table `payments`.
 -- Facts are not deleted: an order that is paid, or for which any payment was reported, stays.
-CREATE FUNCTION orders_refuse_delete() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION orders_refuse_delete() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
     IF OLD.transaction_id IS NOT NULL OR EXISTS (SELECT FROM payments WHERE order_id = OLD.id) THEN
         RAISE EXCEPTION 'order % (% %) has a payment and cannot be deleted', OLD.id, OLD.mch_id, OLD.out_trade_no
@@ -125,7 +127,8 @@ CREATE TRIGGER orders_keep_payments BEFORE DELETE ON orders FOR EACH ROW EXECUTE
 -- A shop may book a payment by hand (it has asked WeChat Pay), but not one that is on record as refused or returned, or as
 -- another order's: such a payment pays the order by replay, if at all. Workers raise the version by one with every payment, so
 -- that their writes cost no look-up.
-CREATE FUNCTION orders_refuse_unwanted_payment() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION orders_refuse_unwanted_payment() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path FROM CURRENT AS $$
 BEGIN
     IF EXISTS (SELECT FROM payments WHERE mch_id = NEW.mch_id AND transaction_id = NEW.transaction_id
                AND (order_id <> NEW.id OR disposition <> 'accepted')) THEN
@@ -164,13 +167,15 @@ CREATE TABLE refunds (
     succeeded_at   timestamptz,
     accepted_by    text, -- the operator who accepted a report that contradicted an earlier one, and when
     accepted_at    timestamptz,
+    reported_at    timestamptz, -- when WeChat Pay's report was recorded; a shop that writes a state by hand must set it
     created_at     timestamptz NOT NULL DEFAULT now(),
     updated_at     timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT refunds_out_refund_no_unique UNIQUE (order_id, out_refund_no),
     CONSTRAINT refunds_amount_positive CHECK (amount_minor > 0),
     CONSTRAINT refunds_state_known CHECK (state IN ('requested', 'succeeded', 'abnormal', 'closed')),
     CONSTRAINT refunds_succeeded_has_time CHECK ((state = 'succeeded') = (succeeded_at IS NOT NULL)),
-    CONSTRAINT refunds_reported_has_ids CHECK (state = 'requested' OR (refund_id IS NOT NULL AND transaction_id IS NOT NULL))
+    CONSTRAINT refunds_reported_has_ids CHECK (state = 'requested'
+        OR (refund_id IS NOT NULL AND transaction_id IS NOT NULL AND reported_at IS NOT NULL))
 );
 
 -- One refund of WeChat Pay's is one refund, of one order.
@@ -324,6 +329,7 @@ CREATE TABLE quarantine (
     replay_requested_by      text,
     replay_why               text,
     replay_accepts           boolean NOT NULL DEFAULT false,
+    replay_pending           boolean NOT NULL DEFAULT false, -- requested, and not decided yet: it may wait on the way
     attempts                 integer NOT NULL DEFAULT 0,
     created_at               timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT quarantine_notification_unique UNIQUE (notification_id, notification_part),

@@ -123,7 +123,7 @@ fn a_file_that_is_wrong_is_refused_with_the_place() {
         ),
         (
             "[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"k\"]\ncombines = [\"n\", \"\"]",
-            "merchant m: combines[1] is no mch_id",
+            "merchant m: combines[1] is not a merchant number, or is listed twice",
         ),
         (
             "[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"k\"]\ncombines = [\"n\", \"o\", \"n\"]",

@@ -27,14 +27,15 @@ const PATIENCE: Duration = Duration::from_mins(1);
 const INSERT: &str = "
     INSERT INTO orders (mch_id, sub_mch_id, app_id, out_trade_no, amount_minor, currency, state)
     SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[])
-    ON CONFLICT ON CONSTRAINT orders_out_trade_no_unique DO NOTHING";
+    ON CONFLICT (mch_id, out_trade_no, coalesce(sub_mch_id, '')) DO NOTHING";
 
 const INSERT_REFUNDS: &str = "
     INSERT INTO refunds (order_id, out_refund_no, amount_minor)
     SELECT orders.id, asked.out_refund_no, asked.amount_minor
     FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[])
         AS asked (mch_id, out_trade_no, shop, out_refund_no, amount_minor)
-    JOIN orders USING (mch_id, out_trade_no, shop)
+    JOIN orders ON orders.mch_id = asked.mch_id AND orders.out_trade_no = asked.out_trade_no
+        AND coalesce(orders.sub_mch_id, '') = asked.shop
     ON CONFLICT DO NOTHING";
 
 /// The first id that an order of this run can have. Ids grow, so it bounds every later look at the table.

@@ -88,7 +88,7 @@ pub async fn prepare_standing(client: &Client) -> anyhow::Result<Statement> {
             "SELECT ledger.handled, ledger.applied, ledger.caused,
                     (SELECT count(*) FROM quarantine q
                      JOIN orders o ON o.mch_id = q.mch_id AND o.out_trade_no = q.out_trade_no
-                         AND o.shop = coalesce(q.sub_mch_id, '')
+                         AND coalesce(o.sub_mch_id, '') = coalesce(q.sub_mch_id, '')
                      WHERE q.notification_id >= $1 AND q.state = 'waiting' AND starts_with(q.out_trade_no, $3)
                      AND q.reason <> 'for_payment')
                     + (SELECT count(*) FROM quarantine q JOIN payments p USING (mch_id, transaction_id)
@@ -96,7 +96,8 @@ pub async fn prepare_standing(client: &Client) -> anyhow::Result<Statement> {
                        AND ((q.state = 'waiting' AND q.reason = 'for_payment')
                            OR (q.state = 'open' AND q.out_refund_no IS NULL AND p.disposition = 'returned')))
              FROM (SELECT count(*) AS handled, count(*) FILTER (WHERE outcome = 'applied') AS applied,
-                          count(event_id) AS caused
+                          count(*) FILTER (WHERE event_id IS NOT NULL
+                              OR earlier @? '$[*].event_id ? (@ != null)') AS caused
                    FROM notifications
                    WHERE id >= $1 AND received_at >= $2
                    AND (starts_with(out_trade_no, $3) OR kind = 'other')) AS ledger",
@@ -221,13 +222,23 @@ async fn refunds(snapshot: &Transaction<'_>, bounds: &Bounds) -> anyhow::Result<
         .collect()
 }
 
+/// Each row with the decision that caused its event; with its last decision, when none did.
 async fn notifications(snapshot: &Transaction<'_>, bounds: &Bounds) -> anyhow::Result<Vec<FoundNotification>> {
     let rows = snapshot
         .query(
             "SELECT id, part, sha256(body), kind, mch_id, sub_mch_id, out_trade_no, transaction_id, out_refund_no,
-                    key_fingerprint, outcome, reason, seen_version, seen_state, seen_amount_minor, seen_currency,
-                    event_id::text, event_type, event_version
-             FROM notifications WHERE id >= $1 AND received_at >= $2",
+                    key_fingerprint, outcome, reason, decision.*
+             FROM notifications AS n CROSS JOIN LATERAL (
+                 SELECT n.seen_version, n.seen_state, n.seen_amount_minor, n.seen_currency,
+                        n.event_id::text AS event_id, n.event_type, n.event_version
+                 UNION ALL
+                 SELECT * FROM jsonb_to_recordset(n.earlier) AS earlier (
+                     seen_version integer, seen_state text, seen_amount_minor bigint, seen_currency text,
+                     event_id text, event_type text, event_version integer)
+                 WHERE n.event_id IS NULL
+                 ORDER BY event_version DESC NULLS LAST, seen_version DESC NULLS LAST LIMIT 1
+             ) AS decision
+             WHERE id >= $1 AND received_at >= $2",
             &[&bounds.first_notification_id, &bounds.received_at],
         )
         .await?;

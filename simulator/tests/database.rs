@@ -328,9 +328,25 @@ async fn tampering_with_the_database_is_noticed() -> Result<()> {
     ];
     for (tamper, rules) in tampers {
         let mut world = World::settled().await?;
-        world.stage.batch_execute(tamper).await.with_context(|| tamper)?;
+        // As one who can switch off the triggers that protect the facts.
+        let statement = format!("SET session_replication_role = replica; {tamper}; RESET session_replication_role");
+        world.stage.batch_execute(&statement).await.with_context(|| tamper)?;
         assert_eq!(world.broken().await?, rules, "{tamper}");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_row_that_was_decided_again_still_names_the_event_that_it_caused() -> Result<()> {
+    let mut world = World::settled().await?;
+    let decided_again = "SET session_replication_role = replica;
+        UPDATE notifications SET event_id = NULL, event_type = NULL, event_version = NULL, earlier = jsonb_build_array(
+            jsonb_build_object('seen_version', seen_version, 'seen_state', seen_state, 'event_id', event_id,
+                'seen_amount_minor', seen_amount_minor, 'seen_currency', seen_currency, 'event_type', event_type,
+                'event_version', event_version))
+        WHERE out_trade_no = 'SIM-1'; RESET session_replication_role";
+    world.stage.batch_execute(decided_again).await?;
+    assert_eq!(world.broken().await?, []);
     Ok(())
 }
 

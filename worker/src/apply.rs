@@ -58,8 +58,10 @@ pub enum LedgerRow {
     Held {
         /// Why it was held.
         reason: String,
-        /// The operator who asked to have it decided, and how.
+        /// The operator whose request has not been decided yet, and how it is to be decided.
         request: Option<(String, Asked)>,
+        /// Whether that request has not been looked at yet.
+        is_due: bool,
     },
 }
 
@@ -83,6 +85,11 @@ pub struct Handled<'a> {
     /// Id, type and version of the event that it caused.
     pub event: Option<(Uuid, &'static str, i32)>,
 }
+
+/// Held rows that every sweep decides again once their cause may be gone; the others are decided once, for example when a key
+/// has come.
+const LOOKED_AT_BY_EVERY_SWEEP: [&str; 5] =
+    ["for_order", "sub_mch_id_mismatch", "for_payment", "for_lock", "rejected_by_database"];
 
 /// Why a transaction was rolled back.
 #[derive(Debug, thiserror::Error)]
@@ -143,10 +150,12 @@ impl Handled<'_> {
 
     /// A held row stays exactly as it is when it is held for the same again, or when its order is locked.
     fn stays_as_it_is(&self) -> bool {
-        let LedgerRow::Held { reason, request } = &self.part.row else { return false };
+        let LedgerRow::Held { reason, is_due, .. } = &self.part.row else { return false };
         let Some(held) = self.decided.outcome.held() else { return false };
         let is_locked = matches!(held, Held::Undecided(Undecided::ForLock(_)));
-        is_locked || (request.is_none() && held.reason() == reason)
+        // A row that no later sweep would look at by itself waits for the lock instead.
+        let is_looked_at = *is_due || LOOKED_AT_BY_EVERY_SWEEP.contains(&reason.as_str());
+        (is_locked && is_looked_at) || (!is_due && held.reason() == reason)
     }
 }
 

@@ -125,6 +125,15 @@ impl Outcome {
         }
     }
 
+    /// Whether an order's state has decided it, so that an operator's request has been answered.
+    #[must_use]
+    pub fn is_decided(&self) -> bool {
+        match self {
+            Self::Applied | Self::Duplicate | Self::Ignored(_) => true,
+            Self::Waiting(held) | Self::Quarantined(held) => matches!(held, Held::Refused(_)),
+        }
+    }
+
     /// Whether an event may have been written for it, so that the relay has something to do.
     #[must_use]
     pub fn may_be_published(&self) -> bool {

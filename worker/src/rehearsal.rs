@@ -50,7 +50,7 @@ const OTHERS_MAX: i64 = 8;
 /// Writes the orders that `message` names as they are, without those that another session has locked, and rolls back.
 ///
 /// # Errors
-/// The database refuses these orders, and every other one that was tried: it is not they that are at fault.
+/// The database refuses these orders, and every other one that was tried: they are not at fault.
 pub async fn try_its_orders(
     conn: &mut AsyncPgConnection,
     message: &Message,
@@ -68,7 +68,7 @@ pub async fn try_its_orders(
         AnsiTransactionManager::begin_transaction(conn).await?;
         let tried = orders::touch_another(conn, &keys, skipped).await;
         match undo(conn, tried).await {
-            Ok(0) => break,
+            // Or there is no other one that is free: the rehearsal has passed, and no lock on the table shows.
             Ok(_) => return Ok(()),
             // A lock on the table: the next order would only wait as long again.
             Err(_) if may_be_a_lock(started) => break,

@@ -9,7 +9,7 @@
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Datelike, Utc};
+use chrono::{DateTime, Utc};
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 use futures_util::FutureExt;
@@ -25,8 +25,6 @@ use crate::{batch, rehearsal};
 
 /// How long one attempt may take. Longer than the server's own `statement_timeout`, so that it ends only what hangs.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(40);
-/// How long a rehearsal proves something: many messages of a batch may be at fault, and each wants a proof.
-const REHEARSAL_HOLDS_FOR: Duration = Duration::from_secs(1);
 /// A message that failed alone is tried once more after this: a deadlock is over by then.
 const PAUSE_ALONE: Duration = Duration::from_millis(50);
 
@@ -69,8 +67,6 @@ impl DatabaseAway {
 pub struct Session {
     database: Database,
     conn: Option<AsyncPgConnection>,
-    /// When a rehearsal last went well, for what was received in which month, and how long its body was.
-    rehearsed: Option<(Instant, (i32, u32), usize)>,
 }
 
 /// Why one try failed. Nothing was written.
@@ -93,7 +89,7 @@ impl Session {
     /// Connects when first used.
     #[must_use]
     pub fn new(database: Database) -> Self {
-        Self { database, conn: None, rehearsed: None }
+        Self { database, conn: None }
     }
 
     /// The live connection, made anew when there is none.
@@ -113,7 +109,6 @@ impl Session {
     /// # Errors
     /// When the database cannot be reached, was never migrated, grants too little, or refuses rows.
     pub async fn rehearse(&mut self, rules: Rules<'_>) -> Result<(), DatabaseAway> {
-        self.rehearsed = None;
         self.rehearse_for(rules, wall_clock(), rehearsal::BODY_BYTES_USUAL).await
     }
 
@@ -124,19 +119,9 @@ impl Session {
         received_at: DateTime<Utc>,
         body_bytes: usize,
     ) -> Result<(), DatabaseAway> {
-        let month = (received_at.year(), received_at.month());
-        let holds = |(at, of, bytes): (Instant, _, usize)| {
-            of == month && bytes >= body_bytes && at.elapsed() < REHEARSAL_HOLDS_FOR
-        };
-        if self.rehearsed.is_some_and(holds) {
-            return Ok(());
-        }
         let conn = self.conn().await?;
         match guard(rehearsal::rehearse(conn, rules, received_at, body_bytes)).await {
-            Ok(()) => {
-                self.rehearsed = Some((Instant::now(), month, body_bytes));
-                Ok(())
-            }
+            Ok(()) => Ok(()),
             Err(failure) => Err(self.broken(failure)),
         }
     }
@@ -151,7 +136,6 @@ impl Session {
     /// Throws the connection away: it is broken, or nobody knows what state it is in.
     pub fn discard(&mut self) {
         self.conn = None;
-        self.rehearsed = None;
     }
 
     /// Brings a batch from the broker to its outcomes, whatever single messages do.
@@ -197,6 +181,8 @@ impl Session {
             Ok(outcomes) => Ok(outcomes),
             Err(Failure::Away(away)) => Err(away),
             Err(Failure::Fault(Fault { problem, .. })) if may_be_a_lock(started) => {
+                // A lock on a table may have come after the proof.
+                self.rehearse(rules).await?;
                 self.hold(message, Undecided::ForLock(problem), rules).await
             }
             Err(Failure::Fault(Fault { problem, .. })) => {

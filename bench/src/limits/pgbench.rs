@@ -30,11 +30,11 @@ const ONE_BY_ONE: &str = r"
 \set n 1 + :t % :orders
 BEGIN;
 SELECT id, amount_minor, state, version FROM orders
-    WHERE mch_id = 'pgbench' AND out_trade_no = 'PGBENCH' || :n AND shop = '' FOR NO KEY UPDATE;
+    WHERE mch_id = 'pgbench' AND out_trade_no = 'PGBENCH' || :n AND coalesce(sub_mch_id, '') = '' FOR NO KEY UPDATE;
 SELECT order_id, amount_minor, disposition, returned_minor FROM payments
     WHERE mch_id = 'pgbench' AND transaction_id = '42' || lpad(:t::text, 26, '0');
 UPDATE orders SET state = 'paid', transaction_id = '4200000000000000000000000001', paid_at = '2026-01-01',
-    version = version + 1, updated_at = now() WHERE mch_id = 'pgbench' AND out_trade_no = 'PGBENCH' || :n AND shop = '';
+    version = version + 1, updated_at = now() WHERE mch_id = 'pgbench' AND out_trade_no = 'PGBENCH' || :n AND coalesce(sub_mch_id, '') = '';
 INSERT INTO payments PAYMENT FROM (VALUES (:n::bigint, :t::bigint)) AS numbers (n, t);
 INSERT INTO notifications NOTE FROM (VALUES (:n::bigint, :t::bigint)) AS numbers (n, t);
 INSERT INTO order_events (id, type, order_id, payload) SELECT EVENT FROM (VALUES (:n)) AS numbers (n);
@@ -47,13 +47,13 @@ const IN_SETS: &str = r"
 \set t :i * :clients + :client_id
 \set first 256 * (:t % (:orders / 256))
 BEGIN;
-SELECT id, amount_minor, state, version FROM orders WHERE (mch_id, out_trade_no, shop) IN
+SELECT id, amount_minor, state, version FROM orders WHERE (mch_id, out_trade_no, coalesce(sub_mch_id, '')) IN
     (SELECT 'pgbench', 'PGBENCH' || n, '' FROM generate_series(:first + 1, :first + 256) AS n)
     ORDER BY id FOR NO KEY UPDATE;
 SELECT order_id, amount_minor, disposition, returned_minor FROM payments WHERE (mch_id, transaction_id) IN
     (SELECT 'pgbench', '42' || lpad(t::text, 26, '0') FROM generate_series(256 * :t + 1, 256 * :t + 256) AS t);
 UPDATE orders SET state = 'paid', transaction_id = '4200000000000000000000000001', paid_at = '2026-01-01',
-    version = version + 1, updated_at = now() WHERE (mch_id, out_trade_no, shop) IN
+    version = version + 1, updated_at = now() WHERE (mch_id, out_trade_no, coalesce(sub_mch_id, '')) IN
     (SELECT 'pgbench', 'PGBENCH' || n, '' FROM generate_series(:first + 1, :first + 256) AS n);
 INSERT INTO payments PAYMENT FROM
     (SELECT :first + k AS n, 256 * :t + k AS t FROM generate_series(1, 256) AS k) AS numbers;

@@ -133,7 +133,7 @@ impl Session {
     async fn open(database: &Url) -> Result<Self> {
         let (client, connection) = tokio_postgres::connect(database.as_str(), NoTls).await?;
         tokio::spawn(connection);
-        let lock = "SELECT id, amount_minor, state, version FROM orders WHERE mch_id = $1 AND out_trade_no = $2 AND shop = '' \
+        let lock = "SELECT id, amount_minor, state, version FROM orders WHERE mch_id = $1 AND out_trade_no = $2 AND coalesce(sub_mch_id, '') = '' \
              FOR NO KEY UPDATE";
         let find = "SELECT order_id, amount_minor, disposition, returned_minor FROM payments \
                     WHERE mch_id = $1 AND transaction_id = $2";

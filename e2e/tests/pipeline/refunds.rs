@@ -314,8 +314,10 @@ async fn what_does_not_fit_the_payment_is_kept_for_a_person() -> TestResult {
         insert_paid(&stage, order, &paid_by(order)).await?;
     }
     request_refund(&stage.database, "requested", "refund-1", 100).await?;
-    let prepare = "INSERT INTO refunds (order_id, out_refund_no, amount_minor, state, refund_id, transaction_id, succeeded_at)
-                   SELECT id, $2, 100, $3, $4, transaction_id, CASE WHEN $3 = 'succeeded' THEN now() END FROM orders WHERE out_trade_no = $1";
+    let prepare = "INSERT INTO refunds
+                       (order_id, out_refund_no, amount_minor, state, refund_id, transaction_id, reported_at, succeeded_at)
+                   SELECT id, $2, 100, $3, $4, transaction_id, now(), CASE WHEN $3 = 'succeeded' THEN now() END
+                   FROM orders WHERE out_trade_no = $1";
     for (order, number, state, id) in [
         ("known", "refund-1", "abnormal", "another"),
         ("too-much", "refund-0", "succeeded", "0"),

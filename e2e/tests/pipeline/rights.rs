@@ -200,9 +200,10 @@ async fn the_schema_refuses_what_can_never_be() -> TestResult {
              INSERT INTO payments
                  (order_id, mch_id, transaction_id, amount_minor, currency, paid_at, disposition, returned_minor)
              SELECT id, mch_id, 'late', 100, 'CNY', now(), 'refused', 10 FROM orders WHERE out_trade_no = 'reported';
-             INSERT INTO refunds (order_id, out_refund_no, refund_id, transaction_id, amount_minor, state, succeeded_at)
+             INSERT INTO refunds
+                 (order_id, out_refund_no, refund_id, transaction_id, amount_minor, state, reported_at, succeeded_at)
              SELECT id, state, CASE WHEN state <> 'requested' THEN state END, CASE WHEN state <> 'requested' THEN 't' END, 10, state,
-                    CASE WHEN state = 'succeeded' THEN now() END
+                    CASE WHEN state <> 'requested' THEN now() END, CASE WHEN state = 'succeeded' THEN now() END
              FROM (SELECT id FROM orders WHERE out_trade_no = 'paid') AS paid,
                   unnest(array['requested', 'abnormal', 'closed', 'succeeded']) AS state",
         )
@@ -278,7 +279,7 @@ const ALLOWED: &[&str] = &[
     "UPDATE orders SET state = 'paid', transaction_id = 't', paid_at = now() WHERE out_trade_no = 'pending'",
     "UPDATE orders SET refunded_minor = 100, state = 'refunded' WHERE out_trade_no = 'pending'",
     "UPDATE refunds SET amount_minor = 20 WHERE state = 'requested'",
-    "UPDATE refunds SET state = 'abnormal', refund_id = 'r', transaction_id = 't' WHERE state = 'requested'",
+    "UPDATE refunds SET state = 'abnormal', refund_id = 'r', transaction_id = 't', reported_at = now() WHERE state = 'requested'",
     "UPDATE refunds SET state = 'succeeded', succeeded_at = now() WHERE refund_id = 'r'",
     // Only with an operator's name, and once for each.
     "UPDATE refunds SET state = 'succeeded', succeeded_at = now(), accepted_by = 'ann', accepted_at = now()

@@ -53,8 +53,8 @@ pub enum Asked {
 /// Refund, in this order:
 /// 1. the payment that it names is not on record → `Wait(Payment)`
 /// 2. it names another order, total or currency than that payment has → `Quarantine(TransactionConflict)`
-/// 3. sub-merchant differs (unset equals only unset), or app differs (when both sides name one) →
-///    `Quarantine(SubMchIdMismatch | AppIdMismatch)`
+/// 3. sub-merchant differs (unset equals only unset) → `Quarantine(SubMchIdMismatch)`. The app is not compared: the payment
+///    that it names may be one that the order refused for its app
 /// 4. the refund is on record for another payment → `Quarantine(TransactionConflict)`; with another amount →
 ///    `Quarantine(RefundAmountMismatch)`; with another number of WeChat Pay's → `Quarantine(RefundIdMismatch)`, unless an
 ///    operator accepts it and the one on record did not succeed
@@ -172,12 +172,6 @@ fn decide_refund(known: Known<'_>, asked: Asked, reported: &ReportedRefund) -> V
         });
     }
     if let Some(refusal) = other_shop(order, reported.sub_mch_id.as_ref()) {
-        return Verdict::Quarantine(refusal);
-    }
-    let apps = [reported.app_id.as_ref(), reported.sub_app_id.as_ref()];
-    if apps != [None, None]
-        && let Some(refusal) = other_app(order, apps)
-    {
         return Verdict::Quarantine(refusal);
     }
     if let Some(refusal) = refund.and_then(|refund| other_refund(payment, refund, asked, reported)) {

@@ -47,20 +47,14 @@ fn what_is_about_no_order_touches_none() {
     }
 }
 
+/// The payment that it names may be one that the order refused for its app.
 #[test]
-fn either_app_of_a_notification_may_be_the_orders_and_an_order_without_an_app_takes_any() {
-    let institution = || Some(app("app of the institution"));
-    for (app_id, sub_app_id) in
-        [(None, None), (Some(app("app-1")), None), (None, Some(app("app-1"))), (institution(), Some(app("app-1")))]
-    {
+fn the_app_of_a_refund_is_not_compared() {
+    for (app_id, sub_app_id) in [(Some(app("app-1")), None), (Some(app("app-2")), None), (None, Some(app("app-2")))] {
         let mut scene = matching();
         (scene.reported.app_id, scene.reported.sub_app_id) = (app_id, sub_app_id);
         assert_eq!(kind(&scene.verdict()), "apply");
     }
-    let mut scene = matching();
-    change(&mut scene, |order| order.app_id = None);
-    scene.reported.app_id = institution();
-    assert_eq!(kind(&scene.verdict()), "apply");
 }
 
 #[test]

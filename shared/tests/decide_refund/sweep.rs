@@ -217,7 +217,6 @@ fn is_of_the_payment(scene: &Scene) -> bool {
     is_known
         && order.out_trade_no == reported.out_trade_no
         && order.sub_mch_id == reported.sub_mch_id
-        && reported.app_id.as_ref().is_none_or(|app_id| order.app_id.as_ref() == Some(app_id))
         && scene.refund.as_ref().is_none_or(|refund| {
             let may_be_repeated = scene.asked == Asked::ByAcceptance && refund.state != HAS_SUCCEEDED();
             refund.amount_minor == reported.amount_minor

@@ -62,7 +62,7 @@ const OF_THE_PAYMENT: &[Row] = &[
         verdict: || conflict("1999 HKD of order-1", "1999 CNY of order-1"),
     },
     Row {
-        name: "3a another sub-merchant",
+        name: "3 another sub-merchant",
         arrange: |scene| scene.reported.sub_mch_id = Some(sub_mch("shop-2")),
         verdict: || {
             let (expected, got) = (Some(sub_mch("shop-1")), Some(sub_mch("shop-2")));
@@ -70,24 +70,14 @@ const OF_THE_PAYMENT: &[Row] = &[
         },
     },
     Row {
-        name: "3a a sub-merchant on the order only",
+        name: "3 a sub-merchant on the order only",
         arrange: |scene| scene.reported.sub_mch_id = None,
         verdict: || Verdict::Quarantine(Refusal::SubMchIdMismatch { expected: Some(sub_mch("shop-1")), got: None }),
     },
     Row {
-        name: "3a a sub-merchant on the notification only",
+        name: "3 a sub-merchant on the notification only",
         arrange: |scene| change(scene, |order| order.sub_mch_id = None),
         verdict: || Verdict::Quarantine(Refusal::SubMchIdMismatch { expected: None, got: Some(sub_mch("shop-1")) }),
-    },
-    Row {
-        name: "3b another app",
-        arrange: |scene| scene.reported.app_id = Some(app("app-2")),
-        verdict: || Verdict::Quarantine(Refusal::AppIdMismatch { expected: app("app-1"), got: Some(app("app-2")) }),
-    },
-    Row {
-        name: "3b another app of the shop and none of the institution",
-        arrange: |scene| (scene.reported.app_id, scene.reported.sub_app_id) = (None, Some(app("app-2"))),
-        verdict: || Verdict::Quarantine(Refusal::AppIdMismatch { expected: app("app-1"), got: None }),
     },
 ];
 

@@ -187,7 +187,8 @@ pub struct Row {
 /// # Errors
 /// When the database is unavailable.
 pub async fn groups(conn: &mut AsyncPgConnection, filter: &Filter) -> Result<Vec<Group>, Error> {
-    // A callback that names no order has no repeats that could be found: it is a group of its own.
+    // A callback that names no order has no repeats that could be found, and one that can be read in more than one way may be
+    // genuine or not: each is a group of its own.
     diesel::sql_query(
         "SELECT min(q.id) AS id, array_agg(q.id ORDER BY q.id) AS ids, min(q.state) AS state, q.reason, q.mch_id, q.sub_mch_id, \
          q.out_trade_no, q.transaction_id, q.out_refund_no, q.detail, max(q.amount_minor || ' ' || q.currency) AS paid, \
@@ -196,7 +197,7 @@ pub async fn groups(conn: &mut AsyncPgConnection, filter: &Filter) -> Result<Vec
          WHERE (q.state <> 'resolved' OR ($5 AND q.id = ANY($3) \
              AND q.resolution NOT IN ('applied', 'duplicate', 'ignored'))) AND ($1 IS NULL OR q.reason = $1) AND ($2 IS NULL OR q.out_trade_no = $2) \
          GROUP BY q.reason, q.mch_id, q.sub_mch_id, q.out_trade_no, q.transaction_id, q.out_refund_no, q.detail, \
-             CASE WHEN q.out_trade_no IS NULL THEN q.id END \
+             q.amount_minor, q.currency, CASE WHEN q.out_trade_no IS NULL OR q.reason = 'ambiguous_signature' THEN q.id END \
          HAVING cardinality($3) = 0 OR array_agg(q.id) && $3 ORDER BY min(q.id) LIMIT $4",
     )
     .bind::<Nullable<Text>, _>(&filter.reason)
@@ -222,7 +223,7 @@ pub async fn row(conn: &mut AsyncPgConnection, id: i64) -> Result<Option<Row>, E
          FROM quarantine q \
          LEFT JOIN notifications n \
              ON n.id = q.notification_id AND n.received_at = q.notification_received_at AND n.part = 0 \
-         LEFT JOIN orders o ON o.mch_id = q.mch_id AND o.out_trade_no = q.out_trade_no AND o.shop = coalesce(q.sub_mch_id, '') \
+         LEFT JOIN orders o ON o.mch_id = q.mch_id AND o.out_trade_no = q.out_trade_no AND coalesce(o.sub_mch_id, '') = coalesce(q.sub_mch_id, '') \
          LEFT JOIN payments p ON p.mch_id = q.mch_id AND p.transaction_id = q.transaction_id WHERE q.id = $1",
     )
     .bind::<BigInt, _>(id)
@@ -293,7 +294,8 @@ async fn request(
         "UPDATE quarantine SET state = 'waiting', waits_until = now() + make_interval(secs => $2), attempts = 0, \
          detail = CASE WHEN state = 'resolved' THEN detail || jsonb_build_object('resolved_before', jsonb_build_object( \
              'at', resolved_at, 'by', resolved_by, 'resolution', resolution)) ELSE detail END, \
-         resolved_at = NULL, resolved_by = NULL, resolution = NULL, replay_requested_at = now(), replay_requested_by = $3, replay_why = $4, replay_accepts = $5 WHERE id = ANY($1)",
+         resolved_at = NULL, resolved_by = NULL, resolution = NULL, replay_requested_at = now(), replay_requested_by = $3, replay_why = $4, replay_accepts = $5, \
+         replay_pending = true WHERE id = ANY($1)",
     )
     .bind::<Array<BigInt>, _>(ids)
     .bind::<BigInt, _>(i64::try_from(wait_limit.as_secs()).unwrap_or(i64::MAX))
@@ -314,7 +316,7 @@ async fn close(
 ) -> Result<(), Error> {
     diesel::sql_query(
         "UPDATE quarantine SET state = 'resolved', resolved_at = now(), resolved_by = $2, resolution = $3, \
-         replay_requested_at = NULL, replay_accepts = false WHERE id = ANY($1)",
+         replay_requested_at = NULL, replay_pending = false, replay_accepts = false WHERE id = ANY($1)",
     )
     .bind::<Array<BigInt>, _>(ids)
     .bind::<Text, _>(by)

@@ -35,7 +35,7 @@ set_statement! {
     ) -> RowType {
         "SELECT id, mch_id, sub_mch_id, app_id, out_trade_no, amount_minor, currency::text, state, transaction_id, \
          refunded_minor, version \
-         FROM orders WHERE (mch_id, out_trade_no, shop) IN (SELECT * FROM "
+         FROM orders WHERE (mch_id, out_trade_no, coalesce(sub_mch_id, '')) IN (SELECT * FROM "
         ") ORDER BY id FOR NO KEY UPDATE"
     }
 }
@@ -49,7 +49,7 @@ set_statement! {
     ) -> RowType {
         "SELECT id, mch_id, sub_mch_id, app_id, out_trade_no, amount_minor, currency::text, state, transaction_id, \
          refunded_minor, version \
-         FROM orders WHERE (mch_id, out_trade_no, shop) IN (SELECT * FROM "
+         FROM orders WHERE (mch_id, out_trade_no, coalesce(sub_mch_id, '')) IN (SELECT * FROM "
         ") ORDER BY id FOR NO KEY UPDATE SKIP LOCKED"
     }
 }
@@ -61,7 +61,7 @@ set_statement! {
         numbers: Array<Text> = Vec<&'a str>,
         shops: Array<Text> = Vec<&'a str>,
     ) -> (BigInt, Text, Text, Nullable<Text>) {
-        "SELECT id, mch_id, out_trade_no, sub_mch_id FROM orders WHERE (mch_id, out_trade_no, shop) IN (SELECT * FROM"
+        "SELECT id, mch_id, out_trade_no, sub_mch_id FROM orders WHERE (mch_id, out_trade_no, coalesce(sub_mch_id, '')) IN (SELECT * FROM"
         ")"
     }
 }
@@ -73,7 +73,7 @@ set_statement! {
         numbers: Array<Text> = Vec<&'a str>,
         shops: Array<Text> = Vec<&'a str>,
     ) -> () {
-        "UPDATE orders SET version = orders.version FROM (SELECT id FROM orders          WHERE (mch_id, out_trade_no, shop) IN (SELECT * FROM"
+        "UPDATE orders SET version = orders.version FROM (SELECT id FROM orders          WHERE (mch_id, out_trade_no, coalesce(sub_mch_id, '')) IN (SELECT * FROM"
         ") ORDER BY id FOR NO KEY UPDATE SKIP LOCKED) AS free WHERE orders.id = free.id"
     }
 }
@@ -142,8 +142,8 @@ pub async fn touch_another(conn: &mut AsyncPgConnection, keys: &[OrderKey], skip
     let (mch_ids, numbers, shops) = columns(keys);
     diesel::sql_query(
         "UPDATE orders SET version = orders.version FROM (SELECT id FROM orders \
-         WHERE (mch_id, out_trade_no, shop) NOT IN (SELECT * FROM unnest($1, $2, $3)) \
-         ORDER BY id DESC LIMIT 1 OFFSET $4) AS another WHERE orders.id = another.id",
+         WHERE (mch_id, out_trade_no, coalesce(sub_mch_id, '')) NOT IN (SELECT * FROM unnest($1, $2, $3)) \
+         ORDER BY id DESC LIMIT 1 OFFSET $4 FOR NO KEY UPDATE SKIP LOCKED) AS another WHERE orders.id = another.id",
     )
     .bind::<Array<Text>, _>(mch_ids)
     .bind::<Array<Text>, _>(numbers)

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use diesel::result::Error;
-use diesel::sql_types::{Array, BigInt, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use shared::domain::ids::{MchId, OutRefundNo, OutTradeNo, SubMchId, TransactionId};
 use uuid::Uuid;
@@ -46,12 +46,13 @@ set_statement! {
          ON CONFLICT (notification_id, notification_part) DO UPDATE SET reason = excluded.reason, \
          detail = excluded.detail, state = excluded.state, waits_until = excluded.waits_until, \
          opened_at = excluded.opened_at, resolved_at = NULL, resolved_by = NULL, resolution = NULL, attempts = 0, \
-         replay_requested_at = NULL, replay_accepts = false"
+         replay_requested_at = NULL, replay_pending = false, replay_accepts = false"
     }
 }
 
 set_statement! {
-    /// What deciding again came to. A row that goes on waiting keeps its end.
+    /// What deciding again came to. A row that goes on waiting keeps its end, and one that was not decided keeps an operator's
+    /// request: a replay may have to wait for a key on the way.
     Move<'a>(
         ids: Array<SqlUuid> = Vec<Uuid>,
         parts: Array<SmallInt> = Vec<i16>,
@@ -67,6 +68,7 @@ set_statement! {
         states: Array<Text> = Vec<&'a str>,
         resolutions: Array<Nullable<Text>> = Vec<Option<&'a str>>,
         wait_seconds: Array<BigInt> = Vec<i64>,
+        are_decided: Array<Bool> = Vec<bool>,
     ) -> () {
         "UPDATE quarantine AS old SET \
          mch_id = coalesce(new.mch_id, old.mch_id), sub_mch_id = coalesce(new.sub_mch_id, old.sub_mch_id), \
@@ -80,10 +82,12 @@ set_statement! {
              THEN coalesce(old.waits_until, now() + make_interval(secs => new.wait_seconds)) ELSE old.waits_until END, \
          opened_at = CASE WHEN new.state = 'open' THEN coalesce(old.opened_at, now()) ELSE old.opened_at END, \
          resolved_at = CASE WHEN new.state = 'resolved' THEN now() END, \
-         resolved_by = CASE WHEN new.state = 'resolved' THEN CASE WHEN old.replay_requested_at IS NULL THEN 'sweeper' ELSE old.replay_requested_by END END, \
-         resolution = new.resolution, replay_requested_at = NULL, replay_accepts = false, attempts = old.attempts + 1 FROM"
+         resolved_by = CASE WHEN new.state = 'resolved' \
+             THEN CASE WHEN old.replay_pending THEN old.replay_requested_by ELSE 'sweeper' END END, \
+         resolution = new.resolution, replay_requested_at = NULL, replay_pending = old.replay_pending AND NOT new.is_decided, \
+         replay_accepts = old.replay_accepts AND NOT new.is_decided, attempts = old.attempts + 1 FROM"
         "AS new (id, part, mch_id, sub_mch_id, out_trade_no, transaction_id, out_refund_no, amount_minor, currency, reason, \
-         detail, state, resolution, wait_seconds) \
+         detail, state, resolution, wait_seconds, is_decided) \
          WHERE old.notification_id = new.id AND old.notification_part = new.part"
     }
 }
@@ -137,6 +141,7 @@ pub async fn move_on(conn: &AsyncPgConnection, handled: &[&Handled<'_>], wait_li
         states: handled.iter().map(|handled| state(handled.outcome())).collect(),
         resolutions: handled.iter().map(|handled| resolution(handled.outcome())).collect(),
         wait_seconds: handled.iter().map(|_| seconds(wait_limit)).collect(),
+        are_decided: handled.iter().map(|handled| handled.outcome().is_decided()).collect(),
         life: PhantomData,
     };
     statement.execute(&mut &*conn).await.map(drop)

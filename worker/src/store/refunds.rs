@@ -38,8 +38,8 @@ set_statement! {
         states: Array<Text> = Vec<&'a str>,
         succeeded_ats: Array<Nullable<Timestamptz>> = Vec<Option<DateTime<Utc>>>,
     ) -> () {
-        "INSERT INTO refunds (order_id, out_refund_no, refund_id, transaction_id, amount_minor, state, succeeded_at) \
-         SELECT * FROM"
+        "INSERT INTO refunds (order_id, out_refund_no, refund_id, transaction_id, amount_minor, state, succeeded_at, \
+         reported_at) SELECT new.*, clock_timestamp() FROM"
         "AS new (order_id, out_refund_no, refund_id, transaction_id, amount_minor, state, succeeded_at) \
          ORDER BY order_id, out_refund_no ON CONFLICT DO NOTHING"
     }
@@ -60,7 +60,7 @@ set_statement! {
         accepted_bys: Array<Nullable<Text>> = Vec<Option<&'a str>>,
     ) -> () {
         "UPDATE refunds AS old SET refund_id = new.refund_id, transaction_id = new.transaction_id, state = new.state, \
-         succeeded_at = new.succeeded_at, updated_at = clock_timestamp(), \
+         succeeded_at = new.succeeded_at, updated_at = clock_timestamp(), reported_at = clock_timestamp(), \
          accepted_by = coalesce(new.accepted_by, old.accepted_by), \
          accepted_at = CASE WHEN new.accepted_by IS NULL THEN old.accepted_at ELSE clock_timestamp() END FROM"
         "AS new (order_id, out_refund_no, refund_id, amount_minor, old_state, old_refund_id, state, succeeded_at, \

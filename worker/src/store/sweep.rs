@@ -50,10 +50,13 @@ pub struct Due {
     replay_by: Option<String>,
     #[diesel(sql_type = Bool)]
     replay_accepts: bool,
+    /// Whether an operator's request has not been looked at yet.
+    #[diesel(sql_type = Bool)]
+    pub replay_is_due: bool,
 }
 
 impl Due {
-    /// The operator who asked to have it decided, and how.
+    /// The operator whose request has not been decided yet, and how it is to be decided.
     #[must_use]
     pub fn request(&self) -> Option<(String, Asked)> {
         let asked = if self.replay_accepts { Asked::ByAcceptance } else { Asked::ByReplay };
@@ -66,7 +69,8 @@ macro_rules! select_due {
     ($condition:expr, $limit:literal) => {
         concat!(
             "SELECT q.id, q.notification_id, q.notification_part, q.notification_received_at, q.reason, \
-             CASE WHEN q.replay_requested_at IS NOT NULL THEN q.replay_requested_by END AS replay_by, q.replay_accepts \
+             CASE WHEN q.replay_pending THEN q.replay_requested_by END AS replay_by, q.replay_accepts, \
+             q.replay_requested_at IS NOT NULL AS replay_is_due \
              FROM quarantine q WHERE q.state <> 'resolved' AND ",
             $condition,
             " ORDER BY q.id ",
@@ -93,7 +97,7 @@ pub async fn due(conn: &mut AsyncPgConnection, cause: Cause, after: i64, limit: 
         Cause::Replay => due!("q.replay_requested_at IS NOT NULL AND q.reason <> 'decide_alone'"),
         Cause::OrderAppeared => due!(
             "q.reason IN ('for_order', 'sub_mch_id_mismatch') AND EXISTS (SELECT FROM orders o \
-             WHERE o.mch_id = q.mch_id AND o.out_trade_no = q.out_trade_no AND o.shop = coalesce(q.sub_mch_id, ''))"
+             WHERE o.mch_id = q.mch_id AND o.out_trade_no = q.out_trade_no AND coalesce(o.sub_mch_id, '') = coalesce(q.sub_mch_id, ''))"
         ),
         Cause::PaymentRecorded => due!(
             "q.reason = 'for_payment' AND EXISTS (SELECT FROM payments p \
@@ -182,7 +186,7 @@ pub async fn unclaim_suspects(conn: &mut AsyncPgConnection, ids: &[i64]) -> Resu
 /// # Errors
 /// When the database is unavailable.
 pub async fn suspects(conn: &mut AsyncPgConnection, ids: &[i64]) -> Result<Vec<Due>, Error> {
-    diesel::sql_query(select_due!("q.id = ANY($1) AND q.reason = 'decide_alone' AND q.state = 'waiting'", ""))
+    diesel::sql_query(select_due!("q.id = ANY($1) AND q.reason = 'decide_alone'", ""))
         .bind::<Array<BigInt>, _>(ids)
         .load(conn)
         .await
@@ -202,7 +206,8 @@ pub async fn expire(conn: &mut AsyncPgConnection, attempts_max: i32, limit: i64)
          opened AS ( \
              UPDATE quarantine q SET state = 'open', opened_at = now(), replay_requested_at = NULL, \
              reason = CASE WHEN reason = 'for_order' AND EXISTS (SELECT FROM orders o \
-                 WHERE o.mch_id = q.mch_id AND o.out_trade_no = q.out_trade_no) THEN 'sub_mch_id_mismatch' ELSE reason END \
+                 WHERE o.mch_id = q.mch_id AND o.out_trade_no = q.out_trade_no \
+                 AND coalesce(o.sub_mch_id, '') <> coalesce(q.sub_mch_id, '')) THEN 'sub_mch_id_mismatch' ELSE reason END \
              FROM over WHERE q.id = over.id \
              RETURNING notification_id, notification_part, notification_received_at, reason) \
          UPDATE notifications n SET outcome = 'quarantined', reason = opened.reason, handled_at = now() FROM opened \
@@ -274,11 +279,11 @@ pub struct MoneyHeld {
 pub async fn money_held(conn: &mut AsyncPgConnection) -> Result<Vec<MoneyHeld>, Error> {
     diesel::sql_query(
         "SELECT currency, least(sum(amount_minor), 9223372036854775807)::bigint AS amount_minor FROM ( \
-             SELECT q.currency, max(q.amount_minor) - coalesce(max(p.returned_minor), 0) AS amount_minor FROM quarantine q \
+             SELECT q.currency, greatest(max(q.amount_minor) - coalesce(max(p.returned_minor), 0), 0) AS amount_minor FROM quarantine q \
              LEFT JOIN payments p ON p.mch_id = q.mch_id AND p.transaction_id = q.transaction_id \
              WHERE q.state <> 'resolved' AND q.amount_minor IS NOT NULL AND q.currency IS NOT NULL \
              AND p.disposition IS DISTINCT FROM 'accepted' \
-             GROUP BY q.currency, q.mch_id, q.transaction_id) AS each_once GROUP BY currency",
+             GROUP BY q.currency, q.mch_id, coalesce(q.transaction_id, q.id::text)) AS each_once GROUP BY currency",
     )
     .load(conn)
     .await

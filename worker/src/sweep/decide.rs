@@ -43,6 +43,8 @@ impl Limit {
 pub(super) enum Rows<'a> {
     /// Up to `limit` of those that are due, after the row `after`.
     DueFor { cause: Cause, after: i64, limit: i64 },
+    /// This row, if it is still due.
+    Exactly { cause: Cause, id: i64 },
     /// These suspects, whose attempt has been counted.
     Suspects(&'a [i64]),
 }
@@ -95,13 +97,17 @@ impl Sweeper {
         let rules = Rules { keys: &keys, wait_limit: self.wait_limit };
         let peeked = guard(peek(session.conn().await?, rows)).await;
         let Some((row, stored)) = peeked.map_err(|failure| session.broken(failure))? else { return Ok(None) };
+        let rows = match rows {
+            Rows::DueFor { cause, .. } => Rows::Exactly { cause, id: row.id },
+            other => other,
+        };
         match &stored {
             Some(stored) => session.prove(&stored.message, rules).await?,
             None => session.rehearse(rules).await?,
         }
         let started = Instant::now();
         match self.decide(session, rows, None).await {
-            Ok(last) => Ok(last),
+            Ok(_) => Ok(Some(row.id)),
             Err(failure @ Failure::Away(_)) => Err(session.broken(failure)),
             Err(Failure::Fault(fault)) => {
                 let problem = fault.problem.clone();
@@ -114,7 +120,8 @@ impl Sweeper {
                     row = row.id,
                     "the database still rejects a held callback; its row's detail.problem says why"
                 );
-                self.decide(session, rows, Some(why)).await.map_err(|failure| session.broken(failure))
+                self.decide(session, rows, Some(why)).await.map_err(|failure| session.broken(failure))?;
+                Ok(Some(row.id))
             }
         }
     }
@@ -155,6 +162,10 @@ impl Sweeper {
 async fn take(conn: &mut AsyncPgConnection, rows: Rows<'_>) -> Result<Vec<Due>, diesel::result::Error> {
     match rows {
         Rows::DueFor { cause, after, limit } => store::due(conn, cause, after, limit).await,
+        Rows::Exactly { cause, id } => {
+            let due = store::due(conn, cause, id.saturating_sub(1), 1).await?;
+            Ok(due.into_iter().filter(|row| row.id == id).collect())
+        }
         Rows::Suspects(ids) => store::suspects(conn, ids).await,
     }
 }
@@ -191,7 +202,7 @@ fn parts_of<'a>(row: &Due, stored: &'a Stored, rules: Rules<'a>, instead: Option
     let message = &stored.message;
     let request = row.request();
     let asked = request.as_ref().map_or(Asked::ByReport, |(_, asked)| *asked);
-    let held = LedgerRow::Held { reason: row.reason.clone(), request };
+    let held = LedgerRow::Held { reason: row.reason.clone(), request, is_due: row.replay_is_due };
     if let Some(why) = instead {
         let examined = Examined::undecided(why.clone());
         return vec![Part { message, number: row.notification_part, examined, row: held }];
