@@ -1,7 +1,7 @@
 //! A batch from the broker: which of its messages are new, and one transaction for all of them.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use chrono::DateTime;
 use diesel_async::{AsyncConnection, AsyncPgConnection};
@@ -63,11 +63,16 @@ fn distinct(messages: &[Message]) -> Vec<Cow<'_, Message>> {
             Some(_) => distinct.push(Cow::Owned(renamed(message))),
         }
     }
+    let mut ids = HashSet::with_capacity(distinct.len());
+    distinct.retain(|message| ids.insert(message.id));
     distinct
 }
 
 /// Those of the messages that the ledger does not have. A message whose id the ledger has with different content gets a new id.
-async fn unknown<'a>(
+///
+/// # Errors
+/// When the database is unavailable.
+pub async fn unknown<'a>(
     conn: &mut AsyncPgConnection,
     messages: Vec<Cow<'a, Message>>,
 ) -> Result<Vec<Cow<'a, Message>>, ApplyError> {
@@ -83,7 +88,7 @@ async fn unknown<'a>(
     if !renamed_ones.is_empty() {
         let known = notifications::known(conn, renamed_ones.iter().map(AsRef::as_ref)).await?;
         renamed_ones.retain(|message| !known.contains_key(&message.id));
-        let mut ids = std::collections::HashSet::new();
+        let mut ids = HashSet::new();
         renamed_ones.retain(|message| ids.insert(message.id));
         unknown.extend(renamed_ones);
     }

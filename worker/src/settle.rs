@@ -6,6 +6,7 @@
 //! database is unavailable and the whole batch stays unacknowledged: nothing is parked message by message. (diesel does not
 //! tell SQLSTATEs apart; see `docs/decisions/0003-bad-data-or-bad-database.md`.)
 
+use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
@@ -212,6 +213,7 @@ impl Session {
         why: Undecided,
         rules: Rules<'_>,
     ) -> Result<Vec<Outcome>, DatabaseAway> {
+        let Some(message) = &self.unknown(message).await? else { return Ok(Vec::new()) };
         let reason = why.reason();
         let names = message.examine_carefully(rules.keys).into_iter().next().map(|examined| examined.names);
         let with_names = Examined { names: names.unwrap_or_default(), ..Examined::undecided(why.clone()) };
@@ -226,6 +228,15 @@ impl Session {
                 tracing::error!(id = %message.id, reason, "the database rejected a callback; it is held in quarantine and retried");
                 Ok(outcomes)
             }
+            Err(failure) => Err(self.broken(failure)),
+        }
+    }
+
+    /// The message under the id that the ledger is to have it by; `None` when the ledger has it.
+    async fn unknown<'a>(&mut self, message: &'a Message) -> Result<Option<Cow<'a, Message>>, DatabaseAway> {
+        let conn = self.conn().await?;
+        match guard(batch::unknown(conn, vec![Cow::Borrowed(message)])).await {
+            Ok(mut unknown) => Ok(unknown.pop()),
             Err(failure) => Err(self.broken(failure)),
         }
     }

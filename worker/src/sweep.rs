@@ -106,7 +106,8 @@ async fn sweep(
     let is_due = |last: Option<Instant>, every| last.is_none_or(|last| last.elapsed() >= every);
     let keys = Arc::clone(&sweeper.merchants.keys());
     let has_new_keys = memory.keys.as_ref().is_none_or(|tried| !Arc::ptr_eq(tried, &keys));
-    for cause in [Cause::Replay, Cause::OrderAppeared, Cause::PaymentRecorded] {
+    // What an operator asks for comes last: by then the refunds of a payment are applied, and money that has gone back pays no order.
+    for cause in [Cause::OrderAppeared, Cause::PaymentRecorded, Cause::Replay] {
         drain(sweeper, session, memory, cause, stop).await?;
     }
     if has_new_keys || is_due(memory.keys_tried, KEYS_EVERY) {

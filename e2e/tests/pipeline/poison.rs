@@ -118,6 +118,24 @@ async fn poison_in_a_batch_costs_itself_only() -> TestResult {
 }
 
 #[tokio::test]
+async fn a_message_that_fails_under_the_id_of_another_blocks_nobody() -> TestResult {
+    let stage = Stage::set().await?;
+    stage.database.batch_execute(STUBBORN_ORDERS).await?;
+    stage.insert_orders(&["good-1", "good-2"]).await?;
+    let _worker = stage.start_worker().await?;
+    let first = Message::callback(Callback::payment("good-1").body());
+    stage.broker.publish_callbacks(vec![first.clone()]).await?;
+    stage.until_paid("good-1").await?;
+
+    let fails = Message { body: Callback::payment("refuses").body(), ..first };
+    stage.broker.publish_callbacks(vec![fails]).await?;
+    stage.until_value("SELECT count(*) FROM quarantine WHERE reason = 'rejected_by_database'", "1").await?;
+    stage.broker.publish_callbacks(vec![Message::callback(Callback::payment("good-2").body())]).await?;
+    stage.until_paid("good-2").await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_hand_made_publish_without_an_id_of_ours_is_paid_once() -> TestResult {
     let stage = Stage::set().await?;
     stage.insert_order("order-1").await?;
