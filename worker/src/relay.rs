@@ -2,7 +2,7 @@
 //!
 //! Events are read, published with confirms, deleted, committed. A crash between confirm and commit publishes them again
 //! under the same ids. One worker relays at a time, which keeps the order; another takes over with the next transaction.
-//! No transaction is open while the broker is away. A type of event that the broker does not take is set aside ([`aside`]),
+//! No transaction is open while the broker is away. A type of event that the broker does not take is set aside (`aside`),
 //! and holds up no other type.
 
 use std::collections::BTreeMap;

@@ -9,7 +9,7 @@ use shared::domain::refund::{Refund, RefundState};
 use shared::domain::verdict::{Awaited, Change, Ignored, Refusal, Verdict};
 
 use super::{
-    ASKED, HAS_SUCCEEDED, SUCCEEDED, Scene, app, change, change_payment, kind, matching, money, of_refused, refund_id,
+    ASKED, HAS_SUCCEEDED, SUCCEEDED, Scene, change, change_payment, kind, matching, money, of_refused, refund_id,
     reported, requested, sub_mch, transaction,
 };
 

@@ -131,7 +131,7 @@ pub async fn write(conn: &AsyncPgConnection, changed: &Changed<'_>) -> Result<()
 /// Adds payments.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub async fn insert(conn: &AsyncPgConnection, new: &[(&PaymentRecord, Brought)]) -> Result<usize, Error> {
     let statement = Insert {
         order_ids: new.iter().map(|(payment, _)| payment.order_id).collect(),
@@ -153,7 +153,7 @@ pub async fn insert(conn: &AsyncPgConnection, new: &[(&PaymentRecord, Brought)])
 /// Changes payments that are as they were read, from the first to the second of each pair; returns how many were.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub async fn update(conn: &AsyncPgConnection, known: &[(&PaymentRecord, &PaymentRecord)]) -> Result<usize, Error> {
     let statement = Update {
         mch_ids: known.iter().map(|(was, _)| was.mch_id.as_str()).collect(),

@@ -1,7 +1,7 @@
 //! Bringing the schema up to date: `worker migrate`. Runs apart from the workers, as a role that may change tables.
 //!
 //! A statement that waits for a strong lock makes every later statement on its table wait behind it, those of the shop's
-//! checkout too. So a migration waits for [`LOCK_WAIT`] at most, gives way, and tries again after a growing pause. The rules
+//! checkout too. So a migration waits for `LOCK_WAIT` at most, gives way, and tries again after a growing pause. The rules
 //! for migrations are in `migrations/README.md`.
 
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ use blockers::Blockers;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("../migrations");
 
-/// How long a migration in a transaction waits for a lock, and so holds up others. Less than [`super::database::LOCK_TIMEOUT`]:
+/// How long a migration in a transaction waits for a lock, and so holds up others. Less than the lanes' own time-out:
 /// a worker's batch that queues behind it still succeeds.
 const LOCK_WAIT: Duration = Duration::from_millis(500);
 /// The first pause between two tries, and the longest.

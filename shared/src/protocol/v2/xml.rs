@@ -111,7 +111,7 @@ pub enum XmlError {
     /// More than [`BODY_BYTES_MAX`] bytes, or [`SINGLE_BODY_BYTES_MAX`] where it is about one order.
     #[error("body over {BODY_BYTES_MAX} bytes, or {SINGLE_BODY_BYTES_MAX} of one order")]
     TooLarge,
-    /// Over [`PADDING_BYTES_MAX`] bytes of nothing that WeChat Pay signed or sealed.
+    /// Over `PADDING_BYTES_MAX` bytes of nothing that WeChat Pay signed or sealed.
     #[error("over {PADDING_BYTES_MAX} bytes of blanks, empty fields and markup")]
     Padded,
     /// Not UTF-8.

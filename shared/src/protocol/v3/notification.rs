@@ -1,4 +1,4 @@
-//! An opened v3 resource → notification: payments, refunds, and everything that is about no order; [`combined`] reads those
+//! An opened v3 resource → notification: payments, refunds, and everything that is about no order; `combined` reads those
 //! of several orders.
 //!
 //! Mainland and global shapes are read by the same functions: `id` or `transaction_id`, `mchid` or `sp_mchid` with
