@@ -42,68 +42,97 @@ set_statement! {
     }
 }
 
-set_statement! {
+/// The columns that both writes set, in the order of their binds.
+macro_rules! columns {
+    () => {
+        "id, part, received_at, kind, mch_id, sub_mch_id, out_trade_no, transaction_id, out_refund_no, key_fingerprint, \
+         outcome, reason, seen_version, seen_state, seen_amount_minor, seen_currency, event_id, event_type, event_version"
+    };
+}
+
+/// A statement that writes what parts came to, with binds of its own behind those of [`columns`].
+macro_rules! part_statement {
+    (
+        $(#[$doc:meta])*
+        $name:ident<$life:lifetime> ( $($own:ident : $sql_type:ty = $rust_type:ty),* $(,)? ) {
+            $before:expr;
+            $after:expr
+        }
+    ) => {
+        set_statement! {
+            $(#[$doc])*
+            $name<$life>(
+                ids: Array<SqlUuid> = Vec<Uuid>,
+                parts: Array<SmallInt> = Vec<i16>,
+                received_ats: Array<Timestamptz> = Vec<DateTime<Utc>>,
+                kinds: Array<Text> = Vec<&$life str>,
+                mch_ids: Array<Nullable<Text>> = Vec<Option<&$life str>>,
+                sub_mch_ids: Array<Nullable<Text>> = Vec<Option<&$life str>>,
+                numbers: Array<Nullable<Text>> = Vec<Option<&$life str>>,
+                transaction_ids: Array<Nullable<Text>> = Vec<Option<&$life str>>,
+                refund_numbers: Array<Nullable<Text>> = Vec<Option<&$life str>>,
+                keys: Array<Nullable<Text>> = Vec<Option<&$life str>>,
+                outcomes: Array<Text> = Vec<&$life str>,
+                reasons: Array<Nullable<Text>> = Vec<Option<&$life str>>,
+                seen_versions: Array<Nullable<Integer>> = Vec<Option<i32>>,
+                seen_states: Array<Nullable<Text>> = Vec<Option<&$life str>>,
+                seen_amounts: Array<Nullable<BigInt>> = Vec<Option<i64>>,
+                seen_currencies: Array<Nullable<Text>> = Vec<Option<&$life str>>,
+                event_ids: Array<Nullable<SqlUuid>> = Vec<Option<Uuid>>,
+                event_types: Array<Nullable<Text>> = Vec<Option<&$life str>>,
+                event_versions: Array<Nullable<Integer>> = Vec<Option<i32>>,
+                $($own: $sql_type = $rust_type,)*
+            ) -> () {
+                $before
+                $after
+            }
+        }
+
+        impl<$life> $name<$life> {
+            fn of(handled: &[&$life Handled<$life>] $(, $own: $rust_type)*) -> Self {
+                let names = || handled.iter().map(|handled| &handled.part.examined.names);
+                let seen = || handled.iter().map(|handled| handled.decided.seen.as_ref());
+                Self {
+                    ids: handled.iter().map(|handled| handled.part.message.id).collect(),
+                    parts: handled.iter().map(|handled| handled.part.number).collect(),
+                    received_ats: handled.iter().map(|handled| handled.part.message.received_at).collect(),
+                    kinds: names().map(|names| names.kind.unwrap_or("other")).collect(),
+                    mch_ids: names().map(|names| names.mch_id.as_ref().map(MchId::as_str)).collect(),
+                    sub_mch_ids: names().map(|names| names.sub_mch_id.as_ref().map(SubMchId::as_str)).collect(),
+                    numbers: names().map(|names| names.out_trade_no.as_ref().map(OutTradeNo::as_str)).collect(),
+                    transaction_ids: names().map(|names| names.transaction_id.as_ref().map(TransactionId::as_str)).collect(),
+                    refund_numbers: names().map(|names| names.out_refund_no.as_ref().map(OutRefundNo::as_str)).collect(),
+                    keys: handled.iter().map(|handled| handled.part.examined.key).collect(),
+                    outcomes: handled.iter().map(|handled| handled.outcome().name()).collect(),
+                    reasons: handled.iter().map(|handled| handled.outcome().reason()).collect(),
+                    seen_versions: seen().map(|seen| Some(seen?.version)).collect(),
+                    seen_states: seen().map(|seen| Some(seen?.state)).collect(),
+                    seen_amounts: seen().map(|seen| Some(seen?.amount.amount_minor)).collect(),
+                    seen_currencies: seen().map(|seen| Some(seen?.amount.currency.as_str())).collect(),
+                    event_ids: handled.iter().map(|handled| Some(handled.event?.0)).collect(),
+                    event_types: handled.iter().map(|handled| Some(handled.event?.1)).collect(),
+                    event_versions: handled.iter().map(|handled| Some(handled.event?.2)).collect(),
+                    $($own,)*
+                    life: PhantomData,
+                }
+            }
+        }
+    };
+}
+
+part_statement! {
     /// One row per part, in the order of the ids, so that two batches never wait for each other in a circle. The body is
     /// stored byte for byte, with the first part only.
-    Insert<'a>(
-        ids: Array<SqlUuid> = Vec<Uuid>,
-        parts: Array<SmallInt> = Vec<i16>,
-        received_ats: Array<Timestamptz> = Vec<DateTime<Utc>>,
-        kinds: Array<Text> = Vec<&'a str>,
-        mch_ids: Array<Nullable<Text>> = Vec<Option<&'a str>>,
-        sub_mch_ids: Array<Nullable<Text>> = Vec<Option<&'a str>>,
-        numbers: Array<Nullable<Text>> = Vec<Option<&'a str>>,
-        transaction_ids: Array<Nullable<Text>> = Vec<Option<&'a str>>,
-        refund_numbers: Array<Nullable<Text>> = Vec<Option<&'a str>>,
-        keys: Array<Nullable<Text>> = Vec<Option<&'a str>>,
-        outcomes: Array<Text> = Vec<&'a str>,
-        reasons: Array<Nullable<Text>> = Vec<Option<&'a str>>,
-        seen_versions: Array<Nullable<Integer>> = Vec<Option<i32>>,
-        seen_states: Array<Nullable<Text>> = Vec<Option<&'a str>>,
-        seen_amounts: Array<Nullable<BigInt>> = Vec<Option<i64>>,
-        seen_currencies: Array<Nullable<Text>> = Vec<Option<&'a str>>,
-        event_ids: Array<Nullable<SqlUuid>> = Vec<Option<Uuid>>,
-        event_types: Array<Nullable<Text>> = Vec<Option<&'a str>>,
-        event_versions: Array<Nullable<Integer>> = Vec<Option<i32>>,
-        bodies: Array<Nullable<Binary>> = Vec<Option<&'a [u8]>>,
-        headers: Array<Nullable<Text>> = Vec<Option<String>>,
-    ) -> () {
-        "INSERT INTO notifications \
-         (id, part, received_at, kind, mch_id, sub_mch_id, out_trade_no, transaction_id, out_refund_no, key_fingerprint, \
-         outcome, reason, seen_version, seen_state, seen_amount_minor, seen_currency, event_id, event_type, event_version, \
-         body, headers, handled_at) \
-         SELECT id, part, received_at, kind, mch_id, sub_mch_id, out_trade_no, transaction_id, out_refund_no, \
-         key_fingerprint, outcome, reason, seen_version, seen_state, seen_amount_minor, seen_currency, event_id, event_type, \
-         event_version, body, headers::json, clock_timestamp() FROM"
-        "AS new (id, part, received_at, kind, mch_id, sub_mch_id, out_trade_no, transaction_id, out_refund_no, \
-         key_fingerprint, outcome, reason, seen_version, seen_state, seen_amount_minor, seen_currency, event_id, event_type, \
-         event_version, body, headers) ORDER BY id, part"
+    Insert<'a>(bodies: Array<Nullable<Binary>> = Vec<Option<&'a [u8]>>, headers: Array<Nullable<Text>> = Vec<Option<String>>) {
+        concat!("INSERT INTO notifications (", columns!(), ", body, headers, handled_at) SELECT ", columns!(),
+            ", body, headers::json, clock_timestamp() FROM");
+        concat!("AS new (", columns!(), ", body, headers) ORDER BY id, part")
     }
 }
 
-set_statement! {
+part_statement! {
     /// A callback that waited, or that an operator had decided again, got its outcome. Its bytes are never touched.
-    Move<'a>(
-        ids: Array<SqlUuid> = Vec<Uuid>,
-        parts: Array<SmallInt> = Vec<i16>,
-        received_ats: Array<Timestamptz> = Vec<DateTime<Utc>>,
-        kinds: Array<Text> = Vec<&'a str>,
-        mch_ids: Array<Nullable<Text>> = Vec<Option<&'a str>>,
-        sub_mch_ids: Array<Nullable<Text>> = Vec<Option<&'a str>>,
-        numbers: Array<Nullable<Text>> = Vec<Option<&'a str>>,
-        transaction_ids: Array<Nullable<Text>> = Vec<Option<&'a str>>,
-        refund_numbers: Array<Nullable<Text>> = Vec<Option<&'a str>>,
-        keys: Array<Nullable<Text>> = Vec<Option<&'a str>>,
-        outcomes: Array<Text> = Vec<&'a str>,
-        reasons: Array<Nullable<Text>> = Vec<Option<&'a str>>,
-        seen_versions: Array<Nullable<Integer>> = Vec<Option<i32>>,
-        seen_states: Array<Nullable<Text>> = Vec<Option<&'a str>>,
-        seen_amounts: Array<Nullable<BigInt>> = Vec<Option<i64>>,
-        seen_currencies: Array<Nullable<Text>> = Vec<Option<&'a str>>,
-        event_ids: Array<Nullable<SqlUuid>> = Vec<Option<Uuid>>,
-        event_types: Array<Nullable<Text>> = Vec<Option<&'a str>>,
-        event_versions: Array<Nullable<Integer>> = Vec<Option<i32>>,
-    ) -> () {
+    Move<'a>() {
         "UPDATE notifications AS old SET kind = new.kind, mch_id = new.mch_id, sub_mch_id = new.sub_mch_id, \
          out_trade_no = new.out_trade_no, transaction_id = new.transaction_id, out_refund_no = new.out_refund_no, \
          key_fingerprint = new.key_fingerprint, outcome = new.outcome, reason = new.reason, \
@@ -114,11 +143,8 @@ set_statement! {
              coalesce(old.earlier, '[]') || jsonb_build_object('at', old.handled_at, 'outcome', old.outcome, \
              'reason', old.reason, 'seen_version', old.seen_version, 'seen_state', old.seen_state, \
              'seen_amount_minor', old.seen_amount_minor, 'seen_currency', old.seen_currency, 'event_id', old.event_id, \
-             'event_type', old.event_type, 'event_version', old.event_version) END FROM"
-        "AS new (id, part, received_at, kind, mch_id, sub_mch_id, out_trade_no, transaction_id, out_refund_no, \
-         key_fingerprint, outcome, reason, seen_version, seen_state, seen_amount_minor, seen_currency, event_id, event_type, \
-         event_version) \
-         WHERE old.id = new.id AND old.part = new.part AND old.received_at = new.received_at"
+             'event_type', old.event_type, 'event_version', old.event_version) END FROM";
+        concat!("AS new (", columns!(), ") WHERE old.id = new.id AND old.part = new.part AND old.received_at = new.received_at")
     }
 }
 
@@ -190,33 +216,10 @@ pub async fn load(
 /// # Errors
 /// A unique violation when a message has a row already; otherwise the database is unavailable or refuses a value.
 pub async fn insert(conn: &AsyncPgConnection, handled: &[&Handled<'_>]) -> Result<(), Error> {
-    let columns = Columns::of(handled);
     let first = |handled: &&'_ Handled<'_>| handled.part.number == 0;
+    let bodies = handled.iter().map(|it| first(it).then_some(it.part.message.body.as_slice())).collect();
     let headers = |handled: &&Handled<'_>| first(handled).then(|| to_json(&handled.part.message.headers)).transpose();
-    let statement = Insert {
-        ids: columns.ids,
-        parts: columns.parts,
-        received_ats: columns.received_ats,
-        kinds: columns.kinds,
-        mch_ids: columns.mch_ids,
-        sub_mch_ids: columns.sub_mch_ids,
-        numbers: columns.numbers,
-        transaction_ids: columns.transaction_ids,
-        refund_numbers: columns.refund_numbers,
-        keys: columns.keys,
-        outcomes: columns.outcomes,
-        reasons: columns.reasons,
-        seen_versions: columns.seen_versions,
-        seen_states: columns.seen_states,
-        seen_amounts: columns.seen_amounts,
-        seen_currencies: columns.seen_currencies,
-        event_ids: columns.event_ids,
-        event_types: columns.event_types,
-        event_versions: columns.event_versions,
-        bodies: handled.iter().map(|it| (it.part.number == 0).then_some(it.part.message.body.as_slice())).collect(),
-        headers: handled.iter().map(headers).collect::<Result<_, _>>()?,
-        life: PhantomData,
-    };
+    let statement = Insert::of(handled, bodies, handled.iter().map(headers).collect::<Result<_, _>>()?);
     statement.execute(&mut &*conn).await.map(drop)
 }
 
@@ -225,79 +228,5 @@ pub async fn insert(conn: &AsyncPgConnection, handled: &[&Handled<'_>]) -> Resul
 /// # Errors
 /// When the database is unavailable or refuses a value.
 pub async fn move_on(conn: &AsyncPgConnection, handled: &[&Handled<'_>]) -> Result<usize, Error> {
-    let columns = Columns::of(handled);
-    let statement = Move {
-        ids: columns.ids,
-        parts: columns.parts,
-        received_ats: columns.received_ats,
-        kinds: columns.kinds,
-        mch_ids: columns.mch_ids,
-        sub_mch_ids: columns.sub_mch_ids,
-        numbers: columns.numbers,
-        transaction_ids: columns.transaction_ids,
-        refund_numbers: columns.refund_numbers,
-        keys: columns.keys,
-        outcomes: columns.outcomes,
-        reasons: columns.reasons,
-        seen_versions: columns.seen_versions,
-        seen_states: columns.seen_states,
-        seen_amounts: columns.seen_amounts,
-        seen_currencies: columns.seen_currencies,
-        event_ids: columns.event_ids,
-        event_types: columns.event_types,
-        event_versions: columns.event_versions,
-        life: PhantomData,
-    };
-    statement.execute(&mut &*conn).await
-}
-
-/// What both writes say of a part.
-struct Columns<'a> {
-    ids: Vec<Uuid>,
-    parts: Vec<i16>,
-    received_ats: Vec<DateTime<Utc>>,
-    kinds: Vec<&'static str>,
-    mch_ids: Vec<Option<&'a str>>,
-    sub_mch_ids: Vec<Option<&'a str>>,
-    numbers: Vec<Option<&'a str>>,
-    transaction_ids: Vec<Option<&'a str>>,
-    refund_numbers: Vec<Option<&'a str>>,
-    keys: Vec<Option<&'a str>>,
-    outcomes: Vec<&'static str>,
-    reasons: Vec<Option<&'static str>>,
-    seen_versions: Vec<Option<i32>>,
-    seen_states: Vec<Option<&'static str>>,
-    seen_amounts: Vec<Option<i64>>,
-    seen_currencies: Vec<Option<&'a str>>,
-    event_ids: Vec<Option<Uuid>>,
-    event_types: Vec<Option<&'static str>>,
-    event_versions: Vec<Option<i32>>,
-}
-
-impl<'a> Columns<'a> {
-    fn of(handled: &[&'a Handled<'a>]) -> Self {
-        let names = || handled.iter().map(|handled| &handled.part.examined.names);
-        let seen = || handled.iter().map(|handled| handled.decided.seen.as_ref());
-        Self {
-            ids: handled.iter().map(|handled| handled.part.message.id).collect(),
-            parts: handled.iter().map(|handled| handled.part.number).collect(),
-            received_ats: handled.iter().map(|handled| handled.part.message.received_at).collect(),
-            kinds: names().map(|names| names.kind.unwrap_or("other")).collect(),
-            mch_ids: names().map(|names| names.mch_id.as_ref().map(MchId::as_str)).collect(),
-            sub_mch_ids: names().map(|names| names.sub_mch_id.as_ref().map(SubMchId::as_str)).collect(),
-            numbers: names().map(|names| names.out_trade_no.as_ref().map(OutTradeNo::as_str)).collect(),
-            transaction_ids: names().map(|names| names.transaction_id.as_ref().map(TransactionId::as_str)).collect(),
-            refund_numbers: names().map(|names| names.out_refund_no.as_ref().map(OutRefundNo::as_str)).collect(),
-            keys: handled.iter().map(|handled| handled.part.examined.key).collect(),
-            outcomes: handled.iter().map(|handled| handled.outcome().name()).collect(),
-            reasons: handled.iter().map(|handled| handled.outcome().reason()).collect(),
-            seen_versions: seen().map(|seen| Some(seen?.version)).collect(),
-            seen_states: seen().map(|seen| Some(seen?.state)).collect(),
-            seen_amounts: seen().map(|seen| Some(seen?.amount.amount_minor)).collect(),
-            seen_currencies: seen().map(|seen| Some(seen?.amount.currency.as_str())).collect(),
-            event_ids: handled.iter().map(|handled| Some(handled.event?.0)).collect(),
-            event_types: handled.iter().map(|handled| Some(handled.event?.1)).collect(),
-            event_versions: handled.iter().map(|handled| Some(handled.event?.2)).collect(),
-        }
-    }
+    Move::of(handled).execute(&mut &*conn).await
 }

@@ -11,8 +11,8 @@ macro_rules! set_statement {
     (
         $(#[$doc:meta])*
         $name:ident<$life:lifetime> ( $($field:ident : $sql_type:ty = $rust_type:ty),+ $(,)? ) -> $row:ty {
-            $before:literal
-            $after:literal
+            $before:tt
+            $after:tt
         }
     ) => {
         $(#[$doc])*
