@@ -8,7 +8,7 @@ use crate::clock::seconds;
 use crate::mark::Mark;
 use crate::servers::Servers;
 
-/// Any number that nobody else locks.
+/// The key of an advisory lock that nothing else uses.
 const FULL: i64 = 0x0D21_1101;
 /// Longer than any lane keeps a batch that it could give back.
 const REFUSING_SECONDS: u64 = 66;

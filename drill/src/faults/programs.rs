@@ -24,7 +24,7 @@ const TIME_TO_TAKE_MESSAGES: Duration = Duration::from_millis(700);
 const RESTART_PATIENCE: Duration = Duration::from_mins(1);
 /// What a worker counts messages in, by what they came to.
 const OUTCOMES: &str = "worker_notifications_total";
-/// Any number that nobody else locks.
+/// The key of an advisory lock that nothing else uses.
 const HANG: i64 = 0x0D21_1100;
 
 pub(super) async fn kill(members: &[Arc<Member>], pick: usize, mark: &Mark) -> Result<()> {
