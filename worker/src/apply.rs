@@ -291,8 +291,9 @@ async fn write(conn: &AsyncPgConnection, writes: &Writes<'_>) -> Result<(), Appl
     let Writes { plan, event_ids, payments, handled, rules } = writes;
     let changed: Vec<_> = plan.orders.values().collect();
     let refunded: Vec<_> = plan.refunds.values().collect();
-    let (new, held): (Vec<&Handled<'_>>, Vec<&Handled<'_>>) =
+    let (mut new, held): (Vec<&Handled<'_>>, Vec<&Handled<'_>>) =
         handled.iter().partition(|handled| handled.part.row == LedgerRow::New);
+    new.sort_unstable_by_key(|handled| (handled.part.message.id, handled.part.number));
     let new_held: Vec<_> = new.iter().copied().filter(|handled| handled.outcome().held().is_some()).collect();
     let (updated, recorded, refunds, noted, moved, kept, moved_on, told) = tokio::join!(
         async { if changed.is_empty() { Ok(()) } else { orders::update(conn, &changed).await } },

@@ -1,7 +1,8 @@
 //! What to do when a batch fails: a message at fault costs itself only, a database at fault costs nothing.
 //!
-//! The ladder: the batch as it is; then the database must prove itself ([`crate::rehearsal`]); then the batch without the
-//! orders that another session has locked; then in halves, down to the messages that fail alone. Such a message is at fault
+//! The ladder: the batch as it is; then the database must prove itself ([`crate::rehearsal`]); then, if a lock may have been
+//! the cause, the batch as it is once more; then without the orders that another session has locked; then in halves, down to
+//! the messages that fail alone. Such a message is at fault
 //! only if the database then takes bare rows in the message's own partition, and refuses the message once more. Otherwise the
 //! database is unavailable and the whole batch stays unacknowledged: nothing is parked message by message. (diesel does not
 //! tell SQLSTATEs apart; see `docs/decisions/0003-bad-data-or-bad-database.md`.)
@@ -26,6 +27,9 @@ use crate::{batch, rehearsal};
 
 /// How long one attempt may take. Longer than the server's own `statement_timeout`, so that it ends only what hangs.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(40);
+/// How often a batch waits for locked orders before it goes on without them. When a table was locked and is free again, other
+/// workers may hold orders of this batch for as long as they wait for the next table: such orders are not worth passing by.
+const WAITING_TRIES: u32 = 2;
 /// A message that failed alone is tried once more after this: a deadlock is over by then.
 const PAUSE_ALONE: Duration = Duration::from_millis(50);
 
@@ -144,18 +148,26 @@ impl Session {
     /// # Errors
     /// When the database is unavailable: call again with the same messages.
     pub async fn settle(&mut self, messages: &[Message], rules: Rules<'_>) -> Result<Vec<Outcome>, DatabaseAway> {
-        match self.attempt(messages, rules, Locked::Wait).await {
-            Ok(outcomes) => return Ok(outcomes),
-            Err(Failure::Away(away)) => return Err(away),
-            Err(Failure::Fault(Fault { problem, .. })) => {
-                tracing::warn!(
-                    messages = messages.len(),
-                    problem,
-                    "a batch failed and is tried again without locked orders"
-                );
+        for tries_left in (0..WAITING_TRIES).rev() {
+            let started = Instant::now();
+            match self.attempt(messages, rules, Locked::Wait).await {
+                Ok(outcomes) => return Ok(outcomes),
+                Err(Failure::Away(away)) => return Err(away),
+                Err(Failure::Fault(Fault { problem, .. })) => {
+                    tracing::warn!(
+                        messages = messages.len(),
+                        problem,
+                        tries_left,
+                        "a batch failed; it is tried again once the database has shown that it can do its work"
+                    );
+                }
+            }
+            let was_slow = may_be_a_lock(started);
+            self.rehearse(rules).await?;
+            if !was_slow {
+                break;
             }
         }
-        self.rehearse(rules).await?;
         let mut outcomes = Vec::with_capacity(messages.len());
         let mut left = vec![messages];
         while let Some(some) = left.pop() {

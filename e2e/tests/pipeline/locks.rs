@@ -59,6 +59,26 @@ async fn a_lock_on_a_table_parks_nothing_and_costs_nothing_but_time() -> TestRes
     Ok(())
 }
 
+/// Another worker holds its orders for so long when it waits for one locked table after the other.
+#[tokio::test]
+async fn an_order_that_is_locked_for_less_than_two_lock_time_outs_is_waited_for() -> TestResult {
+    let stage = Stage::set().await?;
+    let messages = orders(&stage, 20).await?;
+    let worker = stage.start_worker().await?;
+    let other = stage.database.connect().await?;
+    other.batch_execute("BEGIN; SELECT FROM orders WHERE out_trade_no = 'order-7' FOR UPDATE").await?;
+    stage.broker.publish_callbacks(messages).await?;
+    until("the first try of the batch has failed", async || {
+        ensure!(worker.log()?.contains("a batch failed"), "it has not");
+        Ok(())
+    })
+    .await?;
+    other.batch_execute("COMMIT").await?;
+    all_paid(&stage, 20).await?;
+    assert_eq!(stage.value("SELECT count(*) FROM quarantine").await?, "0", "it was set aside");
+    Ok(())
+}
+
 /// A full disk, as the database reports it: every bare row of the ledger fails as well.
 #[tokio::test]
 async fn a_database_that_refuses_rows_keeps_the_batch_and_burns_no_deliveries() -> TestResult {

@@ -46,8 +46,8 @@ set_statement! {
 set_statement! {
     /// What the broker has confirmed.
     Delete<'a>(ids: Array<SqlUuid> = Vec<Uuid>) -> () {
-        "DELETE FROM order_events WHERE id IN (SELECT * FROM"
-        ")"
+        "DELETE FROM order_events WHERE id IN"
+        ""
     }
 }
 

@@ -26,8 +26,8 @@ set_statement! {
     Known<'a>(ids: Array<SqlUuid> = Vec<Uuid>, received_ats: Array<Timestamptz> = Vec<DateTime<Utc>>)
     -> (SqlUuid, Binary, Nullable<Text>, Nullable<Text>) {
         "SELECT id, sha256(body), headers ->> 'type', headers ->> 'mch-id' FROM notifications \
-         WHERE part = 0 AND (id, received_at) IN (SELECT * FROM"
-        ")"
+         WHERE part = 0 AND (id, received_at) IN"
+        ""
     }
 }
 
@@ -37,8 +37,8 @@ set_statement! {
     -> (SqlUuid, Timestamptz, Jsonb, Binary, BigInt) {
         "SELECT id, received_at, headers::jsonb, body, (SELECT count(*) FROM notifications all_parts \
              WHERE all_parts.id = n.id AND all_parts.received_at = n.received_at) \
-         FROM notifications n WHERE part = 0 AND (id, received_at) IN (SELECT * FROM"
-        ")"
+         FROM notifications n WHERE part = 0 AND (id, received_at) IN"
+        ""
     }
 }
 
@@ -121,12 +121,12 @@ macro_rules! part_statement {
 }
 
 part_statement! {
-    /// One row per part, in the order of the ids, so that two batches never wait for each other in a circle. The body is
-    /// stored byte for byte, with the first part only.
+    /// One row per part, which come sorted by id and part, so that two batches never wait for each other in a circle. The body
+    /// is stored byte for byte, with the first part only.
     Insert<'a>(bodies: Array<Nullable<Binary>> = Vec<Option<&'a [u8]>>, headers: Array<Nullable<Text>> = Vec<Option<String>>) {
         concat!("INSERT INTO notifications (", columns!(), ", body, headers, handled_at) SELECT ", columns!(),
             ", body, headers::json, clock_timestamp() FROM");
-        concat!("AS new (", columns!(), ", body, headers) ORDER BY id, part")
+        concat!("AS new (", columns!(), ", body, headers)")
     }
 }
 
@@ -210,7 +210,7 @@ pub async fn load(
     Ok(rows.into_iter().map(stored).collect())
 }
 
-/// Adds a row per handled part. `ON CONFLICT` would cost each of them another look into the index, and only an ingest or an
+/// Adds a row per handled part, which come sorted by id and number. `ON CONFLICT` would cost each of them another look into the index, and only an ingest or an
 /// operator that publishes the same message twice makes a conflict.
 ///
 /// # Errors

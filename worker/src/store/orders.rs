@@ -35,8 +35,8 @@ set_statement! {
     ) -> RowType {
         "SELECT id, mch_id, sub_mch_id, app_id, out_trade_no, amount_minor, currency::text, state, transaction_id, \
          refunded_minor, version \
-         FROM orders WHERE (mch_id, out_trade_no, coalesce(sub_mch_id, '')) IN (SELECT * FROM "
-        ") ORDER BY id FOR NO KEY UPDATE"
+         FROM orders WHERE (mch_id, out_trade_no, coalesce(sub_mch_id, '')) IN"
+        " ORDER BY id FOR NO KEY UPDATE"
     }
 }
 
@@ -49,8 +49,8 @@ set_statement! {
     ) -> RowType {
         "SELECT id, mch_id, sub_mch_id, app_id, out_trade_no, amount_minor, currency::text, state, transaction_id, \
          refunded_minor, version \
-         FROM orders WHERE (mch_id, out_trade_no, coalesce(sub_mch_id, '')) IN (SELECT * FROM "
-        ") ORDER BY id FOR NO KEY UPDATE SKIP LOCKED"
+         FROM orders WHERE (mch_id, out_trade_no, coalesce(sub_mch_id, '')) IN"
+        " ORDER BY id FOR NO KEY UPDATE SKIP LOCKED"
     }
 }
 
@@ -61,8 +61,9 @@ set_statement! {
         numbers: Array<Text> = Vec<&'a str>,
         shops: Array<Text> = Vec<&'a str>,
     ) -> (BigInt, Text, Text, Nullable<Text>) {
-        "SELECT id, mch_id, out_trade_no, sub_mch_id FROM orders WHERE (mch_id, out_trade_no, coalesce(sub_mch_id, '')) IN (SELECT * FROM"
-        ")"
+        "SELECT id, mch_id, out_trade_no, sub_mch_id FROM orders \
+         WHERE (mch_id, out_trade_no, coalesce(sub_mch_id, '')) IN"
+        ""
     }
 }
 
@@ -73,8 +74,9 @@ set_statement! {
         numbers: Array<Text> = Vec<&'a str>,
         shops: Array<Text> = Vec<&'a str>,
     ) -> () {
-        "UPDATE orders SET version = orders.version FROM (SELECT id FROM orders          WHERE (mch_id, out_trade_no, coalesce(sub_mch_id, '')) IN (SELECT * FROM"
-        ") ORDER BY id FOR NO KEY UPDATE SKIP LOCKED) AS free WHERE orders.id = free.id"
+        "UPDATE orders SET version = orders.version FROM (SELECT id FROM orders \
+         WHERE (mch_id, out_trade_no, coalesce(sub_mch_id, '')) IN"
+        " ORDER BY id FOR NO KEY UPDATE SKIP LOCKED) AS free WHERE orders.id = free.id"
     }
 }
 

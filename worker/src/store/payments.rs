@@ -24,8 +24,8 @@ set_statement! {
     Read<'a>(mch_ids: Array<Text> = Vec<&'a str>, transaction_ids: Array<Text> = Vec<&'a str>)
     -> (BigInt, Text, Text, BigInt, Text, Timestamptz, Text, BigInt) {
         "SELECT order_id, mch_id, transaction_id, amount_minor, currency::text, paid_at, disposition, returned_minor \
-         FROM payments WHERE (mch_id, transaction_id) IN (SELECT * FROM"
-        ")"
+         FROM payments WHERE (mch_id, transaction_id) IN"
+        ""
     }
 }
 
@@ -34,8 +34,8 @@ set_statement! {
     OrdersOf<'a>(mch_ids: Array<Text> = Vec<&'a str>, transaction_ids: Array<Text> = Vec<&'a str>)
     -> (Text, Nullable<Text>, Text) {
         "SELECT o.mch_id, o.sub_mch_id, o.out_trade_no FROM payments p JOIN orders o ON o.id = p.order_id \
-         WHERE (p.mch_id, p.transaction_id) IN (SELECT * FROM"
-        ")"
+         WHERE (p.mch_id, p.transaction_id) IN"
+        ""
     }
 }
 

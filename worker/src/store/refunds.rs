@@ -22,8 +22,8 @@ set_statement! {
     Read<'a>(order_ids: Array<BigInt> = Vec<i64>, numbers: Array<Text> = Vec<&'a str>)
     -> (BigInt, Text, Nullable<Text>, Nullable<Text>, BigInt, Text, Nullable<Timestamptz>) {
         "SELECT order_id, out_refund_no, refund_id, transaction_id, amount_minor, state, succeeded_at \
-         FROM refunds WHERE (order_id, out_refund_no) IN (SELECT * FROM"
-        ")"
+         FROM refunds WHERE (order_id, out_refund_no) IN"
+        ""
     }
 }
 
