@@ -28,7 +28,7 @@ async fn all_paid(stage: &Stage, count: usize) -> Result<()> {
 
 /// Waits until there are so many, longer for more.
 async fn until_count(stage: &Stage, rows: &str, count: usize) -> Result<()> {
-    let patience = Duration::from_secs(20).max(Duration::from_millis(12) * u32::try_from(count)?);
+    let patience = Duration::from_secs(20).max(Duration::from_millis(40) * u32::try_from(count)?);
     until_within(patience, &format!("there are {count} of {rows}"), async || {
         let there = stage.value(&format!("SELECT count(*) FROM {rows}")).await?;
         ensure!(there == count.to_string(), "there are {there}");
