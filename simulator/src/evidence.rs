@@ -230,11 +230,11 @@ async fn notifications(snapshot: &Transaction<'_>, bounds: &Bounds) -> anyhow::R
                     key_fingerprint, outcome, reason, decision.*
              FROM notifications AS n CROSS JOIN LATERAL (
                  SELECT n.seen_version, n.seen_state, n.seen_amount_minor, n.seen_currency,
-                        n.event_id::text AS event_id, n.event_type, n.event_version
+                        n.event_id::text AS event_id, n.event_type, n.event_version, n.reason AS decided
                  UNION ALL
                  SELECT * FROM jsonb_to_recordset(n.earlier) AS earlier (
                      seen_version integer, seen_state text, seen_amount_minor bigint, seen_currency text,
-                     event_id text, event_type text, event_version integer)
+                     event_id text, event_type text, event_version integer, reason text)
                  WHERE n.event_id IS NULL
                  ORDER BY event_version DESC NULLS LAST, seen_version DESC NULLS LAST LIMIT 1
              ) AS decision
@@ -255,7 +255,7 @@ fn notification(row: &Row) -> anyhow::Result<FoundNotification> {
     };
     let caused = match row.try_get(16)? {
         None => None,
-        Some(id) => Some(Caused { id, kind: row.try_get(17)?, version: row.try_get(18)? }),
+        Some(id) => Some(Caused { id, kind: row.try_get(17)?, version: row.try_get(18)?, reason: row.try_get(19)? }),
     };
     Ok(FoundNotification {
         id: row.try_get(0)?,

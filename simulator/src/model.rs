@@ -71,6 +71,11 @@ pub fn stored(record: &Record) -> Stored {
 /// Outcome and reason, as the ledger has them.
 pub type Outcome = (&'static str, Option<&'static str>);
 
+/// A refused payment that an operator had decided again after some of it had gone back.
+pub const PARTLY_RETURNED: Outcome = ("quarantined", Some("partly_returned"));
+/// A report of a refused payment after all of it had gone back.
+pub const RETURNED: Outcome = ("ignored", Some("returned"));
+
 /// What one payment callback may come to, once the order has been paid by `paid_by`, or by nobody. `is_returned`: all of a
 /// refused payment has gone back.
 #[must_use]
@@ -79,7 +84,7 @@ pub fn payment_outcomes(order: &Order, says: &PaymentSays, paid_by: Option<&str>
         // The first report is refused, and its repeats are nothing new.
         let mut outcomes = vec![("quarantined", Some(reason)), ("duplicate", None)];
         // A repeat that came after all of it had gone back.
-        outcomes.extend(is_returned.then_some(("ignored", Some("returned"))));
+        outcomes.extend(is_returned.then_some(RETURNED));
         outcomes
     };
     match (alone(order, says), paid_by) {

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use super::index::{Case, Index, Sent, is_change};
+use super::index::{Case, Index, Sent, is_change, refused_as};
 use super::{Findings, Rule};
 use crate::evidence::{Caused, FoundNotification, Seen};
 use crate::fulfilment::Event;
@@ -53,7 +53,7 @@ fn is_of(event: &Event, caused: &Caused, sent: &Sent<'_>, row: &FoundNotificatio
     let callback = &sent.callback.says;
     let is_kind = match callback {
         Says::Payment(_) if row.outcome == "applied" => caused.kind == "order.paid",
-        Says::Payment(_) => caused.kind == "payment.refused" && event.says.reason == row.reason,
+        Says::Payment(_) => caused.kind == "payment.refused" && event.says.reason.as_deref() == refused_as(row),
         Says::Refund(_) => !["order.paid", "payment.refused"].contains(&caused.kind.as_str()),
         Says::NoOrder(_) => false,
     };

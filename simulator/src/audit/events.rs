@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::index::{Case, Index};
+use super::index::{Case, Index, refused_as};
 use super::{Findings, Rule};
 use crate::evidence::{FoundOrder, FoundPayment};
 use crate::fulfilment::{Event, Payload};
@@ -160,11 +160,11 @@ fn is_true(event: &Event, order: &FoundOrder, case: &Case<'_>) -> bool {
 
 fn is_refusal(says: &Payload, payment: &FoundPayment, case: &Case<'_>) -> bool {
     let of_payment = case.payments_sent().filter(|(sent, _)| sent.transaction_id == payment.transaction_id);
-    let mut reasons = of_payment.flat_map(|(_, sent)| &sent.rows).filter_map(|row| row.reason.as_ref());
+    let mut reasons = of_payment.flat_map(|(_, sent)| &sent.rows).filter_map(|row| refused_as(row));
     says.paid_at == Some(payment.paid_at)
         && says.payment_amount_minor == Some(payment.amount_minor)
         && says.payment_currency.as_ref() == Some(&payment.currency)
-        && reasons.any(|reason| says.reason.as_ref() == Some(reason))
+        && reasons.any(|reason| says.reason.as_deref() == Some(reason))
 }
 
 fn is_of_refund(says: &Payload, order: &FoundOrder, payment: &FoundPayment, case: &Case<'_>) -> bool {

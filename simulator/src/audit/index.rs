@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::book::{Book, Record};
 use crate::evidence::{Found, FoundNotification, FoundOrder, FoundPayment, FoundQuarantine, FoundRefund};
 use crate::fulfilment::{Consumed, Event};
-use crate::model::{REFUSALS, Reported, Stored, recorded, stored};
+use crate::model::{PARTLY_RETURNED, REFUSALS, RETURNED, Reported, Stored, recorded, stored};
 use crate::plan::{Callback, Order, PaymentSays, Plan, RefundSays};
 
 /// A run's two sides, joined.
@@ -119,9 +119,24 @@ pub fn is_change(sent: &Sent<'_>, row: &FoundNotification) -> bool {
 /// Whether a ledger row is the first report of a payment that its order did not want.
 #[must_use]
 pub fn is_refusal(sent: &Sent<'_>, row: &FoundNotification) -> bool {
-    sent.callback.says.payment().is_some()
-        && row.outcome == "quarantined"
-        && row.reason.as_deref().is_some_and(|reason| REFUSALS.contains(&reason))
+    sent.callback.says.payment().is_some() && refused_as(row).is_some_and(|reason| REFUSALS.contains(&reason))
+}
+
+/// Why a ledger row's payment was refused, as it was first decided.
+#[must_use]
+pub fn refused_as(row: &FoundNotification) -> Option<&str> {
+    if is_decided_again(row) {
+        row.caused.as_ref().and_then(|caused| caused.reason.as_deref())
+    } else {
+        row.reason.as_deref().filter(|_| row.outcome == "quarantined")
+    }
+}
+
+/// Whether an operator had a refused payment decided again after some or all of it had gone back.
+#[must_use]
+pub fn is_decided_again(row: &FoundNotification) -> bool {
+    let now = (row.outcome.as_str(), row.reason.as_deref());
+    [PARTLY_RETURNED, RETURNED].contains(&now) && row.caused.is_some()
 }
 
 /// The rows of orders, by number, of which each is some order's.

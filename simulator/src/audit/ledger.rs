@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::index::{Case, Index, Sent, is_refusal};
+use super::index::{Case, Index, Sent, is_decided_again, is_refusal};
 use super::{Findings, Rule};
 use crate::evidence::{FoundNotification, FoundQuarantine};
-use crate::model::{payment_outcomes, refund_outcomes};
+use crate::model::{PARTLY_RETURNED, payment_outcomes, refund_outcomes};
 use crate::plan::{PaymentSays, RefundResult, Says};
 
 /// [`Rule::ForgeryAccepted`] and [`Rule::GenuineRejected`].
@@ -114,7 +114,13 @@ fn check_once(case: &Case<'_>, findings: &mut Findings) {
 fn check_outcome(case: &Case<'_>, sent: &Sent<'_>, row: &FoundNotification, findings: &mut Findings) {
     let number = &case.order.out_trade_no;
     let allowed = match &sent.callback.says {
-        Says::Payment(says) => payment_outcomes(case.order, says, case.paid_by(), is_returned(case, says)),
+        Says::Payment(says) => {
+            let mut allowed = payment_outcomes(case.order, says, case.paid_by(), is_returned(case, says));
+            if is_decided_again(row) && has_gone_back(case, says) {
+                allowed.push(PARTLY_RETURNED);
+            }
+            allowed
+        }
         Says::Refund(says) => {
             let others: Vec<RefundResult> = case
                 .refunds_sent()
@@ -137,6 +143,12 @@ fn check_outcome(case: &Case<'_>, sent: &Sent<'_>, row: &FoundNotification, find
 
 fn is_returned(case: &Case<'_>, says: &PaymentSays) -> bool {
     case.record_of(&says.transaction_id).is_some_and(|record| record.disposition == "returned")
+}
+
+/// Whether some of a refused payment has gone back.
+fn has_gone_back(case: &Case<'_>, says: &PaymentSays) -> bool {
+    case.record_of(&says.transaction_id)
+        .is_some_and(|record| record.disposition != "accepted" && record.returned_minor > 0)
 }
 
 /// The numbers that the ledger has beside the bytes.

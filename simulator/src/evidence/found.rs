@@ -129,6 +129,8 @@ pub struct Caused {
     pub kind: String,
     /// The order's version after the change.
     pub version: i32,
+    /// Of a refused payment, as in `paid_twice`: what the decision said that caused the event.
+    pub reason: Option<String>,
 }
 
 /// A row of `quarantine`.

@@ -1,6 +1,7 @@
 //! What the ledger says about itself, each thing broken on purpose.
 
 use super::breaks;
+use super::world::World;
 use crate::audit::Rule;
 use crate::evidence::FoundNotification;
 use crate::scenarios::Scenario;
@@ -46,6 +47,23 @@ fn a_row_that_names_an_event_which_it_did_not_cause_is_found() {
         let row = world.found.notifications.iter_mut().find(|row| row.id == duplicate.id).unwrap();
         row.caused = applied.caused;
     });
+}
+
+#[test]
+fn a_refused_payment_may_be_decided_again_once_part_of_it_has_gone_back() {
+    let decide_again = |world: &mut World, scenario| {
+        let number = world.order(scenario).out_trade_no.clone();
+        let is_refused = |row: &&mut FoundNotification| {
+            row.kind == "payment" && row.outcome == "quarantined" && row.out_trade_no.as_ref() == Some(&number)
+        };
+        let row = world.found.notifications.iter_mut().find(is_refused).unwrap();
+        row.reason = Some("partly_returned".to_owned());
+        let id = row.id;
+        let held = world.found.quarantine.iter_mut().find(|held| held.notification_id == id).unwrap();
+        held.reason = "partly_returned".to_owned();
+    };
+    breaks(&[], |world| decide_again(world, Scenario::SurplusPartRefunded));
+    breaks(&[Rule::Outcome], |world| decide_again(world, Scenario::WrongAmount));
 }
 
 #[test]

@@ -152,7 +152,12 @@ impl World {
     }
 
     fn publish(&mut self, event: Event) -> Caused {
-        let caused = Caused { id: event.id.clone(), kind: event.says.kind.clone(), version: event.says.version };
+        let caused = Caused {
+            id: event.id.clone(),
+            kind: event.says.kind.clone(),
+            version: event.says.version,
+            reason: event.says.reason.clone(),
+        };
         self.consumed.events.insert(event.id.clone(), event);
         caused
     }
