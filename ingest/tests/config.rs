@@ -2,9 +2,9 @@
 
 use std::net::TcpListener;
 
-use e2e::TestResult;
-use e2e::merchants::{MERCHANT, MerchantsFile};
-use e2e::program::Launch;
+use kit::TestResult;
+use kit::merchants::{MERCHANT, MerchantsFile};
+use kit::program::Launch;
 
 #[tokio::test]
 async fn every_bad_variable_is_named_on_one_line() -> TestResult {
@@ -82,7 +82,7 @@ async fn healthcheck_tells_a_live_process_from_none() -> TestResult {
     let healthcheck = launch.clone().argument("healthcheck");
     assert_eq!(healthcheck.clone().finish().await?.code, Some(1));
     let ingest = launch.spawn()?;
-    e2e::until("the process is alive", async || {
+    kit::until("the process is alive", async || {
         let finished = healthcheck.clone().finish().await?;
         anyhow::ensure!(finished.code == Some(0), "{finished:?}");
         Ok(())

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The benchmark's side of ./dev: servers and a fresh build. What is measured is in bench/src/parts.
+# The benchmark's side of ./dev: servers and a fresh build. What is measured is in testing/bench/src/parts.
 
 # The guard: what `./dev bench --quick --json docs/performance/quick.json` wrote when it was last recorded.
 BENCH_RECORDED=$ROOT/docs/performance/quick.json

@@ -36,8 +36,8 @@ fuzz() {
     # The target is named, so that the flags reach no build script. Not locked: the workspace's dependencies move without
     # this crate being told.
     host=$(rustc -vV | sed -n 's/^host: //p')
-    FUZZ_BIN=$ROOT/fuzz/target/$host/release
-    RUSTFLAGS=${FUZZ_RUSTFLAGS[*]} CARGO_TARGET_DIR=$ROOT/fuzz/target \
+    FUZZ_BIN=$ROOT/testing/fuzz/target/$host/release
+    RUSTFLAGS=${FUZZ_RUSTFLAGS[*]} CARGO_TARGET_DIR=$ROOT/testing/fuzz/target \
         timed "build" in_fuzz cargo build --release --target "$host"
     for target in "${targets[@]}"; do fuzz_target "$target" "$seconds"; done
 }
@@ -45,23 +45,23 @@ fuzz() {
 fuzz_target() { # TARGET SECONDS
     local target=$1 log
     log=$(log_file "fuzz-$target")
-    mkdir -p "$ROOT/fuzz/corpus/$target" "$ROOT/fuzz/artifacts/$target"
+    mkdir -p "$ROOT/testing/fuzz/corpus/$target" "$ROOT/testing/fuzz/artifacts/$target"
     with_progress "fuzzing $target" run_fuzzer "$target" "$2" "$log" || failed_fuzzing "$target" "$log"
     say "$target: $(fuzz_summary "$log")"
     with_progress "keeping the least of its corpus" smaller_corpus "$target" "$log"
-    say "$target: $(find "$ROOT/fuzz/corpus/$target" -type f | wc -l) inputs kept in fuzz/corpus/$target"
+    say "$target: $(find "$ROOT/testing/fuzz/corpus/$target" -type f | wc -l) inputs kept in testing/fuzz/corpus/$target"
 }
 
 run_fuzzer() { # TARGET SECONDS LOG
     local options=()
-    if [[ -f $ROOT/fuzz/dictionaries/$1.dict ]]; then options=("-dict=dictionaries/$1.dict"); fi
+    if [[ -f $ROOT/testing/fuzz/dictionaries/$1.dict ]]; then options=("-dict=dictionaries/$1.dict"); fi
     in_fuzz "$FUZZ_BIN/$1" "corpus/$1" "seeds/$1" "${FUZZ_LIMITS[@]}" "${options[@]}" \
         -artifact_prefix="artifacts/$1/" -max_total_time="$2" -print_final_stats=1 >"$3" 2>&1
 }
 
 failed_fuzzing() { # TARGET LOG
     say "$(grep -E 'panicked|ERROR|SUMMARY|^assertion|Test unit written' -A 3 "$2" | tail -n 20)"
-    die 1 "$1 failed: the whole of it is in $2, and the input that did it in fuzz/artifacts/$1 (give it to $FUZZ_BIN/$1)"
+    die 1 "$1 failed: the whole of it is in $2, and the input that did it in testing/fuzz/artifacts/$1 (give it to $FUZZ_BIN/$1)"
 }
 
 # The last line about coverage, and what it came to.
@@ -79,7 +79,7 @@ fuzz_stat() { # NAME LOG
 
 # Only the inputs without which coverage would be lost.
 smaller_corpus() { # TARGET LOG
-    local corpus=$ROOT/fuzz/corpus/$1
+    local corpus=$ROOT/testing/fuzz/corpus/$1
     rm -rf "$corpus.smaller"
     mkdir "$corpus.smaller"
     in_fuzz "$FUZZ_BIN/$1" -set_cover_merge=1 "${FUZZ_LIMITS[@]}" "$corpus.smaller" "$corpus" "seeds/$1" >>"$2" 2>&1
@@ -88,5 +88,5 @@ smaller_corpus() { # TARGET LOG
 }
 
 in_fuzz() {
-    (cd "$ROOT/fuzz" && "$@")
+    (cd "$ROOT/testing/fuzz" && "$@")
 }

@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# Shows that the tests can fail: each patch of e2e/swaps swaps one step of the protocol in a copy of the sources, and the
-# test that it names passes here and fails there. (The model finds the same swaps: model/tests/swaps.rs.)
+# Shows that the tests can fail: each patch of testing/e2e/swaps swaps one step of the protocol in a copy of the sources, and the
+# test that it names passes here and fails there. (The model finds the same swaps: testing/model/tests/swaps.rs.)
 
-SWAPS=$ROOT/e2e/swaps
+SWAPS=$ROOT/testing/e2e/swaps
 SWAPS_COPY=$STATE/swaps
 SWAPS_TARGET=$STATE/swaps-target
 
@@ -37,7 +37,7 @@ swaps() {
 # Whether the patches fit the sources as they are.
 check_swaps() {
     local patch
-    command -v git >/dev/null || { say "no git here: e2e/swaps is not checked"; return 0; }
+    command -v git >/dev/null || { say "no git here: testing/e2e/swaps is not checked"; return 0; }
     for patch in "$SWAPS"/*.patch; do
         (cd "$ROOT" && git apply --check "$patch") || die 1 "$patch no longer fits the sources"
     done
@@ -51,7 +51,7 @@ why_it_failed() {
 build_swapped() { # PATCH
     rm -rf "${SWAPS_COPY:?}"
     mkdir -p "$SWAPS_COPY"
-    tar -C "$ROOT" --exclude=./.dev --exclude=./target --exclude=./.git --exclude=./fuzz -cf - . | tar -C "$SWAPS_COPY" -xf -
+    tar -C "$ROOT" --exclude=./.dev --exclude=./target --exclude=./.git --exclude=./testing/fuzz -cf - . | tar -C "$SWAPS_COPY" -xf -
     # Not as a part of the repository around it.
     (cd "$SWAPS_COPY" && GIT_CEILING_DIRECTORIES=$STATE git apply "$1") || die 1 "$1 no longer fits the sources"
     # What the last patch had changed is back to an older file, which cargo would not notice.

@@ -14,7 +14,8 @@ use shared::protocol::v2::signature::{SignType, sign_fields};
 use shared::protocol::v2::{payment, refund};
 use shared::protocol::v3::headers::{self, UnverifiedHeaders};
 use shared::protocol::v3::{notification, resource};
-use simulator::seal::{PlatformKey, encrypt_req_info, seal_resource};
+use signer::keys::{CERTIFICATE_PEM, CERTIFIED_PEM};
+use signer::{PlatformKey, encrypt_req_info, seal_resource};
 
 const MERCHANT: &str = "1900000109";
 const KEY: &str = "k1d4rQn0QxR3bJc7TzW9uYvE1mLhA2sN";
@@ -162,12 +163,12 @@ fn sealed_payment(padding: &str) -> String {
 }
 
 fn sign(body: &[u8]) -> anyhow::Result<String> {
-    let key = PlatformKey::from_pem(SERIAL, include_str!("../../e2e/keys/platform-1.pem"));
+    let key = PlatformKey::from_pem(SERIAL, CERTIFIED_PEM);
     key.context("the platform's key")?.sign(&SIGNED_AT.to_string(), NONCE, body)
 }
 
 fn ring(side: Side) -> KeyRing {
-    let pem = include_str!("../../e2e/keys/platform-1.crt.pem");
+    let pem = CERTIFICATE_PEM;
     let text = format!(
         "[[merchant]]\nmch_id = {MERCHANT:?}\nv2_keys = [{KEY:?}]\nv3_keys = [{KEY:?}]\n\
          [[merchant.v3_platform_keys]]\nserial = {SERIAL:?}\npem = {pem:?}\n"

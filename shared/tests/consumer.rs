@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use e2e::broker::{Broker, Message};
-use e2e::proxy::Proxy;
-use e2e::servers::Servers;
-use e2e::{TestResult, until};
+use kit::broker::{Broker, Message};
+use kit::proxy::Proxy;
+use kit::servers::Servers;
+use kit::{TestResult, until};
 use lapin::options::QueueDeleteOptions;
 use shared::messaging::connection::AmqpUrls;
 use shared::messaging::consumer::{ConsumeError, Consumer, Delivery};

@@ -4,9 +4,9 @@
 
 use std::sync::LazyLock;
 
-use e2e::callback::{self, Callback, Refund};
-use e2e::merchants::{INSTITUTION, MERCHANT, MerchantsFile, PARTNER};
-use e2e::v3::{Event, sub_order};
+use kit::callback::{self, Callback, Refund};
+use kit::merchants::{INSTITUTION, MERCHANT, MerchantsFile, PARTNER};
+use kit::v3::{Event, sub_order};
 use serde_json::json;
 use shared::domain::ids::{MchId, OutTradeNo, TransactionId};
 use shared::domain::money::Currency;
@@ -174,8 +174,8 @@ fn a_member_that_stands_twice_is_shown_twice() {
 }
 
 fn sealed(resource: &str) -> Vec<u8> {
-    let (key, nonce) = (e2e::merchants::V3_KEY, "nonce-of-12b");
-    let ciphertext = simulator::seal::seal_resource(key, nonce, "", resource.as_bytes()).unwrap();
+    let (key, nonce) = (kit::merchants::V3_KEY, "nonce-of-12b");
+    let ciphertext = signer::seal_resource(key, nonce, "", resource.as_bytes()).unwrap();
     let resource = json!({"original_type": "transaction", "algorithm": "AEAD_AES_256_GCM", "ciphertext": ciphertext, "nonce": nonce});
     json!({"event_type": "TRANSACTION.SUCCESS", "resource": resource}).to_string().into_bytes()
 }

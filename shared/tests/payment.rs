@@ -1,8 +1,8 @@
 //! From the bytes of a v2 payment callback to a notification: who may sign it, and what each field must look like.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail like tests")]
 
-use e2e::callback::Callback;
-use e2e::merchants::{INSTITUTION, KEY, MERCHANT, MerchantsFile};
+use kit::callback::Callback;
+use kit::merchants::{INSTITUTION, KEY, MERCHANT, MerchantsFile};
 use shared::domain::money::{Currency, Money};
 use shared::domain::notification::{Notification, Payment, PaymentResult};
 use shared::protocol::merchants::{KeyRing, Side};

@@ -19,7 +19,8 @@ use shared::protocol::v2::{payment, refund};
 use shared::protocol::v3::headers::{self, UnverifiedHeaders, VerifyError};
 use shared::protocol::v3::{notification, resource};
 use shared::protocol::{AuthenticateError, BODY_BYTES_MAX};
-use simulator::seal::{PlatformKey, encrypt_req_info, seal_resource};
+use signer::keys::{CERTIFICATE_PEM, CERTIFICATE_SERIAL, CERTIFIED_PEM, KNOWN_BY_ID_PEM, PUBLIC_KEY_PEM};
+use signer::{PlatformKey, encrypt_req_info, seal_resource};
 
 const MERCHANT: &str = "1900000109";
 /// Three keys at once, the last of them retired.
@@ -30,15 +31,14 @@ const V3_KEYS: [&str; 3] =
     ["v1d4rQn0QxR3bJc7TzW9uYvE1mLhA2sN", "v2d4rQn0QxR3bJc7TzW9uYvE1mLhA2sN", "v3d4rQn0QxR3bJc7TzW9uYvE1mLhA2sN"];
 /// In no ring.
 const FOREIGN_KEY: &str = "f1d4rQn0QxR3bJc7TzW9uYvE1mLhA2sN";
-const CERTIFICATE_SERIAL: &str = "7C3E5A1F09B2D4E6880112233445566778899AAB";
 const PUBLIC_KEY_SERIAL: &str = "PUB_KEY_ID_0119000001092025112500000000000001";
 
 static WORKER: LazyLock<KeyRing> = LazyLock::new(|| ring(Side::Worker));
 static EDGE: LazyLock<KeyRing> = LazyLock::new(|| ring(Side::Edge));
 static PLATFORM: LazyLock<[PlatformKey; 2]> = LazyLock::new(|| {
     [
-        PlatformKey::from_pem(CERTIFICATE_SERIAL, include_str!("../../e2e/keys/platform-1.pem")).unwrap(),
-        PlatformKey::from_pem(PUBLIC_KEY_SERIAL, include_str!("../../e2e/keys/platform-2.pem")).unwrap(),
+        PlatformKey::from_pem(CERTIFICATE_SERIAL, CERTIFIED_PEM).unwrap(),
+        PlatformKey::from_pem(PUBLIC_KEY_SERIAL, KNOWN_BY_ID_PEM).unwrap(),
     ]
 });
 
@@ -315,8 +315,7 @@ fn envelope(ciphertext: &str, nonce: &str, associated_data: &str) -> String {
 }
 
 fn ring(side: Side) -> KeyRing {
-    let certificate = include_str!("../../e2e/keys/platform-1.crt.pem");
-    let public_key = include_str!("../../e2e/keys/platform-2.pub.pem");
+    let (certificate, public_key) = (CERTIFICATE_PEM, PUBLIC_KEY_PEM);
     let ([v2_keys @ .., v2_retired], [v3_keys @ .., v3_retired]) = (V2_KEYS, V3_KEYS);
     let text = format!(
         "[[merchant]]\nmch_id = {MERCHANT:?}\n\

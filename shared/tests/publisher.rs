@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use e2e::broker::Broker;
-use e2e::proxy::Proxy;
-use e2e::servers::Servers;
-use e2e::{TestResult, until};
+use kit::broker::Broker;
+use kit::proxy::Proxy;
+use kit::servers::Servers;
+use kit::{TestResult, until};
 use lapin::ExchangeKind;
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};

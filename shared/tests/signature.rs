@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use e2e::callback::Callback;
-use e2e::merchants::{INSTITUTION, INSTITUTION_KEY, KEY, MERCHANT};
+use kit::callback::Callback;
+use kit::merchants::{INSTITUTION, INSTITUTION_KEY, KEY, MERCHANT};
 use secrecy::SecretString;
 use shared::protocol::merchants::{KeyRing, Side};
 use shared::protocol::v2::signature::{SignType, VerifyError, sign_fields};

@@ -17,7 +17,7 @@ use shared::protocol::v2::{payment, refund};
 use shared::protocol::v3::headers::{self, UnverifiedHeaders};
 use shared::protocol::v3::{notification, resource};
 use shared::protocol::{BODY_BYTES_MAX, SINGLE_BODY_BYTES_MAX, glance, reveal};
-use simulator::seal::{encrypt_req_info, seal_resource};
+use signer::{encrypt_req_info, seal_resource};
 
 const MERCHANT: &str = "1900000109";
 const KEY: &str = "k1d4rQn0QxR3bJc7TzW9uYvE1mLhA2sN";

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use e2e::TestResult;
-use e2e::callback::Callback;
+use kit::TestResult;
+use kit::callback::Callback;
 use shared::protocol::BODY_BYTES_MAX;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout};

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use e2e::TestResult;
-use e2e::callback::Callback;
 use ingest::HEAD_TIMEOUT;
+use kit::TestResult;
+use kit::callback::Callback;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use e2e::callback::Callback;
-use e2e::post::post;
-use e2e::program::Program;
-use e2e::proxy::Proxy;
-use e2e::{TestResult, until};
+use kit::callback::Callback;
+use kit::post::post;
+use kit::program::Program;
+use kit::proxy::Proxy;
+use kit::{TestResult, until};
 use tokio::time::timeout;
 
 use crate::Stage;
@@ -82,7 +82,7 @@ async fn beyond_the_bound_on_publishing_the_answer_is_503_at_once() -> TestResul
     let stage = Stage::set().await?;
     let proxy = Proxy::in_front_of(&stage.broker.ingest_url()).await?;
     let url = proxy.rewrite(&stage.broker.ingest_url())?;
-    let launch = e2e::program::Launch::ingest(url.as_str(), stage.merchants.path())?;
+    let launch = kit::program::Launch::ingest(url.as_str(), stage.merchants.path())?;
     let ingest = launch.env("IN_FLIGHT_MAX", "2").start().await?;
     proxy.hold_to_client();
     let body = Callback::payment("o").body();
@@ -115,7 +115,7 @@ async fn a_full_public_port_leaves_the_broker_and_the_admin_port_working() -> Te
     let stage = Stage::set().await?;
     let proxy = Proxy::in_front_of(&stage.broker.ingest_url()).await?;
     let url = proxy.rewrite(&stage.broker.ingest_url())?;
-    let launch = e2e::program::Launch::ingest(url.as_str(), stage.merchants.path())?;
+    let launch = kit::program::Launch::ingest(url.as_str(), stage.merchants.path())?;
     let mut ingest = launch.open_files(DESCRIPTORS).start().await?;
 
     // Each is answered once, and kept; the first that is not finds the port full.

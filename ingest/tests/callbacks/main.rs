@@ -7,10 +7,10 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use e2e::broker::Broker;
-use e2e::merchants::MerchantsFile;
-use e2e::program::Launch;
-use e2e::servers::Servers;
+use kit::broker::Broker;
+use kit::merchants::MerchantsFile;
+use kit::program::Launch;
+use kit::servers::Servers;
 use shared::messaging::envelope::CALLBACKS_QUEUE;
 
 mod clients;

@@ -1,12 +1,12 @@
 //! What is in a callback, and what the broker makes of it.
 
 use anyhow::{Context, Result, ensure};
-use e2e::callback::Callback;
-use e2e::merchants::{INSTITUTION, INSTITUTION_KEY, MERCHANT};
-use e2e::post::post;
-use e2e::program::{Launch, Program, Signal};
-use e2e::proxy::Proxy;
-use e2e::{TestResult, until};
+use kit::callback::Callback;
+use kit::merchants::{INSTITUTION, INSTITUTION_KEY, MERCHANT};
+use kit::post::post;
+use kit::program::{Launch, Program, Signal};
+use kit::proxy::Proxy;
+use kit::{TestResult, until};
 use lapin::options::ExchangeDeleteOptions;
 use serde_json::json;
 use shared::messaging::envelope::{CALLBACKS_EXCHANGE, CALLBACKS_QUEUE, CALLBACKS_ROUTING_KEY};

@@ -3,12 +3,12 @@
 use std::fs;
 
 use anyhow::{Context, Result};
-use e2e::TestResult;
-use e2e::callback::{Callback, Refund};
-use e2e::merchants::{INSTITUTION, INSTITUTION_KEY, MERCHANT};
-use e2e::post::{Post, post};
-use e2e::program::Program;
-use e2e::v3::Event;
+use kit::TestResult;
+use kit::callback::{Callback, Refund};
+use kit::merchants::{INSTITUTION, INSTITUTION_KEY, MERCHANT};
+use kit::post::{Post, post};
+use kit::program::Program;
+use kit::v3::Event;
 use shared::protocol::v2::signature::SignType;
 use tokio::io::AsyncReadExt;
 

@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use e2e::TestResult;
-use e2e::callback::Refund;
-use e2e::merchants::{CERTIFIED, INSTITUTION, KEY, PUBLIC};
-use e2e::post::{Post, post};
-use e2e::v3::Event;
+use kit::TestResult;
+use kit::callback::Refund;
+use kit::merchants::{CERTIFIED, INSTITUTION, KEY, KNOWN_BY_ID};
+use kit::post::{Post, post};
+use kit::v3::Event;
 
 use crate::Stage;
 
@@ -30,7 +30,7 @@ fn at(path: &str) -> Post {
 
 /// Signed by a key that has the serial of another.
 fn forged() -> Post {
-    let by_another = Event::payment("o").platform(&PUBLIC).post();
+    let by_another = Event::payment("o").platform(&KNOWN_BY_ID).post();
     let mut headers = by_another.headers.clone();
     headers.retain(|(name, _)| name != "Wechatpay-Serial");
     headers.push(("Wechatpay-Serial".to_owned(), CERTIFIED.serial().to_owned()));

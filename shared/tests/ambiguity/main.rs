@@ -7,8 +7,8 @@ mod cuts;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use e2e::callback::{Callback, sub_order};
-use e2e::merchants::{KEY, MERCHANT};
+use kit::callback::{Callback, sub_order};
+use kit::merchants::{KEY, MERCHANT};
 use proptest::prelude::*;
 use secrecy::SecretString;
 use shared::protocol::merchants::{KeyRing, Merchant, Side};

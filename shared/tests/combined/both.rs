@@ -1,6 +1,6 @@
 //! What holds of a combined order in either API.
 
-use e2e::merchants::{INSTITUTION, MERCHANT, PARTNER};
+use kit::merchants::{INSTITUTION, MERCHANT, PARTNER};
 use serde_json::json;
 use shared::domain::money::{Currency, Money};
 use shared::domain::notification::PaymentResult;

@@ -7,9 +7,9 @@ mod both;
 mod v2;
 mod v3;
 
-use e2e::callback::{self, Callback};
-use e2e::merchants::{MERCHANT, MerchantsFile};
-use e2e::v3 as event;
+use kit::callback::{self, Callback};
+use kit::merchants::{MERCHANT, MerchantsFile};
+use kit::v3 as event;
 use serde_json::{Value, json};
 use shared::domain::notification::{Notification, Payment, PaymentResult, PaymentSuccess};
 use shared::protocol::merchants::{KeyRing, Side};

@@ -1,7 +1,7 @@
 //! How v2 says that orders were paid together.
 
-use e2e::callback::{Callback, sub_order};
-use e2e::merchants::{INSTITUTION, INSTITUTION_KEY, MERCHANT};
+use kit::callback::{Callback, sub_order};
+use kit::merchants::{INSTITUTION, INSTITUTION_KEY, MERCHANT};
 use serde_json::json;
 use shared::domain::notification::PaymentResult;
 use shared::protocol::v2::payment::authenticate;

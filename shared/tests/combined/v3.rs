@@ -1,7 +1,7 @@
 //! How v3 says that orders were paid together.
 
-use e2e::merchants::{INSTITUTION, MERCHANT};
-use e2e::v3::{Event, sub_order};
+use kit::merchants::{INSTITUTION, MERCHANT};
+use kit::v3::{Event, sub_order};
 use serde_json::{Value, json};
 use shared::protocol::DecodeError;
 

@@ -12,7 +12,7 @@ use shared::protocol::AuthenticateError;
 use shared::protocol::merchants::{KeyRing, Side};
 use shared::protocol::v2::signature::{SignType, sign_fields};
 use shared::protocol::v2::{payment, refund, xml};
-use simulator::seal::encrypt_req_info;
+use signer::encrypt_req_info;
 
 use super::{Vector, each};
 

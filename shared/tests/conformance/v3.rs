@@ -13,7 +13,7 @@ use shared::protocol::v3::headers::{SERIAL, TIMESTAMP, UnverifiedHeaders, Verify
 use shared::protocol::v3::notification::decode;
 use shared::protocol::v3::platform_key::{PlatformKey, PlatformKeyError};
 use shared::protocol::v3::resource::{OpenError, open};
-use simulator::seal::seal_resource;
+use signer::seal_resource;
 
 use super::{Vector, each, v2};
 

@@ -8,7 +8,7 @@ use shared::domain::notification::{Notification, ReportedRefund};
 use shared::protocol::merchants::{KeyRing, Side};
 use shared::protocol::v2::refund::{OpenError, authenticate, decode};
 use shared::protocol::{AuthenticateError, DecodeError};
-use simulator::seal::encrypt_req_info;
+use signer::encrypt_req_info;
 
 const MERCHANT: &str = "1900000109";
 const KEYS: [&str; 2] = ["key-of-the-first-merchant-000001", "key-of-the-first-merchant-000002"];

@@ -5,7 +5,7 @@ use base64::prelude::BASE64_STANDARD;
 use shared::protocol::merchants::{KeyRing, Side};
 use shared::protocol::v2::refund::{OpenError, authenticate};
 use shared::protocol::{AuthenticateError, BODY_BYTES_MAX};
-use simulator::seal::encrypt_req_info;
+use signer::encrypt_req_info;
 
 use super::{Callback, KEYS, MERCHANT, OTHER_KEY, OTHER_MERCHANT, RETIRED_KEY, decoded, not_opened, ring};
 

@@ -12,7 +12,7 @@ use shared::protocol::v3::headers::{
     CLOCK_WINDOW_SECONDS, NONCE, SERIAL, SIGNATURE, SIGNATURE_TYPE, SIGNATURE_TYPE_RSA, TIMESTAMP, UnverifiedHeaders,
     VerifyError,
 };
-use simulator::seal::PlatformKey;
+use signer::PlatformKey;
 
 use super::{
     CERTIFICATE_SERIAL, CERTIFIED, CERTIFIED_PEM, KNOWN_BY_ID, MERCHANT, OTHER_MERCHANT, PUBLIC_KEY_ID, edge, worker,

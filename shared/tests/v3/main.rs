@@ -12,15 +12,16 @@ mod platform_keys;
 mod refund;
 mod resource;
 
-use std::sync::LazyLock;
-
 use serde_json::{Value, json};
 use shared::domain::notification::Notification;
 use shared::protocol::DecodeError;
 use shared::protocol::merchants::{KeyRing, Side};
 use shared::protocol::v3::notification::decode;
 use shared::protocol::v3::resource::open;
-use simulator::seal::{PlatformKey, seal_resource};
+use signer::keys::{
+    CERTIFICATE_PEM, CERTIFICATE_SERIAL, CERTIFIED, CERTIFIED_PEM, KNOWN_BY_ID, PUBLIC_KEY_ID, PUBLIC_KEY_PEM,
+};
+use signer::seal_resource;
 
 const MERCHANT: &str = "1900000109";
 const OTHER_MERCHANT: &str = "1900000200";
@@ -28,20 +29,6 @@ const OTHER_MERCHANT: &str = "1900000200";
 const KEY: &str = "v3-key-of-the-first-merchant-001";
 const SECOND_KEY: &str = "v3-key-of-the-first-merchant-002";
 const OTHER_KEY: &str = "v3-key-of-the-other-merchant-001";
-
-const CERTIFICATE_SERIAL: &str = "7C3E5A1F09B2D4E6880112233445566778899AAB";
-const CERTIFICATE_PEM: &str = include_str!("../../../e2e/keys/platform-1.crt.pem");
-const CERTIFIED_PEM: &str = include_str!("../../../e2e/keys/platform-1.pem");
-const PUBLIC_KEY_ID: &str = "PUB_KEY_ID_0119000001092026112500000000000001";
-const PUBLIC_KEY_PEM: &str = include_str!("../../../e2e/keys/platform-2.pub.pem");
-const KNOWN_BY_ID_PEM: &str = include_str!("../../../e2e/keys/platform-2.pem");
-
-/// WeChat Pay's key pair whose public half is in the platform certificate.
-static CERTIFIED: LazyLock<PlatformKey> =
-    LazyLock::new(|| PlatformKey::from_pem(CERTIFICATE_SERIAL, CERTIFIED_PEM).unwrap());
-/// WeChat Pay's key pair whose public half is known by its id.
-static KNOWN_BY_ID: LazyLock<PlatformKey> =
-    LazyLock::new(|| PlatformKey::from_pem(PUBLIC_KEY_ID, KNOWN_BY_ID_PEM).unwrap());
 
 /// The lines of one platform key of the merchant above them.
 fn platform_entry(serial: &str, pem: &str) -> String {

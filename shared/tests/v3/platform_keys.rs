@@ -22,7 +22,7 @@ const PKCS1_PEM: &str = include_str!("../keys/pkcs1.pub.pem");
 
 #[test]
 fn a_certificate_and_a_public_key_verify_what_their_private_halves_sign() {
-    let signature_of = |key: &simulator::seal::PlatformKey| {
+    let signature_of = |key: &signer::PlatformKey| {
         use base64::Engine;
         base64::prelude::BASE64_STANDARD.decode(key.sign("1", "n", b"body").unwrap()).unwrap()
     };

@@ -6,7 +6,7 @@ use shared::protocol::merchants::{KeyRing, Side};
 use shared::protocol::v3::notification::decode;
 use shared::protocol::v3::resource::{OpenError, open};
 use shared::protocol::{BODY_BYTES_MAX, DecodeError, SINGLE_BODY_BYTES_MAX};
-use simulator::seal::seal_resource;
+use signer::seal_resource;
 
 use super::{KEY, MERCHANT, OTHER_KEY, OTHER_MERCHANT, SECOND_KEY, envelope, set, without, worker};
 

@@ -1,0 +1,123 @@
+//! The ways between programs and servers, each through a proxy of its own that can be cut, held or made to forget.
+
+use anyhow::{Context, Result};
+use kit::proxy::Proxy;
+use url::Url;
+
+use crate::config::Place;
+
+/// How many ingests there are.
+pub const INGESTS: usize = 2;
+/// How many workers there are.
+pub const WORKERS: usize = 3;
+
+/// Every way.
+pub struct Links {
+    ingest_to_broker: Vec<Link>,
+    worker_to_broker: Vec<Link>,
+    worker_to_database: Vec<Link>,
+}
+
+/// One program's ways to all nodes of one server.
+pub struct Link(Vec<(Proxy, Url)>);
+
+impl Links {
+    /// Puts proxies between everything.
+    ///
+    /// # Errors
+    /// No port is free.
+    pub async fn make(place: &Place) -> Result<Self> {
+        let database = place.worker_database_url.clone().context("WORKER_DATABASE_URL is not set")?;
+        Ok(Self {
+            ingest_to_broker: links(INGESTS, &place.ingest_amqp_urls).await?,
+            worker_to_broker: links(WORKERS, &place.worker_amqp_urls).await?,
+            worker_to_database: links(WORKERS, &[database]).await?,
+        })
+    }
+
+    /// An ingest's way to the broker.
+    ///
+    /// # Errors
+    /// Never: `pick` is taken modulo their number.
+    pub fn ingest_to_broker(&self, pick: usize) -> Result<&Link> {
+        choose(&self.ingest_to_broker, pick)
+    }
+
+    /// A worker's way to the broker.
+    ///
+    /// # Errors
+    /// Never: `pick` is taken modulo their number.
+    pub fn worker_to_broker(&self, pick: usize) -> Result<&Link> {
+        choose(&self.worker_to_broker, pick)
+    }
+
+    /// A worker's way to the database.
+    ///
+    /// # Errors
+    /// Never: `pick` is taken modulo their number.
+    pub fn worker_to_database(&self, pick: usize) -> Result<&Link> {
+        choose(&self.worker_to_database, pick)
+    }
+
+    /// All workers' ways to the broker.
+    #[must_use]
+    pub fn workers_to_broker(&self) -> &[Link] {
+        &self.worker_to_broker
+    }
+
+    /// All workers' ways to the database.
+    #[must_use]
+    pub fn workers_to_database(&self) -> &[Link] {
+        &self.worker_to_database
+    }
+}
+
+impl Link {
+    /// One way for each of `urls`.
+    async fn to(urls: &[Url]) -> Result<Self> {
+        let mut ways = Vec::with_capacity(urls.len());
+        for url in urls {
+            let proxy = Proxy::in_front_of(url).await?;
+            let url = proxy.rewrite(url)?;
+            ways.push((proxy, url));
+        }
+        Ok(Self(ways))
+    }
+
+    /// What the program is told, comma separated. Each begins with another node, as behind a balancer.
+    #[must_use]
+    pub fn urls(&self, first: usize) -> String {
+        let urls: Vec<&str> = self
+            .0
+            .iter()
+            .cycle()
+            .skip(first % self.0.len().max(1))
+            .take(self.0.len())
+            .map(|(_, url)| url.as_str())
+            .collect();
+        urls.join(",")
+    }
+
+    /// Does the same to every way.
+    pub fn all(&self, switch: impl Fn(&Proxy)) {
+        self.0.iter().for_each(|(proxy, _)| switch(proxy));
+    }
+
+    /// How many bytes are held.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.0.iter().map(|(proxy, _)| proxy.held()).sum()
+    }
+}
+
+async fn links(programs: usize, urls: &[Url]) -> Result<Vec<Link>> {
+    let mut links = Vec::with_capacity(programs);
+    for _ in 0..programs {
+        links.push(Link::to(urls).await?);
+    }
+    Ok(links)
+}
+
+fn choose(links: &[Link], pick: usize) -> Result<&Link> {
+    links.get(pick % links.len().max(1)).context("there is no link")
+}

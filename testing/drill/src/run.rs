@@ -1,0 +1,214 @@
+//! One drill: programs and load up, faults by the schedule, the load's end, the audit, the report.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use kit::merchants::MerchantsFile;
+use tokio::sync::Mutex as Turn;
+use tokio::time::interval;
+
+use crate::checks::{self, Check};
+use crate::clock::{now_ms, seconds, sleep_until_ms};
+use crate::config::Options;
+use crate::fault::Area;
+use crate::faults::{self, Scene};
+use crate::fleet::Fleet;
+use crate::links::{INGESTS, Links, WORKERS};
+use crate::load::Load;
+use crate::mark::{Mark, Promise};
+use crate::recovery::{Evidence, Struck};
+use crate::report::Report;
+use crate::sampler::{Sample, Sampler};
+use crate::schedule::{self, Act};
+use crate::servers::Servers;
+use crate::timeline::Timeline;
+
+/// How often a line says how it goes.
+const PROGRESS_EVERY: Duration = Duration::from_secs(15);
+/// The simulator draws its plan and opens the shop before it sends.
+const BEFORE_THE_LOAD_SECONDS: u64 = 2;
+/// Once the audit is done, the look-out must have seen the end of the last disturbance.
+const CALM_SECONDS: u64 = 3;
+
+/// Runs a drill; true when every promise held.
+///
+/// # Errors
+/// It could not be run to its end, and says nothing about the promises.
+pub async fn run(options: &Options) -> Result<bool> {
+    let place = &options.place;
+    let acts = schedule::draw(options.seed, options.seconds(), options.faults(), place.brokers()?);
+    ensure!(!acts.is_empty(), "no fault fits into {} s with {} broker nodes", options.seconds(), place.brokers()?);
+    show_schedule(options, &acts);
+
+    let servers = Servers::find(place).await?;
+    checks::queues_are_whole(&servers).await?;
+    let has_small_disk = faults::prepare(&servers, &acts).await?;
+    // Those of the kit, which can also sign for WeChat Pay.
+    let merchants = MerchantsFile::leave_in(&place.drill_dir)?;
+    let links = Links::make(place).await?;
+    let fleet = Fleet::start(place, &links, &merchants).await?;
+    let scene = Arc::new(Scene { servers, links, fleet, planted: Mutex::default(), has_small_disk });
+    let lookout = Sampler::start(Arc::clone(&scene));
+    let mut load = Load::start(options, &scene.fleet, &merchants)?;
+    seconds(BEFORE_THE_LOAD_SECONDS).await;
+    let started_ms = now_ms();
+    let say = |text: &str| println!("{:>4} s  {text}", now_ms().saturating_sub(started_ms) / 1000);
+
+    let struck = strike_all(&scene, &acts, started_ms, &lookout, &mut load, &say).await?;
+    say("all faults are mended; waiting for the last callbacks and the audit");
+    let finished = with_progress(load.finish(), &lookout, &say).await?;
+    seconds(CALM_SECONDS).await;
+
+    let planted = scene.planted.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let mut checks =
+        vec![Check::new("the audit finds every callback, order and event as it must be", &audited(&finished))];
+    checks.extend(checks::after_the_audit(&scene, &planted).await?);
+    let received = checks::received(&scene.servers).await?;
+    let samples = lookout.finish().await;
+    let scene = Arc::into_inner(scene).context("somebody still looks at the scene")?;
+    let ended = scene.fleet.stop().await?;
+    checks.push(Check::new("no program ended by itself or panicked, and all stopped in good order", &ended));
+
+    let timeline = Timeline::parse(&finished.timeline)?;
+    let evidence = Evidence {
+        timeline: &timeline,
+        samples: &samples,
+        received: &received,
+        programs: (INGESTS, WORKERS),
+        normal_backlog: u64::from(options.rate.get()),
+    };
+    let recoveries = evidence.recoveries(&struck);
+    let load_ended_ms = timeline.requests().last().map_or(0, |request| request.due_ms);
+    checks.extend(checks::of_promises(&struck));
+    checks.extend(checks::of_recovery(&recoveries, load_ended_ms, place.brokers()?));
+    let report =
+        Report { options, evidence: &evidence, recoveries: &recoveries, checks: &checks, audit: &finished.report };
+    println!("\n{report}");
+    if let Some(path) = &options.json {
+        let text = serde_json::to_string_pretty(&report.to_json())?;
+        fs::write(path, text).with_context(|| format!("--json: {} cannot be written", path.display()))?;
+    }
+    if let Some(path) = &options.svg {
+        fs::write(path, report.to_svg()).with_context(|| format!("--svg: {} cannot be written", path.display()))?;
+    }
+    Ok(report.is_good())
+}
+
+/// What will happen.
+pub fn show_schedule(options: &Options, acts: &[Act]) {
+    println!("seed {}: {} faults in {} s at {} requests/s", options.seed, acts.len(), options.seconds(), options.rate);
+    for act in acts {
+        let company = if act.in_company { "and " } else { "" };
+        println!("{:>4} s  {company}{}: {}", act.at_seconds, act.fault.name(), act.fault.sentence());
+    }
+    println!();
+}
+
+fn audited(finished: &crate::load::Finished) -> Vec<String> {
+    if finished.is_clean {
+        return Vec::new();
+    }
+    let verdict = finished.report.pointer("/verdict").and_then(serde_json::Value::as_str).unwrap_or_default();
+    vec![format!("{verdict}; see {}", finished.log.display())]
+}
+
+/// Strikes by the schedule. Of two faults that need the same area the second waits until the first is mended.
+async fn strike_all(
+    scene: &Scene,
+    acts: &[Act],
+    started_ms: u64,
+    lookout: &Sampler,
+    load: &mut Load,
+    say: &impl Fn(&str),
+) -> Result<Vec<Struck>> {
+    let areas = acts.iter().flat_map(|act| act.fault.areas());
+    let turns: BTreeMap<Area, Turn<()>> = areas.map(|area| (*area, Turn::default())).collect();
+    let mut strikes: FuturesUnordered<_> = acts
+        .iter()
+        .map(async |&act| {
+            sleep_until_ms(started_ms.saturating_add(act.at_seconds.saturating_mul(1000))).await;
+            let mut held = Vec::new();
+            // All take them in the same order, so nobody waits in a circle.
+            for area in act.fault.areas() {
+                held.push(turns.get(area).context("every area has a turn")?.lock().await);
+            }
+            say(&format!("{}: {}", act.fault.name(), act.fault.sentence()));
+            strike(scene, act).await
+        })
+        .collect();
+    let mut struck = Vec::with_capacity(acts.len());
+    let mut progress = interval(PROGRESS_EVERY);
+    loop {
+        tokio::select! {
+            next = strikes.next() => match next {
+                None => break,
+                Some(one) => {
+                    let one = one?;
+                    say(&told(&one));
+                    struck.push(one);
+                }
+            },
+            _ = progress.tick() => {
+                say(&standing(&lookout.last()));
+                ensure!(!load.has_ended()?, "the load ended before the last fault: see the simulator's log");
+            }
+        }
+    }
+    struck.sort_by_key(|one| one.struck_ms);
+    Ok(struck)
+}
+
+async fn strike(scene: &Scene, act: Act) -> Result<Struck> {
+    let mark = Mark::default();
+    faults::strike(scene, act, &mark).await.with_context(|| act.fault.name())?;
+    Ok(Struck {
+        act,
+        struck_ms: mark.struck_ms(),
+        healed_ms: mark.mended_ms().unwrap_or_else(now_ms),
+        note: mark.noted(),
+        promises: mark.promises(),
+    })
+}
+
+fn told(struck: &Struck) -> String {
+    let lasted_ms = struck.healed_ms.saturating_sub(struck.struck_ms);
+    let note = if struck.note.is_empty() { String::new() } else { format!(" ({})", struck.note) };
+    let broken: Vec<String> = struck.promises.iter().filter_map(broken).collect();
+    format!("{}{note}: mended after {lasted_ms} ms{}", struck.act.fault.name(), broken.concat())
+}
+
+fn broken(promise: &Promise) -> Option<String> {
+    let breach = promise.breach.as_ref()?;
+    let bound = match promise.within_seconds {
+        0 => String::new(),
+        seconds => format!(" within {seconds} s"),
+    };
+    Some(format!("\n        BROKEN: {}{bound}: {breach}", promise.sentence))
+}
+
+fn standing(sample: &Sample) -> String {
+    let count = |count: Option<u64>| count.map_or("?".to_owned(), |count| count.to_string());
+    format!(
+        "{} callbacks in the ledger, {} events in the outbox, ready: {} of {INGESTS} ingests, {} of {WORKERS} workers",
+        count(sample.ledger),
+        count(sample.outbox),
+        sample.ingests_ready,
+        sample.workers_ready
+    )
+}
+
+async fn with_progress<T>(work: impl Future<Output = T>, lookout: &Sampler, say: &impl Fn(&str)) -> T {
+    let mut work = std::pin::pin!(work);
+    let mut progress = interval(PROGRESS_EVERY);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            _ = progress.tick() => say(&standing(&lookout.last())),
+        }
+    }
+}

@@ -1,0 +1,2 @@
+//! Tests of the whole pipeline: the shipped programs on real servers. They are in `tests/pipeline`, one file per subject;
+//! `tests/scripts.rs` tests `./dev`. `swaps/` holds known bugs, as patches, that these tests must catch (`./dev swaps`).
