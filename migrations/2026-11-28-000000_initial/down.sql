@@ -1,4 +1,7 @@
-DROP TABLE relay, order_events, quarantine, notifications, refunds, payments, orders;
-DROP FUNCTION notifications_make_months(timestamptz, integer);
-DROP FUNCTION orders_refuse_illegal_transition(), notifications_refuse_rewriting(), orders_refuse_delete(), orders_refuse_unwanted_payment(), payments_refuse_illegal_change(),
-    payments_refuse_delete(), refunds_refuse_illegal_transition(), refunds_refuse_delete();
+DROP TABLE countersign.relay, countersign.order_events, countersign.quarantine, countersign.notifications, countersign.refunds,
+    countersign.payments, countersign.orders;
+DROP FUNCTION countersign.notifications_make_months(timestamptz, integer);
+DROP FUNCTION countersign.orders_refuse_illegal_transition(), countersign.notifications_refuse_rewriting(),
+    countersign.orders_refuse_delete(), countersign.orders_refuse_unwanted_payment(),
+    countersign.payments_refuse_illegal_change(), countersign.payments_refuse_delete(),
+    countersign.refunds_refuse_illegal_transition(), countersign.refunds_refuse_delete();

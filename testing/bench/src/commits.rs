@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use futures_util::future::poll_fn;
-use kit::database::Database;
+use kit::database::{Database, in_schema};
 use tokio_postgres::{AsyncMessage, Client, NoTls};
 
 use crate::moments::Moments;
@@ -28,7 +28,7 @@ impl Commits {
     /// # Errors
     /// The database is away.
     pub async fn watch(database: &Database) -> Result<Self> {
-        let (client, mut connection) = tokio_postgres::connect(database.url().as_str(), NoTls).await?;
+        let (client, mut connection) = tokio_postgres::connect(in_schema(&database.url()).as_str(), NoTls).await?;
         let seen = Moments::default();
         let inside = seen.clone();
         tokio::spawn(async move {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use hyper::Method;
+use kit::database::in_schema;
 use kit::http::Response;
 use kit::management;
 use serde_json::Value;
@@ -232,7 +233,8 @@ impl Servers {
     /// # Errors
     /// PostgreSQL is away.
     pub async fn database(&self) -> Result<Client> {
-        let connecting = tokio_postgres::connect(self.database.as_str(), NoTls);
+        let url = in_schema(&self.database);
+        let connecting = tokio_postgres::connect(url.as_str(), NoTls);
         let (client, connection) = timeout(CONNECT_TIMEOUT, connecting).await.context("PostgreSQL is silent")??;
         tokio::spawn(connection);
         Ok(client)

@@ -15,8 +15,25 @@ use url::Url;
 use crate::servers::{Servers, with_path};
 use crate::teardown;
 
-/// What the migrations cannot do themselves: `worker migrate` makes the ledger's months after them.
+/// What `worker migrate` does itself: it makes the schema before the migrations, and the ledger's months after them.
+const BEFORE_MIGRATIONS: &str = "CREATE SCHEMA countersign";
 const AFTER_MIGRATIONS: &str = "SELECT notifications_make_months(now(), 24)";
+/// A shop with tables of its own, called like ours, in the same database. Whoever writes them by mistake fails.
+const OF_THE_SHOP: &str = "
+    CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS
+        $$BEGIN RAISE EXCEPTION 'this table is the shop''s own'; END$$;
+    DO $$
+    DECLARE
+        name text;
+    BEGIN
+        FOREACH name IN ARRAY ARRAY['orders', 'payments', 'refunds', 'notifications', 'quarantine', 'order_events', 'relay'] LOOP
+            EXECUTE format('CREATE TABLE public.%I (id bigint, mch_id text, out_trade_no text, state text)', name);
+            EXECUTE format('GRANT ALL ON public.%I TO PUBLIC', name);
+            EXECUTE format('CREATE TRIGGER refuse BEFORE INSERT OR UPDATE OR DELETE ON public.%I
+                            EXECUTE FUNCTION public.refuse()', name);
+        END LOOP;
+    END;
+    $$";
 /// One template is made at a time. Any number would do that nobody else locks.
 const TEMPLATE_LOCK: i64 = 0x00C0_57E2_516E;
 
@@ -159,10 +176,10 @@ fn scripts(servers: &Servers) -> Result<Vec<String>> {
         fs::read_dir(root.join("migrations"))?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
     folders.retain(|path| path.is_dir());
     folders.sort();
-    let mut scripts = folders
-        .iter()
-        .map(|folder| fs::read_to_string(folder.join("up.sql")).with_context(|| folder.display().to_string()))
-        .collect::<Result<Vec<_>>>()?;
+    let mut scripts = vec![OF_THE_SHOP.to_owned(), BEFORE_MIGRATIONS.to_owned()];
+    for folder in folders {
+        scripts.push(fs::read_to_string(folder.join("up.sql")).with_context(|| folder.display().to_string())?);
+    }
     scripts.push(AFTER_MIGRATIONS.to_owned());
     scripts.push(roles(servers.worker_database.password().unwrap_or_default())?);
     Ok(scripts)
@@ -203,9 +220,17 @@ async fn drop_abandoned(administrator: &Client) -> Result<()> {
     Ok(())
 }
 
+/// The URL for a session whose path is the schema of the product, so that tests and rigs need not name it.
+#[must_use]
+pub fn in_schema(url: &Url) -> Url {
+    let mut url = url.clone();
+    url.query_pairs_mut().append_pair("options", "--search_path=countersign");
+    url
+}
+
 async fn connect(url: &Url) -> Result<Client> {
     let (client, connection) =
-        tokio_postgres::connect(url.as_str(), NoTls).await.context("connecting to PostgreSQL")?;
+        tokio_postgres::connect(in_schema(url).as_str(), NoTls).await.context("connecting to PostgreSQL")?;
     tokio::spawn(connection);
     Ok(client)
 }

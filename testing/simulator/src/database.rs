@@ -41,7 +41,7 @@ impl Database {
 
 async fn connect(url: &SecretString) -> anyhow::Result<Client> {
     let mut config = Config::from_str(url.expose_secret()).ok().context("DATABASE_URL is not a PostgreSQL URL")?;
-    config.connect_timeout(CONNECT_TIMEOUT).application_name("simulator");
+    config.connect_timeout(CONNECT_TIMEOUT).application_name("simulator").options("-c search_path=countersign");
     let (client, connection) = config.connect(NoTls).await.context("DATABASE_URL: the database cannot be reached")?;
     // Its errors reach the client's callers too.
     tokio::spawn(connection);

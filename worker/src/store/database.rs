@@ -30,9 +30,12 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 /// Bounds for every statement. A lock that somebody holds longer than `lock_timeout` is worked round, not waited for.
 /// A transaction whose worker was forgotten on the way holds orders, or the right to relay, until the server ends it: no
 /// healthy one is idle for longer than the relay waits for the confirms of its four batches at most, 10 s.
+/// Every statement names the schema of its tables; the path holds nothing else, so that one that does not fails instead of
+/// finding a table of the shop's.
 /// An asynchronous commit may be lost after it was acknowledged, so a session that has it by default is made durable.
 const SESSION: &str = "SET lock_timeout = '1s'; SET statement_timeout = '30s'; \
      SET idle_in_transaction_session_timeout = '15s'; SET TIME ZONE 'UTC'; \
+     SET search_path = pg_catalog; \
      SET default_transaction_isolation = 'read committed'; \
      SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') IN ('off', 'local')";
 

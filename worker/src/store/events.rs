@@ -38,7 +38,7 @@ set_statement! {
         order_ids: Array<BigInt> = Vec<i64>,
         payloads: Array<Text> = Vec<String>,
     ) -> () {
-        "INSERT INTO order_events (id, type, order_id, payload) SELECT id, type, order_id, payload::json FROM"
+        "INSERT INTO countersign.order_events (id, type, order_id, payload) SELECT id, type, order_id, payload::json FROM"
         "AS new (id, type, order_id, payload)"
     }
 }
@@ -46,7 +46,7 @@ set_statement! {
 set_statement! {
     /// What the broker has confirmed.
     Delete<'a>(ids: Array<SqlUuid> = Vec<Uuid>) -> () {
-        "DELETE FROM order_events WHERE id IN"
+        "DELETE FROM countersign.order_events WHERE id IN"
         ""
     }
 }
@@ -71,7 +71,8 @@ pub async fn insert(conn: &AsyncPgConnection, ids: &[Uuid], events: &[OrderEvent
 /// # Errors
 /// When the database is unavailable.
 pub async fn claim(conn: &mut AsyncPgConnection) -> Result<bool, Error> {
-    let claimed = diesel::sql_query("SELECT id FROM relay WHERE id = 1 FOR UPDATE SKIP LOCKED").execute(conn).await?;
+    let claimed =
+        diesel::sql_query("SELECT id FROM countersign.relay WHERE id = 1 FOR UPDATE SKIP LOCKED").execute(conn).await?;
     Ok(claimed > 0)
 }
 
@@ -88,7 +89,7 @@ pub async fn oldest(
 ) -> Result<Vec<StoredEvent>, Error> {
     diesel::sql_query(
         "SELECT id, type, payload::text AS payload, extract(epoch FROM created_at)::bigint AS created_at_seconds \
-         FROM order_events WHERE id > $1 AND type <> ALL ($2) ORDER BY id LIMIT $3",
+         FROM countersign.order_events WHERE id > $1 AND type <> ALL ($2) ORDER BY id LIMIT $3",
     )
     .bind::<SqlUuid, _>(after)
     .bind::<Array<Text>, _>(except)
@@ -105,7 +106,7 @@ pub async fn oldest_of_each(conn: &mut AsyncPgConnection, types: &[String]) -> R
     diesel::sql_query(
         "SELECT oldest.* FROM unnest($1) AS wanted (type), LATERAL ( \
              SELECT id, type, payload::text AS payload, extract(epoch FROM created_at)::bigint AS created_at_seconds \
-             FROM order_events WHERE order_events.type = wanted.type ORDER BY id LIMIT 1) AS oldest",
+             FROM countersign.order_events WHERE order_events.type = wanted.type ORDER BY id LIMIT 1) AS oldest",
     )
     .bind::<Array<Text>, _>(types)
     .load(conn)
@@ -118,7 +119,7 @@ pub async fn oldest_of_each(conn: &mut AsyncPgConnection, types: &[String]) -> R
 /// When the database is unavailable.
 pub async fn waits_longer_than(conn: &mut AsyncPgConnection, seconds: i64) -> Result<bool, Error> {
     let late = diesel::sql_query(
-        "SELECT FROM (SELECT created_at FROM order_events ORDER BY id LIMIT 1) AS oldest \
+        "SELECT FROM (SELECT created_at FROM countersign.order_events ORDER BY id LIMIT 1) AS oldest \
          WHERE created_at < now() - make_interval(secs => $1)",
     )
     .bind::<BigInt, _>(seconds)

@@ -25,7 +25,7 @@ set_statement! {
     /// Which of these messages have a row already, and what they say.
     Known<'a>(ids: Array<SqlUuid> = Vec<Uuid>, received_ats: Array<Timestamptz> = Vec<DateTime<Utc>>)
     -> (SqlUuid, Binary, Nullable<Text>, Nullable<Text>) {
-        "SELECT id, sha256(body), headers ->> 'type', headers ->> 'mch-id' FROM notifications \
+        "SELECT id, sha256(body), headers ->> 'type', headers ->> 'mch-id' FROM countersign.notifications \
          WHERE part = 0 AND (id, received_at) IN"
         ""
     }
@@ -35,9 +35,9 @@ set_statement! {
     /// The messages with these keys, and how many parts of each have a row.
     Load<'a>(ids: Array<SqlUuid> = Vec<Uuid>, received_ats: Array<Timestamptz> = Vec<DateTime<Utc>>)
     -> (SqlUuid, Timestamptz, Jsonb, Binary, BigInt) {
-        "SELECT id, received_at, headers::jsonb, body, (SELECT count(*) FROM notifications all_parts \
+        "SELECT id, received_at, headers::jsonb, body, (SELECT count(*) FROM countersign.notifications all_parts \
              WHERE all_parts.id = n.id AND all_parts.received_at = n.received_at) \
-         FROM notifications n WHERE part = 0 AND (id, received_at) IN"
+         FROM countersign.notifications n WHERE part = 0 AND (id, received_at) IN"
         ""
     }
 }
@@ -124,7 +124,7 @@ part_statement! {
     /// One row per part, which come sorted by id and part, so that two batches never wait for each other in a circle. The body
     /// is stored byte for byte, with the first part only.
     Insert<'a>(bodies: Array<Nullable<Binary>> = Vec<Option<&'a [u8]>>, headers: Array<Nullable<Text>> = Vec<Option<String>>) {
-        concat!("INSERT INTO notifications (", columns!(), ", body, headers, handled_at) SELECT ", columns!(),
+        concat!("INSERT INTO countersign.notifications (", columns!(), ", body, headers, handled_at) SELECT ", columns!(),
             ", body, headers::json, clock_timestamp() FROM");
         concat!("AS new (", columns!(), ", body, headers)")
     }
@@ -133,7 +133,7 @@ part_statement! {
 part_statement! {
     /// A callback that waited, or that an operator had decided again, got its outcome. Its bytes are never touched.
     Move<'a>() {
-        "UPDATE notifications AS old SET kind = new.kind, mch_id = new.mch_id, sub_mch_id = new.sub_mch_id, \
+        "UPDATE countersign.notifications AS old SET kind = new.kind, mch_id = new.mch_id, sub_mch_id = new.sub_mch_id, \
          out_trade_no = new.out_trade_no, transaction_id = new.transaction_id, out_refund_no = new.out_refund_no, \
          key_fingerprint = new.key_fingerprint, outcome = new.outcome, reason = new.reason, \
          seen_version = new.seen_version, seen_state = new.seen_state, seen_amount_minor = new.seen_amount_minor, \

@@ -193,7 +193,7 @@ pub async fn groups(conn: &mut AsyncPgConnection, filter: &Filter) -> Result<Vec
         "SELECT min(q.id) AS id, array_agg(q.id ORDER BY q.id) AS ids, min(q.state) AS state, q.reason, q.mch_id, q.sub_mch_id, \
          q.out_trade_no, q.transaction_id, q.out_refund_no, q.detail, max(q.amount_minor || ' ' || q.currency) AS paid, \
          min(q.notification_received_at) AS first_received_at, \
-         max(q.notification_received_at) AS last_received_at FROM quarantine q \
+         max(q.notification_received_at) AS last_received_at FROM countersign.quarantine q \
          WHERE (q.state <> 'resolved' OR ($5 AND q.id = ANY($3) \
              AND q.resolution NOT IN ('applied', 'duplicate', 'ignored'))) AND ($1 IS NULL OR q.reason = $1) AND ($2 IS NULL OR q.out_trade_no = $2) \
          GROUP BY q.reason, q.mch_id, q.sub_mch_id, q.out_trade_no, q.transaction_id, q.out_refund_no, q.detail, \
@@ -220,11 +220,11 @@ pub async fn row(conn: &mut AsyncPgConnection, id: i64) -> Result<Option<Row>, E
          q.amount_minor || ' ' || q.currency AS paid, p.disposition AS payment, q.waits_until, q.attempts, \
          q.replay_requested_by, q.replay_why, q.resolved_at, q.resolved_by, q.resolution, o.state AS order_state, \
          o.amount_minor || ' ' || o.currency AS order_amount, n.headers::jsonb AS headers, n.body \
-         FROM quarantine q \
-         LEFT JOIN notifications n \
+         FROM countersign.quarantine q \
+         LEFT JOIN countersign.notifications n \
              ON n.id = q.notification_id AND n.received_at = q.notification_received_at AND n.part = 0 \
-         LEFT JOIN orders o ON o.mch_id = q.mch_id AND o.out_trade_no = q.out_trade_no AND coalesce(o.sub_mch_id, '') = coalesce(q.sub_mch_id, '') \
-         LEFT JOIN payments p ON p.mch_id = q.mch_id AND p.transaction_id = q.transaction_id WHERE q.id = $1",
+         LEFT JOIN countersign.orders o ON o.mch_id = q.mch_id AND o.out_trade_no = q.out_trade_no AND coalesce(o.sub_mch_id, '') = coalesce(q.sub_mch_id, '') \
+         LEFT JOIN countersign.payments p ON p.mch_id = q.mch_id AND p.transaction_id = q.transaction_id WHERE q.id = $1",
     )
     .bind::<BigInt, _>(id)
     .get_result(conn)
@@ -291,7 +291,7 @@ async fn request(
     wait_limit: Duration,
 ) -> Result<(), Error> {
     diesel::sql_query(
-        "UPDATE quarantine SET state = 'waiting', waits_until = now() + make_interval(secs => $2), attempts = 0, \
+        "UPDATE countersign.quarantine SET state = 'waiting', waits_until = now() + make_interval(secs => $2), attempts = 0, \
          detail = CASE WHEN state = 'resolved' THEN detail || jsonb_build_object('resolved_before', jsonb_build_object( \
              'at', resolved_at, 'by', resolved_by, 'resolution', resolution)) ELSE detail END, \
          resolved_at = NULL, resolved_by = NULL, resolution = NULL, replay_requested_at = now(), replay_requested_by = $3, replay_why = $4, replay_accepts = $5, \
@@ -315,7 +315,7 @@ async fn close(
     outcome: &str,
 ) -> Result<(), Error> {
     diesel::sql_query(
-        "UPDATE quarantine SET state = 'resolved', resolved_at = now(), resolved_by = $2, resolution = $3, \
+        "UPDATE countersign.quarantine SET state = 'resolved', resolved_at = now(), resolved_by = $2, resolution = $3, \
          replay_requested_at = NULL, replay_pending = false, replay_accepts = false WHERE id = ANY($1)",
     )
     .bind::<Array<BigInt>, _>(ids)
@@ -329,15 +329,14 @@ async fn close(
 /// Locks the rows in the order of their ids, first the quarantine, then the ledger, as the sweeper does.
 async fn lock(conn: &mut AsyncPgConnection, groups: &[Group]) -> Result<(), Error> {
     let ids: Vec<i64> = groups.iter().flat_map(|group| group.ids.iter().copied()).collect();
-    let sql = "SELECT id FROM quarantine WHERE id = ANY($1) ORDER BY id FOR UPDATE";
+    let sql = "SELECT id FROM countersign.quarantine WHERE id = ANY($1) ORDER BY id FOR UPDATE";
     diesel::sql_query(sql).bind::<Array<BigInt>, _>(ids).execute(conn).await.map(drop)
 }
 
 /// Those locked rows of the group that are still held for what the group says: a row that the sweeper was deciding may be held
 /// for something else by the time that its lock is free, which the operator has not seen.
 async fn still_seen(conn: &mut AsyncPgConnection, group: &Group, resolved: bool) -> Result<Vec<i64>, Error> {
-    let sql =
-        "SELECT id FROM quarantine WHERE id = ANY($1) AND (state <> 'resolved' OR $4) AND reason = $2 AND detail = $3";
+    let sql = "SELECT id FROM countersign.quarantine WHERE id = ANY($1) AND (state <> 'resolved' OR $4) AND reason = $2 AND detail = $3";
     let rows: Vec<Locked> = diesel::sql_query(sql)
         .bind::<Array<BigInt>, _>(&group.ids)
         .bind::<Text, _>(&group.reason)
@@ -357,7 +356,7 @@ struct Locked {
 /// Keeps the ledger's outcome in step with locked rows.
 async fn note(conn: &mut AsyncPgConnection, ids: &[i64], outcome: &str) -> Result<(), Error> {
     diesel::sql_query(
-        "UPDATE notifications n SET outcome = $2, handled_at = now() FROM quarantine q \
+        "UPDATE countersign.notifications n SET outcome = $2, handled_at = now() FROM countersign.quarantine q \
          WHERE q.id = ANY($1) AND n.id = q.notification_id AND n.part = q.notification_part \
          AND n.received_at = q.notification_received_at AND n.outcome <> $2",
     )

@@ -35,7 +35,7 @@ set_statement! {
     ) -> RowType {
         "SELECT id, mch_id, sub_mch_id, app_id, out_trade_no, amount_minor, currency::text, state, transaction_id, \
          refunded_minor, version \
-         FROM orders WHERE (mch_id, out_trade_no, coalesce(sub_mch_id, '')) IN"
+         FROM countersign.orders WHERE (mch_id, out_trade_no, coalesce(sub_mch_id, '')) IN"
         " ORDER BY id FOR NO KEY UPDATE"
     }
 }
@@ -49,7 +49,7 @@ set_statement! {
     ) -> RowType {
         "SELECT id, mch_id, sub_mch_id, app_id, out_trade_no, amount_minor, currency::text, state, transaction_id, \
          refunded_minor, version \
-         FROM orders WHERE (mch_id, out_trade_no, coalesce(sub_mch_id, '')) IN"
+         FROM countersign.orders WHERE (mch_id, out_trade_no, coalesce(sub_mch_id, '')) IN"
         " ORDER BY id FOR NO KEY UPDATE SKIP LOCKED"
     }
 }
@@ -61,7 +61,7 @@ set_statement! {
         numbers: Array<Text> = Vec<&'a str>,
         shops: Array<Text> = Vec<&'a str>,
     ) -> (BigInt, Text, Text, Nullable<Text>) {
-        "SELECT id, mch_id, out_trade_no, sub_mch_id FROM orders \
+        "SELECT id, mch_id, out_trade_no, sub_mch_id FROM countersign.orders \
          WHERE (mch_id, out_trade_no, coalesce(sub_mch_id, '')) IN"
         ""
     }
@@ -74,7 +74,7 @@ set_statement! {
         numbers: Array<Text> = Vec<&'a str>,
         shops: Array<Text> = Vec<&'a str>,
     ) -> () {
-        "UPDATE orders SET version = orders.version FROM (SELECT id FROM orders \
+        "UPDATE countersign.orders SET version = orders.version FROM (SELECT id FROM countersign.orders \
          WHERE (mch_id, out_trade_no, coalesce(sub_mch_id, '')) IN"
         " ORDER BY id FOR NO KEY UPDATE SKIP LOCKED) AS free WHERE orders.id = free.id"
     }
@@ -90,7 +90,7 @@ set_statement! {
         refunded: Array<BigInt> = Vec<i64>,
         versions: Array<Integer> = Vec<i32>,
     ) -> () {
-        "UPDATE orders SET state = new.state, transaction_id = new.transaction_id, \
+        "UPDATE countersign.orders SET state = new.state, transaction_id = new.transaction_id, \
          paid_at = coalesce(new.paid_at, orders.paid_at), refunded_minor = new.refunded_minor, \
          version = new.version, updated_at = clock_timestamp() FROM"
         "AS new (id, state, transaction_id, paid_at, refunded_minor, version) \
@@ -143,7 +143,7 @@ pub async fn touch(conn: &mut AsyncPgConnection, keys: &[OrderKey]) -> Result<us
 pub async fn touch_another(conn: &mut AsyncPgConnection, keys: &[OrderKey], skipped: i64) -> Result<usize, Error> {
     let (mch_ids, numbers, shops) = columns(keys);
     diesel::sql_query(
-        "UPDATE orders SET version = orders.version FROM (SELECT id FROM orders \
+        "UPDATE countersign.orders SET version = orders.version FROM (SELECT id FROM countersign.orders \
          WHERE (mch_id, out_trade_no, coalesce(sub_mch_id, '')) NOT IN (SELECT * FROM unnest($1, $2, $3)) \
          ORDER BY id DESC LIMIT 1 OFFSET $4 FOR NO KEY UPDATE SKIP LOCKED) AS another WHERE orders.id = another.id",
     )

@@ -24,7 +24,7 @@ set_statement! {
     Read<'a>(mch_ids: Array<Text> = Vec<&'a str>, transaction_ids: Array<Text> = Vec<&'a str>)
     -> (BigInt, Text, Text, BigInt, Text, Timestamptz, Text, BigInt) {
         "SELECT order_id, mch_id, transaction_id, amount_minor, currency::text, paid_at, disposition, returned_minor \
-         FROM payments WHERE (mch_id, transaction_id) IN"
+         FROM countersign.payments WHERE (mch_id, transaction_id) IN"
         ""
     }
 }
@@ -33,7 +33,7 @@ set_statement! {
     /// What names the orders of the payments with these transactions.
     OrdersOf<'a>(mch_ids: Array<Text> = Vec<&'a str>, transaction_ids: Array<Text> = Vec<&'a str>)
     -> (Text, Nullable<Text>, Text) {
-        "SELECT o.mch_id, o.sub_mch_id, o.out_trade_no FROM payments p JOIN orders o ON o.id = p.order_id \
+        "SELECT o.mch_id, o.sub_mch_id, o.out_trade_no FROM countersign.payments p JOIN countersign.orders o ON o.id = p.order_id \
          WHERE (p.mch_id, p.transaction_id) IN"
         ""
     }
@@ -56,7 +56,7 @@ set_statement! {
         received_ats: Array<Timestamptz> = Vec<DateTime<Utc>>,
         parts: Array<SmallInt> = Vec<i16>,
     ) -> () {
-        "INSERT INTO payments (order_id, mch_id, transaction_id, amount_minor, currency, paid_at, disposition, \
+        "INSERT INTO countersign.payments (order_id, mch_id, transaction_id, amount_minor, currency, paid_at, disposition, \
          returned_minor, notification_id, notification_received_at, notification_part) SELECT * FROM"
         "AS new (order_id, mch_id, transaction_id, amount_minor, currency, paid_at, disposition, returned_minor, \
          notification_id, notification_received_at, notification_part)"
@@ -73,7 +73,7 @@ set_statement! {
         dispositions: Array<Text> = Vec<&'a str>,
         returned: Array<BigInt> = Vec<i64>,
     ) -> () {
-        "UPDATE payments AS old SET disposition = new.disposition, returned_minor = new.returned_minor FROM"
+        "UPDATE countersign.payments AS old SET disposition = new.disposition, returned_minor = new.returned_minor FROM"
         "AS new (mch_id, transaction_id, old_disposition, old_returned, disposition, returned_minor) \
          WHERE old.mch_id = new.mch_id AND old.transaction_id = new.transaction_id \
          AND old.disposition = new.old_disposition AND old.returned_minor = new.old_returned"

@@ -35,7 +35,7 @@ set_statement! {
         states: Array<Text> = Vec<&'a str>,
         wait_seconds: Array<BigInt> = Vec<i64>,
     ) -> () {
-        "INSERT INTO quarantine (notification_id, notification_part, notification_received_at, mch_id, sub_mch_id, \
+        "INSERT INTO countersign.quarantine (notification_id, notification_part, notification_received_at, mch_id, sub_mch_id, \
          out_trade_no, transaction_id, out_refund_no, amount_minor, currency, reason, detail, state, waits_until, opened_at) \
          SELECT id, part, received_at, mch_id, sub_mch_id, out_trade_no, transaction_id, out_refund_no, amount_minor, \
          currency, reason, detail::jsonb, state, \
@@ -70,7 +70,7 @@ set_statement! {
         wait_seconds: Array<BigInt> = Vec<i64>,
         are_decided: Array<Bool> = Vec<bool>,
     ) -> () {
-        "UPDATE quarantine AS old SET \
+        "UPDATE countersign.quarantine AS old SET \
          mch_id = coalesce(new.mch_id, old.mch_id), sub_mch_id = coalesce(new.sub_mch_id, old.sub_mch_id), \
          out_trade_no = coalesce(new.out_trade_no, old.out_trade_no), \
          transaction_id = coalesce(new.transaction_id, old.transaction_id), \

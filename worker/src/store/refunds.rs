@@ -22,7 +22,7 @@ set_statement! {
     Read<'a>(order_ids: Array<BigInt> = Vec<i64>, numbers: Array<Text> = Vec<&'a str>)
     -> (BigInt, Text, Nullable<Text>, Nullable<Text>, BigInt, Text, Nullable<Timestamptz>) {
         "SELECT order_id, out_refund_no, refund_id, transaction_id, amount_minor, state, succeeded_at \
-         FROM refunds WHERE (order_id, out_refund_no) IN"
+         FROM countersign.refunds WHERE (order_id, out_refund_no) IN"
         ""
     }
 }
@@ -38,7 +38,7 @@ set_statement! {
         states: Array<Text> = Vec<&'a str>,
         succeeded_ats: Array<Nullable<Timestamptz>> = Vec<Option<DateTime<Utc>>>,
     ) -> () {
-        "INSERT INTO refunds (order_id, out_refund_no, refund_id, transaction_id, amount_minor, state, succeeded_at, \
+        "INSERT INTO countersign.refunds (order_id, out_refund_no, refund_id, transaction_id, amount_minor, state, succeeded_at, \
          reported_at) SELECT new.*, clock_timestamp() FROM"
         "AS new (order_id, out_refund_no, refund_id, transaction_id, amount_minor, state, succeeded_at) \
          ORDER BY order_id, out_refund_no ON CONFLICT DO NOTHING"
@@ -59,7 +59,7 @@ set_statement! {
         transaction_ids: Array<Nullable<Text>> = Vec<Option<&'a str>>,
         accepted_bys: Array<Nullable<Text>> = Vec<Option<&'a str>>,
     ) -> () {
-        "UPDATE refunds AS old SET refund_id = new.refund_id, transaction_id = new.transaction_id, state = new.state, \
+        "UPDATE countersign.refunds AS old SET refund_id = new.refund_id, transaction_id = new.transaction_id, state = new.state, \
          succeeded_at = new.succeeded_at, updated_at = clock_timestamp(), reported_at = clock_timestamp(), \
          accepted_by = coalesce(new.accepted_by, old.accepted_by), \
          accepted_at = CASE WHEN new.accepted_by IS NULL THEN old.accepted_at ELSE clock_timestamp() END FROM"

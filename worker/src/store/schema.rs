@@ -104,7 +104,7 @@ pub enum MigrateError {
     /// Making a month would stop the workers for too long.
     #[error(
         "the ledger's month {month} is not made because notifications_default holds over {max} of its rows, which are moved \
-         while workers wait: stop the workers and run SELECT notifications_make_months('{month}-01Z', 1)"
+         while workers wait: stop the workers and run SELECT countersign.notifications_make_months('{month}-01Z', 1)"
     )]
     MonthTooFull {
         /// As in `2026-12`.

@@ -71,7 +71,7 @@ macro_rules! select_due {
             "SELECT q.id, q.notification_id, q.notification_part, q.notification_received_at, q.reason, \
              CASE WHEN q.replay_pending THEN q.replay_requested_by END AS replay_by, q.replay_accepts, \
              q.replay_requested_at IS NOT NULL AS replay_is_due \
-             FROM quarantine q WHERE q.state <> 'resolved' AND ",
+             FROM countersign.quarantine q WHERE q.state <> 'resolved' AND ",
             $condition,
             " ORDER BY q.id ",
             $limit,
@@ -96,11 +96,11 @@ pub async fn due(conn: &mut AsyncPgConnection, cause: Cause, after: i64, limit: 
         // What may end workers goes apart from the others, even when an operator asks for it.
         Cause::Replay => due!("q.replay_requested_at IS NOT NULL AND q.reason <> 'decide_alone'"),
         Cause::OrderAppeared => due!(
-            "q.reason IN ('for_order', 'sub_mch_id_mismatch') AND EXISTS (SELECT FROM orders o \
+            "q.reason IN ('for_order', 'sub_mch_id_mismatch') AND EXISTS (SELECT FROM countersign.orders o \
              WHERE o.mch_id = q.mch_id AND o.out_trade_no = q.out_trade_no AND coalesce(o.sub_mch_id, '') = coalesce(q.sub_mch_id, ''))"
         ),
         Cause::PaymentRecorded => due!(
-            "q.reason = 'for_payment' AND EXISTS (SELECT FROM payments p \
+            "q.reason = 'for_payment' AND EXISTS (SELECT FROM countersign.payments p \
              WHERE p.mch_id = q.mch_id AND p.transaction_id = q.transaction_id)"
         ),
         Cause::LockMayBeGone => due!("q.reason = 'for_lock'"),
@@ -133,7 +133,7 @@ pub async fn load(conn: &mut AsyncPgConnection, due: Vec<Due>) -> Result<Vec<(Du
 /// When the database is unavailable.
 pub async fn give_up(conn: &mut AsyncPgConnection, ids: Vec<i64>) -> Result<(), Error> {
     diesel::sql_query(
-        "UPDATE quarantine SET state = 'open', opened_at = coalesce(opened_at, now()), replay_requested_at = NULL, \
+        "UPDATE countersign.quarantine SET state = 'open', opened_at = coalesce(opened_at, now()), replay_requested_at = NULL, \
          detail = detail || jsonb_build_object('was', reason, 'problem', \
              'its month has been dropped from the ledger, so that it cannot be decided any more'), \
          reason = 'message_dropped' WHERE id = ANY($1)",
@@ -156,8 +156,8 @@ pub async fn claim_suspects(conn: &mut AsyncPgConnection, attempts: i32, limit: 
         id: i64,
     }
     let claimed: Vec<Claimed> = diesel::sql_query(
-        "UPDATE quarantine SET attempts = attempts + 1 WHERE id IN ( \
-             SELECT id FROM quarantine WHERE reason = 'decide_alone' AND state = 'waiting' AND attempts = $1 \
+        "UPDATE countersign.quarantine SET attempts = attempts + 1 WHERE id IN ( \
+             SELECT id FROM countersign.quarantine WHERE reason = 'decide_alone' AND state = 'waiting' AND attempts = $1 \
              ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING id",
     )
     .bind::<Integer, _>(attempts)
@@ -173,7 +173,7 @@ pub async fn claim_suspects(conn: &mut AsyncPgConnection, attempts: i32, limit: 
 /// When the database is unavailable.
 pub async fn unclaim_suspects(conn: &mut AsyncPgConnection, ids: &[i64]) -> Result<(), Error> {
     diesel::sql_query(
-        "UPDATE quarantine SET attempts = attempts - 1 WHERE id = ANY($1) AND reason = 'decide_alone' AND attempts > 0",
+        "UPDATE countersign.quarantine SET attempts = attempts - 1 WHERE id = ANY($1) AND reason = 'decide_alone' AND attempts > 0",
     )
     .bind::<Array<BigInt>, _>(ids)
     .execute(conn)
@@ -200,17 +200,17 @@ pub async fn suspects(conn: &mut AsyncPgConnection, ids: &[i64]) -> Result<Vec<D
 pub async fn expire(conn: &mut AsyncPgConnection, attempts_max: i32, limit: i64) -> Result<usize, Error> {
     diesel::sql_query(
         "WITH over AS ( \
-             SELECT id FROM quarantine WHERE state = 'waiting' \
+             SELECT id FROM countersign.quarantine WHERE state = 'waiting' \
              AND ((replay_requested_at IS NULL AND waits_until <= now()) OR (reason = 'decide_alone' AND attempts >= $1)) \
              ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED), \
          opened AS ( \
-             UPDATE quarantine q SET state = 'open', opened_at = now(), replay_requested_at = NULL, \
-             reason = CASE WHEN reason = 'for_order' AND EXISTS (SELECT FROM orders o \
+             UPDATE countersign.quarantine q SET state = 'open', opened_at = now(), replay_requested_at = NULL, \
+             reason = CASE WHEN reason = 'for_order' AND EXISTS (SELECT FROM countersign.orders o \
                  WHERE o.mch_id = q.mch_id AND o.out_trade_no = q.out_trade_no \
                  AND coalesce(o.sub_mch_id, '') <> coalesce(q.sub_mch_id, '')) THEN 'sub_mch_id_mismatch' ELSE reason END \
              FROM over WHERE q.id = over.id \
              RETURNING notification_id, notification_part, notification_received_at, reason) \
-         UPDATE notifications n SET outcome = 'quarantined', reason = opened.reason, handled_at = now() FROM opened \
+         UPDATE countersign.notifications n SET outcome = 'quarantined', reason = opened.reason, handled_at = now() FROM opened \
          WHERE n.id = notification_id AND n.part = notification_part AND n.received_at = notification_received_at",
     )
     .bind::<Integer, _>(attempts_max)
@@ -226,13 +226,13 @@ pub async fn expire(conn: &mut AsyncPgConnection, attempts_max: i32, limit: i64)
 pub async fn resolve_refused(conn: &mut AsyncPgConnection, limit: i64) -> Result<usize, Error> {
     diesel::sql_query(
         "WITH done AS ( \
-             SELECT q.id, p.disposition FROM quarantine q \
-             JOIN payments p ON p.mch_id = q.mch_id AND p.transaction_id = q.transaction_id \
+             SELECT q.id, p.disposition FROM countersign.quarantine q \
+             JOIN countersign.payments p ON p.mch_id = q.mch_id AND p.transaction_id = q.transaction_id \
              WHERE q.state = 'open' AND q.replay_requested_at IS NULL AND p.disposition IN ('accepted', 'returned') \
              AND q.reason IN ('app_id_mismatch', 'currency_mismatch', 'amount_mismatch', 'paid_twice', 'paid_after_close', \
                  'partly_returned') AND q.amount_minor IS NOT NULL \
              ORDER BY q.id LIMIT $1 FOR UPDATE OF q SKIP LOCKED) \
-         UPDATE quarantine q SET state = 'resolved', resolved_at = now(), resolved_by = 'sweeper', \
+         UPDATE countersign.quarantine q SET state = 'resolved', resolved_at = now(), resolved_by = 'sweeper', \
          resolution = done.disposition FROM done WHERE q.id = done.id",
     )
     .bind::<BigInt, _>(limit)
@@ -256,9 +256,11 @@ pub struct Unresolved {
 /// # Errors
 /// When the database is unavailable.
 pub async fn unresolved(conn: &mut AsyncPgConnection) -> Result<Vec<Unresolved>, Error> {
-    diesel::sql_query("SELECT state, count(*) AS rows FROM quarantine WHERE state <> 'resolved' GROUP BY state")
-        .load(conn)
-        .await
+    diesel::sql_query(
+        "SELECT state, count(*) AS rows FROM countersign.quarantine WHERE state <> 'resolved' GROUP BY state",
+    )
+    .load(conn)
+    .await
 }
 
 /// What payers have paid that no order shows, in one currency.
@@ -279,8 +281,8 @@ pub struct MoneyHeld {
 pub async fn money_held(conn: &mut AsyncPgConnection) -> Result<Vec<MoneyHeld>, Error> {
     diesel::sql_query(
         "SELECT currency, least(sum(amount_minor), 9223372036854775807)::bigint AS amount_minor FROM ( \
-             SELECT q.currency, greatest(max(q.amount_minor) - coalesce(max(p.returned_minor), 0), 0) AS amount_minor FROM quarantine q \
-             LEFT JOIN payments p ON p.mch_id = q.mch_id AND p.transaction_id = q.transaction_id \
+             SELECT q.currency, greatest(max(q.amount_minor) - coalesce(max(p.returned_minor), 0), 0) AS amount_minor FROM countersign.quarantine q \
+             LEFT JOIN countersign.payments p ON p.mch_id = q.mch_id AND p.transaction_id = q.transaction_id \
              WHERE q.state <> 'resolved' AND q.amount_minor IS NOT NULL AND q.currency IS NOT NULL \
              AND p.disposition IS DISTINCT FROM 'accepted' \
              GROUP BY q.currency, q.mch_id, coalesce(q.transaction_id, q.id::text)) AS each_once GROUP BY currency",
@@ -309,8 +311,8 @@ pub struct Backlog {
 /// When the database is unavailable.
 pub async fn backlog(conn: &mut AsyncPgConnection) -> Result<Backlog, Error> {
     diesel::sql_query(
-        "SELECT (SELECT count(*) FROM (SELECT FROM order_events LIMIT 100000) AS counted) AS events, \
-         (SELECT extract(epoch FROM now() - created_at)::bigint FROM order_events ORDER BY id LIMIT 1) \
+        "SELECT (SELECT count(*) FROM (SELECT FROM countersign.order_events LIMIT 100000) AS counted) AS events, \
+         (SELECT extract(epoch FROM now() - created_at)::bigint FROM countersign.order_events ORDER BY id LIMIT 1) \
              AS oldest_event_seconds, \
          (SELECT count(*) FROM pg_class WHERE relname ~ '^notifications_[0-9]{4}_[0-9]{2}$' AND relkind = 'r' \
              AND relname > 'notifications_' || to_char(now() AT TIME ZONE 'UTC', 'YYYY_MM')) AS months_ahead",

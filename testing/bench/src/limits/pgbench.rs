@@ -160,6 +160,7 @@ async fn run(scene: &Scene, script: &str, clients: u32, requests: &Requests, win
 fn pgbench(database: &Url) -> Command {
     let mut command = Command::new("pgbench");
     command
+        .env("PGOPTIONS", "-c search_path=countersign")
         .env("PGHOST", database.host_str().unwrap_or_default())
         .env("PGPORT", database.port().unwrap_or(5432).to_string())
         .env("PGUSER", database.username())

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use actix_web::web::{self, Bytes};
 use actix_web::{App, HttpResponse, HttpServer};
 use anyhow::{Context, Result, ensure};
+use kit::database::in_schema;
 use serde_json::json;
 use shared::domain::notification::{Notification, PaymentResult};
 use shared::listener;
@@ -131,7 +132,7 @@ struct Paid<'a> {
 
 impl Session {
     async fn open(database: &Url) -> Result<Self> {
-        let (client, connection) = tokio_postgres::connect(database.as_str(), NoTls).await?;
+        let (client, connection) = tokio_postgres::connect(in_schema(database).as_str(), NoTls).await?;
         tokio::spawn(connection);
         let lock = "SELECT id, amount_minor, state, version FROM orders WHERE mch_id = $1 AND out_trade_no = $2 AND coalesce(sub_mch_id, '') = '' \
              FOR NO KEY UPDATE";

@@ -95,7 +95,7 @@ async fn an_index_that_could_not_be_built_concurrently_is_built_anew_by_the_next
     reader.batch_execute("COMMIT").await?;
     let migrated = migrations.migrate(&database, 20).finish().await?;
     assert_eq!(migrated.code, Some(0), "{migrated:?}");
-    assert!(migrated.stderr.contains("dropped the index orders_test"), "{migrated:?}");
+    assert!(migrated.stderr.contains("dropped the index countersign.orders_test"), "{migrated:?}");
     assert!(database.query_one(is_valid, &[]).await?.get::<_, bool>(0), "the index is not valid");
     Ok(())
 }
@@ -159,7 +159,7 @@ async fn a_month_with_many_rows_is_left_to_the_operator_and_the_others_are_made(
 
     // As the message says.
     let (_, statement) = failed.stderr.split_once("run SELECT ").unwrap_or_default();
-    assert!(statement.starts_with("notifications_make_months('"), "{failed:?}");
+    assert!(statement.starts_with("countersign.notifications_make_months('"), "{failed:?}");
     database.batch_execute(&format!("SELECT {}", statement.trim())).await?;
     let moved: i64 = database.query_one(&format!("SELECT count(*) FROM {this_month}"), &[]).await?.get(0);
     assert_eq!(moved, 20_001);

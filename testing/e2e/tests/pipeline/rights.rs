@@ -6,6 +6,9 @@ use std::{env, fs};
 
 use anyhow::{Context, Result, ensure};
 use hyper::Method;
+use kit::broker::Message;
+use kit::callback::Callback;
+use kit::database::in_schema;
 use kit::management::call;
 use kit::servers::Servers;
 use kit::stage::Stage;
@@ -18,6 +21,7 @@ use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use serde_json::Value;
 use shared::messaging::envelope::{CALLBACKS_EXCHANGE, CALLBACKS_QUEUE, EVENTS_EXCHANGE, EVENTS_QUEUE};
 use tokio_postgres::NoTls;
+use tokio_postgres::error::SqlState;
 use url::Url;
 
 #[tokio::test]
@@ -144,11 +148,34 @@ impl Drop for DocumentedUsers {
     }
 }
 
+/// Every test has tables of the shop's own in its database that are called like ours, and refuse every write.
+#[tokio::test]
+async fn a_checkout_writes_its_own_order_and_ours_in_one_transaction() -> TestResult {
+    let stage = Stage::set().await?;
+    let _worker = stage.start_worker().await?;
+    let checkout = stage.database.connect().await?;
+    checkout
+        .batch_execute("DROP TRIGGER refuse ON public.orders; RESET search_path; SET ROLE countersign_shop")
+        .await?;
+    let write = "BEGIN;
+        INSERT INTO public.orders (id, state) VALUES (7, 'new');
+        INSERT INTO countersign.orders (mch_id, out_trade_no, amount_minor, currency)
+            VALUES ('1900000109', 'order-1', 1999, 'CNY');
+        COMMIT";
+    checkout.batch_execute(write).await?;
+    stage.broker.publish_callbacks(vec![Message::callback(Callback::payment("order-1").body())]).await?;
+    stage.until_value("SELECT state FROM countersign.orders", "paid").await?;
+    assert_eq!(stage.value("SELECT state FROM public.orders").await?, "new");
+    let refused = checkout.batch_execute("SELECT FROM countersign.payments").await.unwrap_err();
+    assert_eq!(refused.code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE));
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_worker_cannot_change_what_an_order_is_about_nor_rewrite_evidence_nor_any_table() -> TestResult {
     let stage = Stage::set().await?;
     stage.insert_order("order-1").await?;
-    let (worker, connection) = tokio_postgres::connect(stage.database.worker_url().as_str(), NoTls).await?;
+    let (worker, connection) = tokio_postgres::connect(in_schema(&stage.database.worker_url()).as_str(), NoTls).await?;
     tokio::spawn(connection);
     for statement in [
         "UPDATE orders SET amount_minor = 1",

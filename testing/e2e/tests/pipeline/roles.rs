@@ -66,12 +66,13 @@ struct Shop {
     script: PathBuf,
     worker: Role,
     owner: Role,
+    _checkout: Role,
 }
 
 impl Shop {
     async fn open() -> Result<Self> {
         let servers = Servers::from_environment()?;
-        let (owner, worker) = (Role::reserve(&servers), Role::reserve(&servers));
+        let [owner, worker, checkout] = [(); 3].map(|()| Role::reserve(&servers));
         let database = Database::create_empty(&servers).await?;
         let mut owner_url = database.url();
         let name = owner_url.path().trim_start_matches('/').to_owned();
@@ -81,8 +82,9 @@ impl Shop {
         database.batch_execute(&make).await?;
         owner_url.set_username(role).and_then(|()| owner_url.set_password(Some(password))).ok().context("a URL")?;
         let script = env::temp_dir().join(format!("roles-{name}.sql"));
-        fs::write(&script, fs::read_to_string(roles_file())?.replace("countersign_worker", worker.name()))?;
-        Ok(Self { database, owner_url, script, worker, owner })
+        let sql = fs::read_to_string(roles_file())?.replace("countersign_worker", worker.name());
+        fs::write(&script, sql.replace("countersign_shop", checkout.name()))?;
+        Ok(Self { database, owner_url, script, worker, owner, _checkout: checkout })
     }
 
     fn run_roles(&self, password: &str) -> Result<Output> {
@@ -102,7 +104,7 @@ impl Shop {
 
     async fn connect(&self, password: &str) -> Result<tokio_postgres::Client> {
         let mut config: tokio_postgres::Config = self.database.url().as_str().parse()?;
-        config.user(self.worker.name()).password(password);
+        config.user(self.worker.name()).password(password).options("-c search_path=countersign");
         let (client, connection) = config.connect(NoTls).await?;
         tokio::spawn(connection);
         Ok(client)

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use diesel::result::Error;
-use diesel::sql_types::{BigInt, Integer, Nullable, Text};
+use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use tokio::task::JoinSet;
 
@@ -111,15 +111,32 @@ pub(super) async fn begin(conn: &mut AsyncPgConnection) -> Result<i32, Error> {
     )
     .get_result(conn)
     .await?;
+    make_schema(conn).await?;
     Ok(backend.pid)
+}
+
+/// Makes the schema that everything lives in, the list of applied migrations too. Asked first: `IF NOT EXISTS` needs the right
+/// to make schemas even where there is nothing to make.
+async fn make_schema(conn: &mut AsyncPgConnection) -> Result<(), Error> {
+    #[derive(diesel::QueryableByName)]
+    struct Found {
+        #[diesel(sql_type = Bool)]
+        is_there: bool,
+    }
+    let found: Found =
+        diesel::sql_query("SELECT to_regnamespace('countersign') IS NOT NULL AS is_there").get_result(conn).await?;
+    if !found.is_there {
+        diesel::sql_query("CREATE SCHEMA countersign").execute(conn).await?;
+    }
+    diesel::sql_query("SET search_path = countersign").execute(conn).await.map(drop)
 }
 
 /// Drops an index that a failed `CREATE INDEX CONCURRENTLY` has left invalid; its name, if there was one.
 pub(super) async fn drop_invalid_index(conn: &mut AsyncPgConnection, name: &str) -> Result<Option<String>, Error> {
     // It is not one that another session is building at this moment: that would be invalid, too.
     let found: Sessions = diesel::sql_query(
-        "SELECT max(indexrelid::regclass::text) AS sessions FROM pg_index \
-         WHERE indexrelid = to_regclass(quote_ident($1)) AND NOT indisvalid \
+        "SELECT max(format('countersign.%I', $1)) AS sessions FROM pg_index \
+         WHERE indexrelid = to_regclass('countersign.' || quote_ident($1)) AND NOT indisvalid \
          AND indexrelid NOT IN (SELECT index_relid FROM pg_stat_progress_create_index)",
     )
     .bind::<Text, _>(name)

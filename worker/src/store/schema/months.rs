@@ -66,7 +66,7 @@ async fn missing(conn: &mut AsyncPgConnection) -> Result<Vec<Missing>, Error> {
         "SELECT first_day AT TIME ZONE 'UTC' AS first_day, to_char(first_day, 'YYYY-MM') AS month \
          FROM (SELECT date_trunc('month', now() AT TIME ZONE 'UTC') + make_interval(months => ahead) AS first_day \
                FROM generate_series(0, $1 - 1) AS ahead) AS months \
-         WHERE to_regclass('notifications_' || to_char(first_day, 'YYYY_MM')) IS NULL ORDER BY first_day",
+         WHERE to_regclass('countersign.notifications_' || to_char(first_day, 'YYYY_MM')) IS NULL ORDER BY first_day",
     )
     .bind::<Integer, _>(MONTHS_AHEAD)
     .load(conn)
@@ -75,7 +75,7 @@ async fn missing(conn: &mut AsyncPgConnection) -> Result<Vec<Missing>, Error> {
 
 async fn has_more_rows_than(conn: &mut AsyncPgConnection, month: &Missing, max: i64) -> Result<bool, Error> {
     let counted: Rows = diesel::sql_query(
-        "SELECT count(*) AS rows FROM (SELECT FROM notifications_default \
+        "SELECT count(*) AS rows FROM (SELECT FROM countersign.notifications_default \
          WHERE received_at >= $1 AND received_at < ($1 AT TIME ZONE 'UTC' + interval '1 month') AT TIME ZONE 'UTC' \
          LIMIT $2 + 1) AS counted",
     )
@@ -87,7 +87,7 @@ async fn has_more_rows_than(conn: &mut AsyncPgConnection, month: &Missing, max: 
 }
 
 async fn make(conn: &mut AsyncPgConnection, first_day: DateTime<Utc>) -> Result<i32, Error> {
-    let made: Made = diesel::sql_query("SELECT notifications_make_months($1, 1) AS months")
+    let made: Made = diesel::sql_query("SELECT countersign.notifications_make_months($1, 1) AS months")
         .bind::<Timestamptz, _>(first_day)
         .get_result(conn)
         .await?;
