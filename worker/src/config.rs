@@ -15,7 +15,7 @@ use shared::messaging::envelope::CALLBACKS_QUEUE;
 use shared::protocol::merchants::Side;
 use shared::telemetry::LogFormat;
 
-use crate::quarantine;
+use crate::operator;
 use crate::store::database::Database;
 use crate::store::schema;
 
@@ -40,7 +40,7 @@ pub enum Command {
     Migrate(MigrateArgs),
     /// See and settle what was refused or waits
     #[command(subcommand)]
-    Quarantine(quarantine::Command),
+    Quarantine(operator::Command),
     /// Ask a running worker's /healthz: exit 0 or 1
     Healthcheck,
     /// Check the merchants file and the variables: print whose keys are there, exit 0 or 64

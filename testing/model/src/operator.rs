@@ -1,6 +1,6 @@
 //! The operator's commands on held rows. What may be done to a row is asked of the worker's own code.
 
-use worker::store::operate::{ACCEPTABLE, Nature};
+use worker::store::operator::{ACCEPTABLE, Nature};
 
 use crate::few::Few;
 use crate::protocol::{Next, Protocol};

@@ -11,7 +11,7 @@ use shared::domain::money::{Currency, Money};
 use shared::domain::order::{Order, OrderState};
 
 use super::statement::set_statement;
-use crate::plan::{ChangedOrder, OrderKey};
+use crate::batch::plan::{ChangedOrder, OrderKey};
 
 /// What to do about an order that somebody else has locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

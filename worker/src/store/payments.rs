@@ -15,7 +15,7 @@ use shared::domain::payment::{Disposition, PaymentRecord};
 use uuid::Uuid;
 
 use super::statement::set_statement;
-use crate::plan::{ChangedPayment, OrderKey};
+use crate::batch::plan::{ChangedPayment, OrderKey};
 
 type Row = (i64, String, String, i64, String, DateTime<Utc>, String, i64);
 

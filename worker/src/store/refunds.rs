@@ -13,7 +13,7 @@ use shared::domain::ids::{OutRefundNo, RefundId, TransactionId};
 use shared::domain::refund::{Refund, RefundState};
 
 use super::statement::set_statement;
-use crate::plan::ChangedRefund;
+use crate::batch::plan::ChangedRefund;
 
 type Row = (i64, String, Option<String>, Option<String>, i64, String, Option<DateTime<Utc>>);
 

@@ -5,8 +5,9 @@ use shared::domain::notification::RefundResult;
 use shared::domain::order::{Order, OrderState};
 use shared::domain::refund::RefundState;
 use shared::domain::verdict::{Awaited, Refusal};
-use worker::outcome::{Held, Outcome, Undecided};
-use worker::plan::{Finding, Rows, Seen};
+use worker::batch::message::Finding;
+use worker::batch::outcome::{Held, Outcome, Undecided};
+use worker::batch::plan::{Rows, Seen};
 
 use super::{
     assert_changes_nothing, caused, cny, names, orders, outcomes, paid_at, paid_by, payment, payment_of, pending,

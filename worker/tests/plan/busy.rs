@@ -5,8 +5,8 @@ use shared::domain::notification::PaymentResult;
 use shared::domain::order::{Order, OrderState};
 use shared::domain::payment::Disposition;
 use shared::domain::verdict::Ignored;
-use worker::outcome::{Held, Outcome, Undecided};
-use worker::plan::{Item, Rows, plan};
+use worker::batch::outcome::{Held, Outcome, Undecided};
+use worker::batch::plan::{Item, Rows, plan};
 
 use super::{
     accepted, assert_changes_nothing, key_of, names, order, outcomes, paid_by, payment, payment_of, pending,

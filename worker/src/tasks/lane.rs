@@ -3,7 +3,6 @@
 //! A batch is whatever has been delivered already, at most `batch_max`: idle, that is one message; under load, hundreds.
 //! Its one invariant: commit first, acknowledge after.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -17,12 +16,15 @@ use shared::messaging::consumer::{ConsumeError, Consumer};
 use shared::telemetry::chain;
 use tokio_util::sync::CancellationToken;
 
-use crate::apply::Rules;
-use crate::backlog::Backlog;
-use crate::message::Message;
-use crate::outcome::Outcome;
-use crate::settle::Session;
+use super::backlog::Backlog;
+use super::{backoff, count_outcomes, pause};
+use crate::batch::isolate;
+use crate::batch::message::Message;
+use crate::batch::outcome::Outcome;
+use crate::batch::self_check::self_check;
+use crate::batch::transaction::Rules;
 use crate::store::database::Database;
+use crate::store::session::Session;
 
 /// How long a batch is kept while this worker cannot reach the database; then it goes back to the broker, because another
 /// worker may reach it. Each return counts against the queue's delivery limit, so a batch is kept without end while the
@@ -60,7 +62,7 @@ enum Interrupted {
     #[error("the broker ended the consumer")]
     Consumer(#[from] ConsumeError),
     #[error("the database stayed unavailable, the batch goes back to the broker")]
-    DatabaseAway,
+    DatabaseUnavailable,
 }
 
 /// Works until `stop`, then finishes what was delivered.
@@ -70,7 +72,7 @@ pub async fn run(lane: Lane, stop: CancellationToken) {
     while !stop.is_cancelled() {
         // A lane whose database cannot do its job would only hold messages back from those that have one that can.
         let keys = lane.merchants.keys();
-        if let Err(error) = session.rehearse(Rules { keys: &keys, wait_limit: lane.wait_limit }).await {
+        if let Err(error) = self_check(&mut session, Rules { keys: &keys, wait_limit: lane.wait_limit }).await {
             gauge!("worker_database_up").set(0.0);
             tracing::error!(
                 lane = lane.number,
@@ -149,7 +151,7 @@ async fn handle(
     loop {
         let keys = lane.merchants.keys();
         let rules = Rules { keys: &keys, wait_limit: lane.wait_limit };
-        match session.settle(messages, rules).await {
+        match isolate::process(session, messages, rules).await {
             Ok(outcomes) => {
                 record(messages, &outcomes, started);
                 if outcomes.iter().any(Outcome::may_be_published) {
@@ -173,7 +175,7 @@ async fn handle(
                     message.redelivered = true;
                 }
                 if stop.is_cancelled() || reached.elapsed() > KEEP_UNREACHABLE_FOR {
-                    return Err(Interrupted::DatabaseAway);
+                    return Err(Interrupted::DatabaseUnavailable);
                 }
                 pause(backoff.pause(), stop).await;
             }
@@ -193,35 +195,9 @@ fn record(messages: &[Message], outcomes: &[Outcome], started: Instant) {
     count_outcomes(outcomes);
 }
 
-/// Counts outcomes, those of the sweeper too.
-pub fn count_outcomes(outcomes: &[Outcome]) {
-    let mut counts: BTreeMap<_, u64> = BTreeMap::new();
-    for outcome in outcomes {
-        let count = counts.entry((outcome.name(), outcome.reason().unwrap_or("none"))).or_default();
-        *count = count.saturating_add(1);
-    }
-    for ((outcome, reason), count) in counts {
-        counter!("worker_notifications_total", "outcome" => outcome, "reason" => reason).increment(count);
-    }
-}
-
 #[expect(clippy::disallowed_methods, reason = "the shell reads the clock once per batch, for the message age")]
 fn wall_clock() -> DateTime<Utc> {
     Utc::now()
-}
-
-/// The pauses between two tries of anything that a worker does.
-#[must_use]
-pub fn backoff() -> Backoff {
-    Backoff::new(Duration::from_millis(100), Duration::from_secs(3))
-}
-
-/// Waits, unless `stop` comes first.
-pub async fn pause(length: Duration, stop: &CancellationToken) {
-    tokio::select! {
-        () = tokio::time::sleep(length) => {}
-        () = stop.cancelled() => {}
-    }
 }
 
 /// Counts a lane as consuming for as long as it lives.

@@ -18,11 +18,11 @@ use shared::telemetry::chain;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::backlog::Backlog;
-use crate::lane::{backoff, pause};
-use crate::settle::{DatabaseAway, Session, bounded};
+use super::backlog::Backlog;
+use super::{backoff, pause};
 use crate::store::database::Database;
-use crate::store::events::{self, StoredEvent};
+use crate::store::outbox::{self, StoredEvent};
+use crate::store::session::{DatabaseUnavailable, Session, with_timeout};
 
 mod aside;
 
@@ -209,15 +209,16 @@ fn earlier(id: Uuid, by: Duration) -> Uuid {
 }
 
 impl Relay {
-    async fn pass(&self, session: &mut Session, progress: &mut Progress) -> Result<Next, DatabaseAway> {
+    async fn pass(&self, session: &mut Session, progress: &mut Progress) -> Result<Next, DatabaseUnavailable> {
         let conn = session.conn().await?;
         let (after, aside) = (progress.place.after(), &progress.aside);
-        let passed = bounded(conn.transaction(async |conn| self.publish_and_delete(conn, after, aside).await)).await?;
+        let passed =
+            with_timeout(conn.transaction(async |conn| self.publish_and_delete(conn, after, aside).await)).await?;
         gauge!("worker_relay_active").set(if passed.is_some() { 1.0 } else { 0.0 });
         let Some(passed) = passed else {
             if progress.missed.again(Instant::now()) {
                 let seconds = i64::try_from(CLAIM_MISSED_MAX.as_secs()).unwrap_or(i64::MAX);
-                progress.missed.logged = bounded(events::waits_longer_than(conn, seconds)).await?;
+                progress.missed.logged = with_timeout(outbox::waits_longer_than(conn, seconds)).await?;
                 if progress.missed.logged {
                     tracing::warn!(
                         "events wait in the outbox, and for a minute another session has held the row of the table relay: \
@@ -239,13 +240,13 @@ impl Relay {
         after: Uuid,
         aside: &Aside,
     ) -> Result<Option<Passed>, Error> {
-        if !events::claim(conn).await? {
+        if !outbox::claim(conn).await? {
             return Ok(None);
         }
         let due = aside.due(Instant::now());
-        let tries = if due.is_empty() { Vec::new() } else { events::oldest_of_each(conn, &due).await? };
+        let tries = if due.is_empty() { Vec::new() } else { outbox::oldest_of_each(conn, &due).await? };
         let room = i64::try_from(BATCH.saturating_sub(tries.len())).unwrap_or_default();
-        let taken = events::oldest(conn, after, &aside.types(), room).await?;
+        let taken = outbox::oldest(conn, after, &aside.types(), room).await?;
 
         let mut passed = Passed { taken: taken.len(), last: taken.last().map(|event| event.id), ..Passed::default() };
         let mut published = Vec::with_capacity(BATCH);
@@ -267,7 +268,7 @@ impl Relay {
         }
         passed.published = published.len();
         if !published.is_empty() {
-            events::delete(conn, published).await?;
+            outbox::delete(conn, published).await?;
         }
         Ok(Some(passed))
     }

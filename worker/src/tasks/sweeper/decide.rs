@@ -6,15 +6,16 @@ use diesel_async::{AsyncConnection, AsyncPgConnection};
 use shared::domain::decide::Asked;
 
 use super::Sweeper;
-use crate::apply::{self, ApplyError, LedgerRow, LookUp, Part, RACES_MAX, Rules};
-use crate::lane::count_outcomes;
-use crate::message::Examined;
-use crate::outcome::{Outcome, Undecided};
-use crate::plan::Finding;
-use crate::settle::{DatabaseAway, Failure, Session, guard, may_be_a_lock};
-use crate::store::notifications::Stored;
+use crate::batch::message::{Examined, Finding};
+use crate::batch::outcome::{Outcome, Undecided};
+use crate::batch::plan::{LedgerRow, Part};
+use crate::batch::self_check::{self_check, self_check_for};
+use crate::batch::transaction::{self, LookUp, RACES_MAX, Rules};
+use crate::store::due::{self as store, Cause, Due};
+use crate::store::ledger::Stored;
 use crate::store::orders::Locked;
-use crate::store::sweep::{self as store, Cause, Due};
+use crate::store::session::{DatabaseUnavailable, Failure, Session, TransactionError, may_be_a_lock};
+use crate::tasks::count_outcomes;
 
 /// How many rows the next transaction takes: halved when one of them may be at fault, doubled when all went well.
 pub(super) struct Limit {
@@ -60,20 +61,16 @@ impl Sweeper {
         cause: Cause,
         after: i64,
         limit: &mut Limit,
-    ) -> Result<Option<i64>, DatabaseAway> {
+    ) -> Result<Option<i64>, DatabaseUnavailable> {
         loop {
             match self.decide(session, Rows::DueFor { cause, after, limit: limit.now }, None).await {
                 Ok(last) => {
                     limit.double();
                     return Ok(last);
                 }
-                Err(failure @ Failure::Away(_)) => return Err(session.broken(failure)),
-                Err(failure) if limit.now > 1 => {
-                    session.note(&failure);
-                    limit.halve();
-                }
-                Err(failure) => {
-                    session.note(&failure);
+                Err(Failure::Unavailable(error)) => return Err(error),
+                Err(Failure::Fault(_)) if limit.now > 1 => limit.halve(),
+                Err(Failure::Fault(_)) => {
                     let started = Instant::now();
                     let last = self.decide_alone(session, Rows::DueFor { cause, after, limit: 1 }).await;
                     limit.alone = limit.alone.saturating_add(started.elapsed());
@@ -92,27 +89,25 @@ impl Sweeper {
         &self,
         session: &mut Session,
         rows: Rows<'_>,
-    ) -> Result<Option<i64>, DatabaseAway> {
+    ) -> Result<Option<i64>, DatabaseUnavailable> {
         let keys = self.merchants.keys();
         let rules = Rules { keys: &keys, wait_limit: self.wait_limit };
-        let peeked = guard(peek(session.conn().await?, rows)).await;
-        let Some((row, stored)) = peeked.map_err(|failure| session.broken(failure))? else { return Ok(None) };
+        let peeked = session.require(async |conn| peek(conn, rows).await).await?;
+        let Some((row, stored)) = peeked else { return Ok(None) };
         let rows = match rows {
             Rows::DueFor { cause, .. } => Rows::Exactly { cause, id: row.id },
             other => other,
         };
         match &stored {
-            Some(stored) => session.prove(&stored.message, rules).await?,
-            None => session.rehearse(rules).await?,
+            Some(stored) => self_check_for(session, &stored.message, rules).await?,
+            None => self_check(session, rules).await?,
         }
         let started = Instant::now();
         match self.decide(session, rows, None).await {
             Ok(_) => Ok(Some(row.id)),
-            Err(failure @ Failure::Away(_)) => Err(session.broken(failure)),
+            Err(Failure::Unavailable(error)) => Err(error),
             Err(Failure::Fault(fault)) => {
-                let problem = fault.problem.clone();
-                session.note(&Failure::Fault(fault));
-                let why = Undecided::RejectedByDatabase(problem);
+                let why = Undecided::RejectedByDatabase(fault.problem);
                 if may_be_a_lock(started) || row.reason == why.reason() {
                     return Ok(Some(row.id));
                 }
@@ -120,7 +115,7 @@ impl Sweeper {
                     row = row.id,
                     "the database still rejects a held callback; its row's detail.problem says why"
                 );
-                self.decide(session, rows, Some(why)).await.map_err(|failure| session.broken(failure))?;
+                self.decide(session, rows, Some(why)).await.map_err(|failure| session.into_unavailable(failure))?;
                 Ok(Some(row.id))
             }
         }
@@ -135,18 +130,16 @@ impl Sweeper {
     ) -> Result<Option<i64>, Failure> {
         let keys = self.merchants.keys();
         let rules = Rules { keys: &keys, wait_limit: self.wait_limit };
-        let conn = session.conn().await.map_err(Failure::Away)?;
         let mut races = 0;
         let (last, outcomes) = loop {
             let instead = instead.clone();
-            let transaction = conn.transaction(async |conn| transact(conn, rows, rules, instead).await);
-            let tried = async {
-                match transaction.await {
+            let tried = session.run(async |conn| {
+                match conn.transaction(async |conn| transact(conn, rows, rules, instead).await).await {
                     Err(error) if error.is_race() && races < RACES_MAX => Ok(None),
                     result => result.map(Some),
                 }
-            };
-            match guard(tried).await? {
+            });
+            match tried.await? {
                 Some(done) => break done,
                 None => races = races.saturating_add(1),
             }
@@ -170,7 +163,7 @@ async fn take(conn: &mut AsyncPgConnection, rows: Rows<'_>) -> Result<Vec<Due>, 
     }
 }
 
-async fn peek(conn: &mut AsyncPgConnection, rows: Rows<'_>) -> Result<Option<(Due, Option<Stored>)>, ApplyError> {
+async fn peek(conn: &mut AsyncPgConnection, rows: Rows<'_>) -> Result<Option<(Due, Option<Stored>)>, TransactionError> {
     let due = take(conn, rows).await?;
     Ok(store::load(conn, due).await?.pop())
 }
@@ -180,7 +173,7 @@ async fn transact(
     rows: Rows<'_>,
     rules: Rules<'_>,
     instead: Option<Undecided>,
-) -> Result<(Option<i64>, Vec<Outcome>), ApplyError> {
+) -> Result<(Option<i64>, Vec<Outcome>), TransactionError> {
     let due = take(conn, rows).await?;
     // The ledger is looked at only when there is something to do: planning over all its months is not free.
     let Some(last) = due.last().map(|row| row.id) else { return Ok((None, Vec::new())) };
@@ -192,7 +185,7 @@ async fn transact(
     let stored = loaded.iter().filter_map(|(row, stored)| Some((row, stored.as_ref()?)));
     let parts: Vec<Part<'_>> =
         stored.flat_map(|(row, stored)| parts_of(row, stored, rules, instead.as_ref())).collect();
-    let outcomes = apply::decide_and_write(conn, parts, rules, Locked::Skip, LookUp::Every).await?;
+    let outcomes = transaction::decide_and_write(conn, parts, rules, Locked::Skip, LookUp::Every).await?;
     Ok((Some(last), outcomes))
 }
 

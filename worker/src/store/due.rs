@@ -9,7 +9,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use shared::domain::decide::Asked;
 use uuid::Uuid;
 
-use super::notifications::{self, Stored};
+use super::ledger::{self, Stored};
 
 /// Why held parts are decided again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,7 +117,7 @@ pub async fn due(conn: &mut AsyncPgConnection, cause: Cause, after: i64, limit: 
 /// When the database is unavailable.
 pub async fn load(conn: &mut AsyncPgConnection, due: Vec<Due>) -> Result<Vec<(Due, Option<Stored>)>, Error> {
     let keys = due.iter().map(|row| (row.notification_id, row.notification_received_at));
-    let stored = notifications::load(conn, keys).await?;
+    let stored = ledger::load(conn, keys).await?;
     // Several parts of one message: each row has a copy.
     let with_message = |row: Due| {
         let found = stored.get(&row.notification_id);

@@ -11,7 +11,7 @@ use shared::domain::ids::{RefundId, SubMchId};
 use uuid::Uuid;
 
 use super::statement::{set_statement, to_json};
-use crate::plan::{Happened, OrderEvent};
+use crate::batch::plan::{Happened, OrderEvent};
 
 /// An event as the relay publishes it.
 #[derive(Debug, diesel::QueryableByName)]

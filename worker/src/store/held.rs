@@ -1,7 +1,7 @@
 //! The table `quarantine` as a batch writes it: one row per held part, moved along.
 //!
-//! A batch writes only the rows of its own callbacks. What the sweeper reads is in [`super::sweep`]; what operators see and do
-//! is in [`super::operate`].
+//! A batch writes only the rows of its own callbacks. What the sweeper reads is in [`super::due`]; what operators see and do
+//! is in [`super::operator`].
 
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -14,8 +14,8 @@ use shared::domain::ids::{MchId, OutRefundNo, OutTradeNo, SubMchId, TransactionI
 use uuid::Uuid;
 
 use super::statement::set_statement;
-use crate::apply::Handled;
-use crate::outcome::{Held, Outcome};
+use crate::batch::outcome::{Held, Outcome};
+use crate::batch::plan::Handled;
 
 set_statement! {
     /// A row per held part. A part that was held before, and whose ledger row went with its month, is held again.

@@ -1,192 +1,21 @@
-//! The pure half of a batch: what each callback of it comes to, decided one after another on the orders' state.
-//!
-//! [`plan`] folds `decide` over the batch in delivery order, each step seeing the state that the last one left. It does
-//! no IO and knows no clock; [`crate::apply`] locks the orders before and writes the plan after.
+//! The fold itself: `decide`, once per item, on the rows as the last step left them.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
-use chrono::{DateTime, Utc};
 use shared::domain::decide::{Asked, Known, decide};
-use shared::domain::ids::{MchId, OutRefundNo, OutTradeNo, SubMchId, TransactionId};
-use shared::domain::money::Money;
+use shared::domain::ids::{MchId, OutRefundNo, TransactionId};
 use shared::domain::notification::Notification;
-use shared::domain::order::{Order, OrderState};
-use shared::domain::payment::{Disposition, PaymentRecord};
-use shared::domain::refund::{Refund, RefundState};
+use shared::domain::order::Order;
+use shared::domain::payment::PaymentRecord;
+use shared::domain::refund::Refund;
 use shared::domain::verdict::{Awaited, Change, Verdict};
 
-use crate::outcome::{Held, Outcome, Undecided};
-
-/// What the bytes of one callback, or of one sub-order of a combined one, turned out to be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Finding {
-    /// An authentic notification: the order's state decides.
-    Notified(Notification),
-    /// Something that no order can decide.
-    Undecided(Undecided),
-}
-
-/// One thing to decide.
-#[derive(Debug, Clone, Copy)]
-pub struct Item<'a> {
-    /// What it is.
-    pub finding: &'a Finding,
-    /// Why it is decided.
-    pub asked: Asked,
-    /// The operator who asked.
-    pub by: Option<&'a str>,
-}
-
-impl<'a> Item<'a> {
-    /// Something that WeChat Pay reported.
-    #[must_use]
-    pub fn reported(finding: &'a Finding) -> Self {
-        Self { finding, asked: Asked::ByReport, by: None }
-    }
-}
-
-/// What names an order: merchant, sub-merchant and number.
-pub type OrderKey = (MchId, Option<SubMchId>, OutTradeNo);
-
-/// The rows that a batch names, as the transaction has read them.
-#[derive(Debug, Clone, Default)]
-pub struct Rows {
-    /// The orders, locked.
-    pub orders: Vec<Order>,
-    /// Orders that exist and that another session has locked, by id. Absent is something else: such an order may be decided
-    /// in a moment.
-    pub busy: Vec<(i64, OrderKey)>,
-    /// The payments on record with the transactions that the batch names, read after the orders were locked.
-    pub payments: Vec<PaymentRecord>,
-    /// The refunds with the numbers that the batch names.
-    pub refunds: Vec<Refund>,
-}
-
-/// What is to be written for a batch.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Plan {
-    /// The orders that change, each once, by id.
-    pub orders: BTreeMap<i64, ChangedOrder>,
-    /// The payments that are new or change, each once.
-    pub payments: BTreeMap<(MchId, TransactionId), ChangedPayment>,
-    /// The refunds that change, each once, by order and number.
-    pub refunds: BTreeMap<(i64, OutRefundNo), ChangedRefund>,
-    /// One decision per item, in the order of the items.
-    pub decided: Vec<Decided>,
-    /// What the merchant's fulfilment is to hear, in the order it happened.
-    pub events: Vec<OrderEvent>,
-}
-
-/// What one item came to, and on what that was decided.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Decided {
-    /// The outcome.
-    pub outcome: Outcome,
-    /// The order as the decision found it.
-    pub seen: Option<Seen>,
-    /// The place in [`Plan::events`] of the event that it caused.
-    pub event: Option<usize>,
-}
-
-/// An order as a decision found it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Seen {
-    /// Its version.
-    pub version: i32,
-    /// The name of its state.
-    pub state: &'static str,
-    /// What it was to cost.
-    pub amount: Money,
-}
-
-/// An order as the batch leaves it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ChangedOrder {
-    /// The row after the changes.
-    pub order: Order,
-    /// When the payer paid, if the batch has the payment.
-    pub paid_at: Option<DateTime<Utc>>,
-}
-
-/// A payment as the batch leaves it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ChangedPayment {
-    /// The row that was read; `None` when there was none.
-    pub was: Option<PaymentRecord>,
-    /// The row after the changes.
-    pub now: PaymentRecord,
-    /// The place of the item that brought it.
-    pub brought_by: usize,
-}
-
-/// A refund as the batch leaves it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ChangedRefund {
-    /// The row that was read; `None` when there was none.
-    pub was: Option<Refund>,
-    /// The row after the changes.
-    pub now: Refund,
-    /// The operator who accepted that it contradicts the row that was read.
-    pub accepted_by: Option<String>,
-}
-
-/// What the merchant's fulfilment hears of one change.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OrderEvent {
-    /// The row after the change.
-    pub order: Order,
-    /// What happened.
-    pub happened: Happened,
-}
-
-/// What happened to an order or to one of its payments.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Happened {
-    /// It was paid.
-    Paid(PaymentRecord),
-    /// It did not want a payment, which is owed back.
-    Refused {
-        /// The payment.
-        payment: PaymentRecord,
-        /// The name of the refusal.
-        reason: &'static str,
-    },
-    /// A refund is now as it stands here.
-    Refund {
-        /// The refund.
-        refund: Refund,
-        /// The payment that it refunds, after the change.
-        payment: PaymentRecord,
-    },
-}
-
-impl OrderEvent {
-    /// The event's type.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        let Happened::Refund { refund, payment } = &self.happened else {
-            return if matches!(self.happened, Happened::Paid(_)) { "order.paid" } else { "payment.refused" };
-        };
-        match (refund.state, payment.disposition) {
-            (RefundState::Abnormal, _) => "refund.abnormal",
-            (RefundState::Closed, _) => "refund.closed",
-            (RefundState::Succeeded(_) | RefundState::Requested, Disposition::Returned) => "payment.returned",
-            (RefundState::Succeeded(_) | RefundState::Requested, Disposition::Refused) => "payment.partially_returned",
-            (RefundState::Succeeded(_) | RefundState::Requested, Disposition::Accepted) => match self.order.state {
-                OrderState::Refunded(_) => "order.refunded",
-                OrderState::Pending | OrderState::Paid(_) | OrderState::Closed => "order.partially_refunded",
-            },
-        }
-    }
-
-    /// The payment that it is about.
-    #[must_use]
-    pub fn payment(&self) -> &PaymentRecord {
-        match &self.happened {
-            Happened::Paid(payment) | Happened::Refused { payment, .. } | Happened::Refund { payment, .. } => payment,
-        }
-    }
-}
+use super::{
+    ChangedOrder, ChangedPayment, ChangedRefund, Decided, Happened, Item, OrderEvent, OrderKey, Plan, Rows, Seen,
+    key_of, order_key,
+};
+use crate::batch::message::Finding;
+use crate::batch::outcome::{Held, Outcome, Undecided};
 
 /// Decides every item of a batch against `rows`.
 #[must_use]
@@ -201,19 +30,6 @@ pub fn plan<'batch>(rows: Rows, items: impl Iterator<Item = Item<'batch>>) -> Pl
         plan.decided.push(decided);
     }
     plan
-}
-
-/// What names the order of a payment.
-#[must_use]
-pub fn order_key(notification: &Notification) -> Option<OrderKey> {
-    let Notification::Payment(payment) = notification else { return None };
-    Some((payment.mch_id.clone(), payment.sub_mch_id.clone(), payment.out_trade_no.clone()?))
-}
-
-/// What names an order.
-#[must_use]
-pub fn key_of(order: &Order) -> OrderKey {
-    (order.mch_id.clone(), order.sub_mch_id.clone(), order.out_trade_no.clone())
 }
 
 /// The rows as the last step left them.

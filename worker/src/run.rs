@@ -13,11 +13,11 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::backlog::Backlog;
 use crate::config::Config;
-use crate::lane::{self, Lane};
-use crate::relay::{self, Relay};
-use crate::sweep::{self, Sweeper};
+use crate::tasks::backlog::Backlog;
+use crate::tasks::lane::{self, Lane};
+use crate::tasks::relay::{self, Relay};
+use crate::tasks::sweeper::{self, Sweeper};
 
 /// How long stopping may take. What is not committed by then goes back to the broker unacknowledged.
 const STOP_DEADLINE: Duration = Duration::from_secs(25);
@@ -103,7 +103,7 @@ fn start(config: &Config, publisher: &Publisher, up: &Arc<AtomicUsize>, stop: &C
         wait_limit: config.wait_limit,
         wake_relay: Arc::clone(&wake_relay),
     };
-    work.spawn(sweep::run(sweeper, stop.clone()));
+    work.spawn(sweeper::run(sweeper, stop.clone()));
     let relay = Relay { database: config.database.clone(), publisher: publisher.clone(), wake: wake_relay, backlog };
     work.spawn(relay::run(relay, stop.clone()));
     work

@@ -13,8 +13,8 @@ use comfy_table::{ContentArrangement, Table, presets};
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
 use shared::merchants_file::MerchantsFile;
 
-use crate::message::Message;
-use crate::store::operate::{self, ACCEPTABLE, Deed, Filter, Group, Nature, Operator, Row};
+use crate::batch::message::Message;
+use crate::store::operator::{self, ACCEPTABLE, Deed, Filter, Group, Nature, Operator, Row};
 use crate::terminal;
 
 /// How long a command waits for a row that a worker is deciding at this moment.
@@ -103,11 +103,12 @@ pub async fn run(
     conn.batch_execute(LOCK_TIMEOUT).await?;
     match command {
         Command::List(selection) => {
-            let groups = operate::groups(&mut conn, &selection.filter(Vec::new(), LIST_LIMIT)).await?;
+            let groups = operator::groups(&mut conn, &selection.filter(Vec::new(), LIST_LIMIT)).await?;
             print_groups(&groups, selection.json)
         }
         Command::Show { id, body, raw, json } => {
-            let row = operate::row(&mut conn, id).await?.with_context(|| format!("there is no quarantine row {id}"))?;
+            let row =
+                operator::row(&mut conn, id).await?.with_context(|| format!("there is no quarantine row {id}"))?;
             if raw { print_raw(&row) } else { print_row(&row, &opened(&row, merchants), body, json) }
         }
         Command::Replay(change) => {
@@ -149,7 +150,7 @@ impl Change {
             eprintln!("dry run: {} rows of {} payments would be changed", row_ids(&groups).len(), groups.len());
         } else {
             let operator = Operator { by: self.by.trim(), why: self.why.trim() };
-            let changed = operate::change(conn, &groups, operator, deed).await?;
+            let changed = operator::change(conn, &groups, operator, deed).await?;
             eprintln!("{changed} rows of {} payments {done}", groups.len());
             let left = row_ids(&groups).len().saturating_sub(changed);
             if left > 0 {
@@ -180,7 +181,7 @@ impl Change {
     async fn groups(&self, conn: &mut AsyncPgConnection, deed: Deed) -> anyhow::Result<Vec<Group>> {
         let mut filter = self.selection.filter(self.ids.clone(), i64::MAX);
         filter.resolved = matches!(deed, Deed::Replay(_));
-        let groups = operate::groups(conn, &filter).await?;
+        let groups = operator::groups(conn, &filter).await?;
         let found = row_ids(&groups);
         let missing: Vec<String> = self.ids.iter().filter(|id| !found.contains(id)).map(ToString::to_string).collect();
         if !missing.is_empty() {

@@ -21,8 +21,7 @@ use shared::protocol::v3::resource::{self, OpenError};
 use shared::protocol::{self, AuthenticateError, DecodeError, glance, reveal};
 use uuid::Uuid;
 
-use crate::outcome::Undecided;
-use crate::plan::Finding;
+use super::outcome::Undecided;
 
 /// From this many earlier deliveries on a message is not decided among others.
 pub const DELIVERIES_BEFORE_ALONE: u64 = 5;
@@ -42,6 +41,15 @@ pub struct Message {
     pub redelivered: bool,
     /// Whether it must not be decided among others.
     pub suspect: bool,
+}
+
+/// What the bytes of one callback, or of one sub-order of a combined one, turned out to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finding {
+    /// An authentic notification: the order's state decides.
+    Notified(Notification),
+    /// Something that no order can decide.
+    Undecided(Undecided),
 }
 
 /// What one callback, or one sub-order of a combined one, turned out to be.

@@ -15,29 +15,56 @@ use shared::domain::order::{Order, OrderState};
 use shared::domain::payment::{Disposition, PaymentRecord};
 use uuid::Uuid;
 
-use crate::apply::{ApplyError, Handled, Part, Rules};
-use crate::message::{Examined, Message};
-use crate::outcome::Undecided;
-use crate::plan::{self, Decided, Finding, Happened, OrderEvent, OrderKey};
-use crate::settle::may_be_a_lock;
+use super::message::{Examined, Finding, Message};
+use super::outcome::Undecided;
+use super::plan::{self, Decided, Handled, Happened, OrderEvent, OrderKey, Part};
+use super::transaction::Rules;
 use crate::store::orders::Locked;
 use crate::store::payments::{Brought, Changed};
-use crate::store::{events, notifications, orders, payments, quarantine, refunds};
+use crate::store::session::{DatabaseUnavailable, Session, TransactionError, may_be_a_lock};
+use crate::store::{held, ledger, orders, outbox, payments, refunds};
 
 /// The body of a row that stands for any callback: long enough to need a page of its own on a disk that is full.
-pub const BODY_BYTES_USUAL: usize = 8 * 1024;
+const BODY_BYTES_USUAL: usize = 8 * 1024;
+
+/// Has the database prove that it can do its work now, before a message is at stake.
+///
+/// # Errors
+/// When the database cannot be reached, was never migrated, grants too little, or refuses rows.
+pub async fn self_check(session: &mut Session, rules: Rules<'_>) -> Result<(), DatabaseUnavailable> {
+    session.require(async |conn| rehearse(conn, rules, wall_clock(), BODY_BYTES_USUAL).await).await
+}
+
+/// Has the database prove that only this message can be at fault: it takes rows in the message's partition, and other
+/// orders if not the message's own.
+///
+/// # Errors
+/// The database is unavailable.
+pub async fn self_check_for(
+    session: &mut Session,
+    message: &Message,
+    rules: Rules<'_>,
+) -> Result<(), DatabaseUnavailable> {
+    session.require(async |conn| rehearse(conn, rules, message.received_at, message.body.len()).await).await?;
+    session.require(async |conn| try_its_orders(conn, message, rules).await).await
+}
+
+#[expect(clippy::disallowed_methods, reason = "the shell reads the clock for the partition of the checked rows")]
+fn wall_clock() -> DateTime<Utc> {
+    Utc::now()
+}
 
 /// Runs every statement of a batch on rows of no order, received at `received_at` and with a body as long as that of the
 /// callback in question, and rolls back.
 ///
 /// # Errors
 /// The database is at fault.
-pub async fn rehearse(
+async fn rehearse(
     conn: &mut AsyncPgConnection,
     rules: Rules<'_>,
     received_at: DateTime<Utc>,
     body_bytes: usize,
-) -> Result<(), ApplyError> {
+) -> Result<(), TransactionError> {
     let rows = Rows::new(received_at, body_bytes);
     AnsiTransactionManager::begin_transaction(conn).await?;
     let tried = write(conn, rules, &rows).await;
@@ -51,11 +78,11 @@ const OTHERS_MAX: i64 = 8;
 ///
 /// # Errors
 /// The database refuses these orders, and every other one that was tried: they are not at fault.
-pub async fn try_its_orders(
+async fn try_its_orders(
     conn: &mut AsyncPgConnection,
     message: &Message,
     rules: Rules<'_>,
-) -> Result<(), ApplyError> {
+) -> Result<(), TransactionError> {
     let keys = order_keys(message, rules);
     AnsiTransactionManager::begin_transaction(conn).await?;
     let tried = orders::touch(conn, &keys).await;
@@ -171,7 +198,7 @@ async fn write(conn: &mut AsyncPgConnection, rules: Rules<'_>, rows: &Rows) -> R
     payments::write(conn, &Changed::default()).await?;
     payments::insert(conn, &[(&rows.payment, brought)]).await?;
     payments::update(conn, &[]).await?;
-    notifications::insert(conn, &[&handled]).await?;
-    quarantine::insert(conn, &[&handled], rules.wait_limit).await?;
-    events::insert(conn, &[rows.message.id], std::slice::from_ref(&rows.event)).await
+    ledger::insert(conn, &[&handled]).await?;
+    held::insert(conn, &[&handled], rules.wait_limit).await?;
+    outbox::insert(conn, &[rows.message.id], std::slice::from_ref(&rows.event)).await
 }

@@ -4,12 +4,12 @@
 //! Its one invariant: what a callback came to, the change to its order, the event that tells of it and its row in the
 //! ledger are committed together or not at all. The caller acknowledges after the commit.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
-use diesel_async::AsyncPgConnection;
-use shared::domain::decide::Asked;
+use diesel_async::{AsyncConnection, AsyncPgConnection};
 use shared::domain::ids::{MchId, OutRefundNo, TransactionId};
 use shared::domain::notification::Notification;
 use shared::domain::order::{Order, OrderState};
@@ -17,12 +17,14 @@ use shared::domain::payment::PaymentRecord;
 use shared::merchants_file::Keys;
 use uuid::Uuid;
 
-use crate::message::{Examined, Message};
-use crate::outcome::{Held, Outcome, Undecided};
-use crate::plan::{self, ChangedPayment, Decided, Finding, Item, OrderKey, Plan, Rows, key_of};
+use super::fresh::{distinct, unknown};
+use super::message::{Finding, Message};
+use super::outcome::Outcome;
+use super::plan::{self, ChangedPayment, Handled, LedgerRow, OrderKey, Part, Plan, Rows, key_of};
 use crate::store::orders::Locked;
 use crate::store::payments::{Brought, Changed};
-use crate::store::{database, events, notifications, orders, payments, quarantine, refunds};
+use crate::store::session::TransactionError;
+use crate::store::{database, held, ledger, orders, outbox, payments, refunds};
 
 /// How often a transaction is tried again when another session was first. Each try reads what that session has left.
 pub const RACES_MAX: usize = 3;
@@ -36,35 +38,6 @@ pub struct Rules<'a> {
     pub wait_limit: Duration,
 }
 
-/// A callback, or one sub-order of a combined one: one row in the ledger.
-#[derive(Debug)]
-pub struct Part<'a> {
-    /// The message that brought it.
-    pub message: &'a Message,
-    /// Its place in the message, from 0.
-    pub number: i16,
-    /// What it turned out to be.
-    pub examined: Examined<'a>,
-    /// Its row.
-    pub row: LedgerRow,
-}
-
-/// Whether a part is new to the ledger.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LedgerRow {
-    /// A row is inserted.
-    New,
-    /// It is held: its rows are moved along.
-    Held {
-        /// Why it was held.
-        reason: String,
-        /// The operator whose request has not been decided yet, and how it is to be decided.
-        request: Option<(String, Asked)>,
-        /// Whether that request has not been looked at yet.
-        is_due: bool,
-    },
-}
-
 /// Which transactions are looked up in `payments`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LookUp {
@@ -75,88 +48,52 @@ pub enum LookUp {
     Every,
 }
 
-/// A part with what it came to.
-#[derive(Debug)]
-pub struct Handled<'a> {
-    /// The part.
-    pub part: Part<'a>,
-    /// What it came to.
-    pub decided: Decided,
-    /// Id, type and version of the event that it caused.
-    pub event: Option<(Uuid, &'static str, i32)>,
-}
-
-/// Held rows that every sweep decides again once their cause may be gone; the others are decided once, for example when a key
-/// has come.
-const LOOKED_AT_BY_EVERY_SWEEP: [&str; 5] =
-    ["for_order", "sub_mch_id_mismatch", "for_payment", "for_lock", "rejected_by_database"];
-
-/// Why a transaction was rolled back.
-#[derive(Debug, thiserror::Error)]
-pub enum ApplyError {
-    /// The ledger has some of the new messages already, or has lost some of the held ones.
-    #[error("the ledger does not have the rows that it should have")]
-    LedgerDiffers,
-    /// Another session recorded one of these transactions at the same time, for another order.
-    #[error("a payment was recorded at the same time")]
-    PaymentRecorded,
-    /// The merchant wrote a refund at the same time.
-    #[error("a refund was not as it had been read")]
-    RefundMoved,
-    /// The database.
-    #[error("the database refused or is unavailable")]
-    Database(#[from] DieselError),
-}
-
-impl ApplyError {
-    /// Whether another session was first: the same again, on what it has left, may succeed.
-    #[must_use]
-    pub fn is_race(&self) -> bool {
-        match self {
-            Self::LedgerDiffers | Self::PaymentRecorded | Self::RefundMoved => true,
-            Self::Database(_) => false,
+/// Decides the messages that the ledger does not have yet, in one transaction; returns their outcomes.
+///
+/// # Errors
+/// Nothing was written.
+pub async fn apply(
+    conn: &mut AsyncPgConnection,
+    messages: &[Message],
+    rules: Rules<'_>,
+    locked: Locked,
+) -> Result<Vec<Outcome>, TransactionError> {
+    let mut fresh = distinct(messages);
+    // Only a message that was delivered before can be in the ledger, so others need no look-up.
+    if fresh.iter().any(|message| message.redelivered) {
+        let (redelivered, first): (Vec<_>, Vec<_>) = fresh.into_iter().partition(|message| message.redelivered);
+        fresh = first;
+        fresh.extend(unknown(conn, redelivered).await?);
+    }
+    let mut races = 0;
+    let mut look_up = LookUp::WhereOrdersChanged;
+    loop {
+        match transact(conn, &fresh, rules, locked, look_up).await {
+            Err(error) if error.is_race() && races < RACES_MAX => {
+                races = races.saturating_add(1);
+                look_up = LookUp::Every;
+                // An ingest or an operator published the same message twice: rare enough to pay for it only then.
+                if matches!(error, TransactionError::LedgerDiffers) {
+                    fresh = unknown(conn, fresh).await?;
+                }
+            }
+            result => return result,
         }
     }
 }
 
-impl<'a> Part<'a> {
-    /// The parts of a message that is new to the ledger.
-    pub fn new_of(message: &'a Message, rules: Rules<'a>) -> impl Iterator<Item = Self> {
-        let examined = message.examine(rules.keys, Asked::ByReport);
-        (0..).zip(examined).map(move |(number, examined)| Self { message, number, examined, row: LedgerRow::New })
+async fn transact(
+    conn: &mut AsyncPgConnection,
+    messages: &[Cow<'_, Message>],
+    rules: Rules<'_>,
+    locked: Locked,
+    look_up: LookUp,
+) -> Result<Vec<Outcome>, TransactionError> {
+    if messages.is_empty() {
+        return Ok(Vec::new());
     }
-
-    /// One part for a message that is held as a whole.
-    #[must_use]
-    pub fn held_whole(message: &'a Message, examined: Examined<'a>) -> Self {
-        Self { message, number: 0, examined, row: LedgerRow::New }
-    }
-
-    fn item(&self) -> Item<'_> {
-        let (by, asked) = match &self.row {
-            LedgerRow::Held { request: Some((by, asked)), .. } => (Some(by.as_str()), *asked),
-            LedgerRow::Held { request: None, .. } | LedgerRow::New => (None, Asked::ByReport),
-        };
-        Item { finding: &self.examined.finding, asked, by }
-    }
-}
-
-impl Handled<'_> {
-    /// What the part came to.
-    #[must_use]
-    pub fn outcome(&self) -> &Outcome {
-        &self.decided.outcome
-    }
-
-    /// A held row stays exactly as it is when it is held for the same again, or when its order is locked.
-    fn stays_as_it_is(&self) -> bool {
-        let LedgerRow::Held { reason, is_due, .. } = &self.part.row else { return false };
-        let Some(held) = self.decided.outcome.held() else { return false };
-        let is_locked = matches!(held, Held::Undecided(Undecided::ForLock(_)));
-        // A row that no later sweep would look at by itself waits for the lock instead.
-        let is_looked_at = *is_due || LOOKED_AT_BY_EVERY_SWEEP.contains(&reason.as_str());
-        (is_locked && is_looked_at) || (!is_due && held.reason() == reason)
-    }
+    let parts = messages.iter().flat_map(|message| Part::new_of(message, rules.keys)).collect();
+    conn.transaction(async |conn| decide_and_write(conn, parts, rules, locked, look_up).await).await
 }
 
 /// Decides the parts and writes what they come to, inside the caller's transaction.
@@ -169,7 +106,7 @@ pub async fn decide_and_write(
     rules: Rules<'_>,
     locked: Locked,
     look_up: LookUp,
-) -> Result<Vec<Outcome>, ApplyError> {
+) -> Result<Vec<Outcome>, TransactionError> {
     let rows = read(conn, &parts, locked, look_up).await?;
     let mut plan = plan::plan(rows, parts.iter().map(Part::item));
     let event_ids: Vec<Uuid> = plan.events.iter().map(|_| Uuid::now_v7()).collect();
@@ -287,7 +224,7 @@ struct Writes<'a> {
 }
 
 /// The statements do not depend on each other: sent together, they cost one round trip.
-async fn write(conn: &AsyncPgConnection, writes: &Writes<'_>) -> Result<(), ApplyError> {
+async fn write(conn: &AsyncPgConnection, writes: &Writes<'_>) -> Result<(), TransactionError> {
     let Writes { plan, event_ids, payments, handled, rules } = writes;
     let changed: Vec<_> = plan.orders.values().collect();
     let refunded: Vec<_> = plan.refunds.values().collect();
@@ -299,23 +236,21 @@ async fn write(conn: &AsyncPgConnection, writes: &Writes<'_>) -> Result<(), Appl
         async { if changed.is_empty() { Ok(()) } else { orders::update(conn, &changed).await } },
         async { payments::write(conn, payments).await },
         async { if refunded.is_empty() { Ok(0) } else { refunds::write(conn, &refunded).await } },
-        async { if new.is_empty() { Ok(()) } else { notifications::insert(conn, &new).await } },
-        async { if held.is_empty() { Ok(0) } else { notifications::move_on(conn, &held).await } },
-        async {
-            if new_held.is_empty() { Ok(()) } else { quarantine::insert(conn, &new_held, rules.wait_limit).await }
-        },
-        async { if held.is_empty() { Ok(()) } else { quarantine::move_on(conn, &held, rules.wait_limit).await } },
-        async { if plan.events.is_empty() { Ok(()) } else { events::insert(conn, event_ids, &plan.events).await } },
+        async { if new.is_empty() { Ok(()) } else { ledger::insert(conn, &new).await } },
+        async { if held.is_empty() { Ok(0) } else { ledger::move_on(conn, &held).await } },
+        async { if new_held.is_empty() { Ok(()) } else { held::insert(conn, &new_held, rules.wait_limit).await } },
+        async { if held.is_empty() { Ok(()) } else { held::move_on(conn, &held, rules.wait_limit).await } },
+        async { if plan.events.is_empty() { Ok(()) } else { outbox::insert(conn, event_ids, &plan.events).await } },
     );
     // Before the others, which only say that the transaction is aborted: another session was first.
     if is_unique_violation(&recorded) {
-        return Err(ApplyError::PaymentRecorded);
+        return Err(TransactionError::PaymentRecorded);
     }
     if is_unique_violation(&noted) || matches!(moved, Ok(rows) if rows < held.len()) {
-        return Err(ApplyError::LedgerDiffers);
+        return Err(TransactionError::LedgerDiffers);
     }
     if matches!(refunds, Ok(rows) if rows < refunded.len()) {
-        return Err(ApplyError::RefundMoved);
+        return Err(TransactionError::RefundMoved);
     }
     // In the order sent: after one has failed, the database only says of the others that the transaction is aborted.
     updated?;

@@ -15,8 +15,8 @@ use shared::messaging::envelope::MCH_ID;
 use uuid::Uuid;
 
 use super::statement::{set_statement, to_json};
-use crate::apply::Handled;
-use crate::message::Message;
+use crate::batch::message::Message;
+use crate::batch::plan::Handled;
 
 type KnownRow = (Uuid, Vec<u8>, Option<String>, Option<String>);
 type LoadedRow = (Uuid, DateTime<Utc>, serde_json::Value, Vec<u8>, i64);

@@ -14,10 +14,10 @@ use shared::telemetry::chain;
 use tokio_util::sync::CancellationToken;
 
 use self::decide::Limit;
-use crate::lane::{backoff, pause};
-use crate::settle::{DatabaseAway, Session, bounded};
+use super::{backoff, pause};
 use crate::store::database::Database;
-use crate::store::sweep::{self as store, Cause};
+use crate::store::due::{self as store, Cause};
+use crate::store::session::{DatabaseUnavailable, Session, with_timeout};
 
 mod decide;
 mod suspects;
@@ -101,7 +101,7 @@ async fn sweep(
     session: &mut Session,
     memory: &mut Memory,
     stop: &CancellationToken,
-) -> Result<(), DatabaseAway> {
+) -> Result<(), DatabaseUnavailable> {
     let now = Instant::now();
     let is_due = |last: Option<Instant>, every| last.is_none_or(|last| last.elapsed() >= every);
     let keys = Arc::clone(&sweeper.merchants.keys());
@@ -124,10 +124,10 @@ async fn sweep(
         memory.database_tried = Some(now);
     }
     let conn = session.conn().await?;
-    while bounded(store::resolve_refused(conn, BATCH)).await? > 0 && !stop.is_cancelled() {}
+    while with_timeout(store::resolve_refused(conn, BATCH)).await? > 0 && !stop.is_cancelled() {}
     let mut opened = 0_usize;
     loop {
-        let some = bounded(store::expire(conn, suspects::ATTEMPTS_MAX, BATCH)).await?;
+        let some = with_timeout(store::expire(conn, suspects::ATTEMPTS_MAX, BATCH)).await?;
         opened = opened.saturating_add(some);
         if some == 0 || stop.is_cancelled() {
             break;
@@ -140,7 +140,7 @@ async fn sweep(
         );
     }
     if is_due(memory.measured, MEASURE_EVERY) {
-        bounded(measure(conn, &mut memory.currencies)).await?;
+        with_timeout(measure(conn, &mut memory.currencies)).await?;
         memory.measured = Some(now);
     }
     Ok(())
@@ -153,7 +153,7 @@ async fn drain(
     memory: &mut Memory,
     cause: Cause,
     stop: &CancellationToken,
-) -> Result<bool, DatabaseAway> {
+) -> Result<bool, DatabaseUnavailable> {
     let started = Instant::now();
     let place = memory.places.iter().position(|(of, _)| *of == cause).map(|at| memory.places.swap_remove(at));
     let mut after = place.map_or(0, |(_, after)| after);
@@ -170,7 +170,7 @@ async fn drain(
 }
 
 /// What an operator watches that only the database knows.
-async fn measure(conn: &mut AsyncPgConnection, currencies: &mut BTreeSet<String>) -> Result<(), DatabaseAway> {
+async fn measure(conn: &mut AsyncPgConnection, currencies: &mut BTreeSet<String>) -> Result<(), DatabaseUnavailable> {
     let unresolved = store::unresolved(conn).await?;
     for state in ["waiting", "open"] {
         let rows = unresolved.iter().filter(|row| row.state == state).map(|row| row.rows).sum();

@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::Sweeper;
 use super::decide::Rows;
-use crate::settle::{DatabaseAway, Failure, Session, bounded};
-use crate::store::sweep as store;
+use crate::store::due as store;
+use crate::store::session::{DatabaseUnavailable, Failure, Session, with_timeout};
 
 /// How many suspects go together: at the first attempt, the second, the third.
 const TOGETHER: [i64; 3] = [256, 16, 1];
@@ -30,27 +30,25 @@ impl Sweeper {
         session: &mut Session,
         claimed: &mut Vec<i64>,
         stop: &CancellationToken,
-    ) -> Result<(), DatabaseAway> {
+    ) -> Result<(), DatabaseUnavailable> {
         if !claimed.is_empty() {
-            bounded(store::unclaim_suspects(session.conn().await?, claimed)).await?;
+            with_timeout(store::unclaim_suspects(session.conn().await?, claimed)).await?;
             claimed.clear();
         }
         let started = Instant::now();
         for (attempts, together) in (0..).zip(TOGETHER) {
             while started.elapsed() < TIME_MAX && !stop.is_cancelled() {
-                *claimed = bounded(store::claim_suspects(session.conn().await?, attempts, together)).await?;
+                *claimed = with_timeout(store::claim_suspects(session.conn().await?, attempts, together)).await?;
                 if claimed.is_empty() {
                     break;
                 }
                 match self.decide(session, Rows::Suspects(claimed), None).await {
                     Ok(_) => {}
-                    Err(failure @ Failure::Away(_)) => return Err(session.broken(failure)),
-                    Err(failure) => {
-                        session.note(&failure);
-                        if together == 1 {
-                            self.decide_alone(session, Rows::Suspects(claimed)).await?;
-                        }
+                    Err(Failure::Unavailable(error)) => return Err(error),
+                    Err(Failure::Fault(_)) if together == 1 => {
+                        self.decide_alone(session, Rows::Suspects(claimed)).await?;
                     }
+                    Err(Failure::Fault(_)) => {}
                 }
                 claimed.clear();
             }

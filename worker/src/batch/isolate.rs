@@ -1,0 +1,162 @@
+//! What to do when a batch fails: a message at fault costs itself only, a database at fault costs nothing.
+//!
+//! The ladder: the batch as it is; then the database must prove itself ([`super::self_check`]); then, if a lock may have been
+//! the cause, the batch as it is once more; then without the orders that another session has locked; then in halves, down to
+//! the messages that fail alone. Such a message is at fault
+//! only if the database then takes bare rows in the message's own partition, and refuses the message once more. Otherwise the
+//! database is unavailable and the whole batch stays unacknowledged: nothing is parked message by message. (diesel does not
+//! tell SQLSTATEs apart; see `docs/decisions/0003-bad-data-or-bad-database.md`.)
+
+use std::borrow::Cow;
+use std::time::{Duration, Instant};
+
+use diesel_async::AsyncConnection;
+
+use super::fresh;
+use super::message::{Examined, Message};
+use super::outcome::{Outcome, Undecided};
+use super::plan::Part;
+use super::self_check::{self_check, self_check_for};
+use super::transaction::{self, LookUp, Rules};
+use crate::store::orders::Locked;
+use crate::store::session::{DatabaseUnavailable, Failure, Fault, Session, may_be_a_lock};
+
+/// How often a batch waits for locked orders before it goes on without them. When a table was locked and is free again, other
+/// workers may hold orders of this batch for as long as they wait for the next table: such orders are not worth passing by.
+const WAITING_TRIES: u32 = 2;
+/// A message that failed alone is tried once more after this: a deadlock is over by then.
+const PAUSE_ALONE: Duration = Duration::from_millis(50);
+
+/// Brings a batch from the broker to its outcomes, whatever single messages do.
+///
+/// # Errors
+/// When the database is unavailable: call again with the same messages.
+pub async fn process(
+    session: &mut Session,
+    messages: &[Message],
+    rules: Rules<'_>,
+) -> Result<Vec<Outcome>, DatabaseUnavailable> {
+    for tries_left in (0..WAITING_TRIES).rev() {
+        let started = Instant::now();
+        match attempt(session, messages, rules, Locked::Wait).await {
+            Ok(outcomes) => return Ok(outcomes),
+            Err(Failure::Unavailable(error)) => return Err(error),
+            Err(Failure::Fault(Fault { problem, .. })) => {
+                tracing::warn!(
+                    messages = messages.len(),
+                    problem,
+                    tries_left,
+                    "a batch failed; it is tried again once the database has shown that it can do its work"
+                );
+            }
+        }
+        let was_slow = may_be_a_lock(started);
+        self_check(session, rules).await?;
+        if !was_slow {
+            break;
+        }
+    }
+    one_by_one(session, messages, rules).await
+}
+
+/// The batch without locked orders, then in halves, down to the messages that fail alone.
+async fn one_by_one(
+    session: &mut Session,
+    messages: &[Message],
+    rules: Rules<'_>,
+) -> Result<Vec<Outcome>, DatabaseUnavailable> {
+    let mut outcomes = Vec::with_capacity(messages.len());
+    let mut left = vec![messages];
+    while let Some(some) = left.pop() {
+        match (attempt(session, some, rules, Locked::Skip).await, some) {
+            (Ok(handled), _) => outcomes.extend(handled),
+            (Err(Failure::Unavailable(error)), _) => return Err(error),
+            (Err(Failure::Fault(_)), []) => {}
+            (Err(Failure::Fault(_)), [alone]) => outcomes.extend(process_alone(session, alone, rules).await?),
+            (Err(Failure::Fault(_)), many) => {
+                let (first, second) = many.split_at(many.len() / 2);
+                left.extend([second, first]);
+            }
+        }
+    }
+    Ok(outcomes)
+}
+
+/// A message that has failed alone. At fault, it becomes a quarantine row without its decoded fields.
+async fn process_alone(
+    session: &mut Session,
+    message: &Message,
+    rules: Rules<'_>,
+) -> Result<Vec<Outcome>, DatabaseUnavailable> {
+    tokio::time::sleep(PAUSE_ALONE).await;
+    self_check_for(session, message, rules).await?;
+    let started = Instant::now();
+    match attempt(session, std::slice::from_ref(message), rules, Locked::Skip).await {
+        Ok(outcomes) => Ok(outcomes),
+        Err(Failure::Unavailable(error)) => Err(error),
+        Err(Failure::Fault(Fault { problem, .. })) if may_be_a_lock(started) => {
+            // A lock on a table may have come after the proof.
+            self_check(session, rules).await?;
+            quarantine_alone(session, message, Undecided::ForLock(problem), rules).await
+        }
+        Err(Failure::Fault(Fault { problem, .. })) => {
+            quarantine_alone(session, message, Undecided::RejectedByDatabase(problem), rules).await
+        }
+    }
+}
+
+/// Writes a message as held, without asking any order: with what it names, or bare if that is what the database refuses.
+async fn quarantine_alone(
+    session: &mut Session,
+    message: &Message,
+    why: Undecided,
+    rules: Rules<'_>,
+) -> Result<Vec<Outcome>, DatabaseUnavailable> {
+    let Some(message) = &unknown(session, message).await? else { return Ok(Vec::new()) };
+    let reason = why.reason();
+    let names = message.examine_carefully(rules.keys).into_iter().next().map(|examined| examined.names);
+    let with_names = Examined { names: names.unwrap_or_default(), ..Examined::undecided(why.clone()) };
+    let bare = message.bare();
+    let mut written = write_held(session, message, with_names, rules).await;
+    if let Err(Failure::Fault(_)) = &written {
+        written = write_held(session, &bare, Examined::undecided(why), rules).await;
+    }
+    let outcomes = written.map_err(|failure| session.into_unavailable(failure))?;
+    tracing::error!(id = %message.id, reason, "the database rejected a callback; it is held in quarantine and retried");
+    Ok(outcomes)
+}
+
+/// The message under the id that the ledger is to have it by; `None` when the ledger has it.
+async fn unknown<'a>(
+    session: &mut Session,
+    message: &'a Message,
+) -> Result<Option<Cow<'a, Message>>, DatabaseUnavailable> {
+    let mut unknown = session.require(async |conn| fresh::unknown(conn, vec![Cow::Borrowed(message)]).await).await?;
+    Ok(unknown.pop())
+}
+
+async fn write_held(
+    session: &mut Session,
+    message: &Message,
+    examined: Examined<'_>,
+    rules: Rules<'_>,
+) -> Result<Vec<Outcome>, Failure> {
+    let part = Part::held_whole(message, examined);
+    session
+        .run(async |conn| {
+            conn.transaction(async |conn| {
+                transaction::decide_and_write(conn, vec![part], rules, Locked::Skip, LookUp::Every).await
+            })
+            .await
+        })
+        .await
+}
+
+async fn attempt(
+    session: &mut Session,
+    messages: &[Message],
+    rules: Rules<'_>,
+    locked: Locked,
+) -> Result<Vec<Outcome>, Failure> {
+    session.run(async |conn| transaction::apply(conn, messages, rules, locked).await).await
+}
