@@ -18,7 +18,7 @@ use crate::store::operator::{self, ACCEPTABLE, Deed, Filter, Group, Nature, Oper
 use crate::terminal;
 
 /// How long a command waits for a row that a worker is deciding at this moment.
-const LOCK_TIMEOUT: &str = "SET lock_timeout = '10s'";
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 /// How many payments `list` shows unless told otherwise.
 const LIST_LIMIT: i64 = 50;
 
@@ -100,7 +100,7 @@ pub async fn run(
     wait_limit: Duration,
     merchants: Option<&MerchantsFile>,
 ) -> anyhow::Result<()> {
-    conn.batch_execute(LOCK_TIMEOUT).await?;
+    conn.batch_execute(&format!("SET lock_timeout = {}", LOCK_TIMEOUT.as_millis())).await?;
     match command {
         Command::List(selection) => {
             let groups = operator::groups(&mut conn, &selection.filter(Vec::new(), LIST_LIMIT)).await?;
@@ -195,7 +195,7 @@ impl Change {
 /// Whether this may be done to rows that are held for this reason.
 fn check_deed(deed: Deed, group: &Group) -> anyhow::Result<()> {
     let (id, reason) = (group.id, &group.reason);
-    match (deed, Nature::of(reason)) {
+    match (deed, Nature::from_reason(reason)) {
         (Deed::Resolve, Nature::Work) => bail!(
             "nothing was changed: row {id} ({reason}) is undecided work that nothing else knows of, so it cannot be resolved. Mend \
              the cause and replay it, or give it up with: worker quarantine abandon {id} --by .. --why .."

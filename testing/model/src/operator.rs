@@ -37,7 +37,7 @@ impl Protocol {
     /// Whether the command takes a row.
     fn may(&self, deed: Deed, row: Row) -> bool {
         let Some(held) = row.held else { return false };
-        let nature = Nature::of(held.reason.name());
+        let nature = Nature::from_reason(held.reason.name());
         match deed {
             // What was applied stays in the ledger as applied.
             Deed::Replay => row.outcome != Outcome::Applied || self.swap == Swap::AppliedReplayed,

@@ -45,7 +45,7 @@ pub(super) async fn unknown<'a>(
     for message in messages {
         match known.get(&message.id) {
             None => unknown.push(message),
-            Some(content) if content.is_of(&message) => {}
+            Some(content) if content.matches(&message) => {}
             Some(_) => renamed_ones.push(Cow::Owned(renamed(&message))),
         }
     }

@@ -14,11 +14,11 @@ use diesel_async::AsyncConnection;
 
 use super::fresh;
 use super::message::{Examined, Message};
-use super::outcome::{Outcome, Undecided};
+use super::outcome::{NotDecided, Outcome};
 use super::plan::Part;
 use super::self_check::{self_check, self_check_for};
-use super::transaction::{self, LookUp, Rules};
-use crate::store::orders::Locked;
+use super::transaction::{self, LookUp, Policy};
+use crate::store::orders::OnLocked;
 use crate::store::session::{DatabaseUnavailable, Failure, Fault, Session, may_be_a_lock};
 
 /// How often a batch waits for locked orders before it goes on without them. When a table was locked and is free again, other
@@ -34,11 +34,11 @@ const PAUSE_ALONE: Duration = Duration::from_millis(50);
 pub async fn process(
     session: &mut Session,
     messages: &[Message],
-    rules: Rules<'_>,
+    policy: Policy<'_>,
 ) -> Result<Vec<Outcome>, DatabaseUnavailable> {
     for tries_left in (0..WAITING_TRIES).rev() {
         let started = Instant::now();
-        match attempt(session, messages, rules, Locked::Wait).await {
+        match attempt(session, messages, policy, OnLocked::Wait).await {
             Ok(outcomes) => return Ok(outcomes),
             Err(Failure::Unavailable(error)) => return Err(error),
             Err(Failure::Fault(Fault { problem, .. })) => {
@@ -51,28 +51,28 @@ pub async fn process(
             }
         }
         let was_slow = may_be_a_lock(started);
-        self_check(session, rules).await?;
+        self_check(session, policy).await?;
         if !was_slow {
             break;
         }
     }
-    one_by_one(session, messages, rules).await
+    one_by_one(session, messages, policy).await
 }
 
 /// The batch without locked orders, then in halves, down to the messages that fail alone.
 async fn one_by_one(
     session: &mut Session,
     messages: &[Message],
-    rules: Rules<'_>,
+    policy: Policy<'_>,
 ) -> Result<Vec<Outcome>, DatabaseUnavailable> {
     let mut outcomes = Vec::with_capacity(messages.len());
     let mut left = vec![messages];
     while let Some(some) = left.pop() {
-        match (attempt(session, some, rules, Locked::Skip).await, some) {
+        match (attempt(session, some, policy, OnLocked::Skip).await, some) {
             (Ok(handled), _) => outcomes.extend(handled),
             (Err(Failure::Unavailable(error)), _) => return Err(error),
             (Err(Failure::Fault(_)), []) => {}
-            (Err(Failure::Fault(_)), [alone]) => outcomes.extend(process_alone(session, alone, rules).await?),
+            (Err(Failure::Fault(_)), [alone]) => outcomes.extend(process_alone(session, alone, policy).await?),
             (Err(Failure::Fault(_)), many) => {
                 let (first, second) = many.split_at(many.len() / 2);
                 left.extend([second, first]);
@@ -86,21 +86,21 @@ async fn one_by_one(
 async fn process_alone(
     session: &mut Session,
     message: &Message,
-    rules: Rules<'_>,
+    policy: Policy<'_>,
 ) -> Result<Vec<Outcome>, DatabaseUnavailable> {
     tokio::time::sleep(PAUSE_ALONE).await;
-    self_check_for(session, message, rules).await?;
+    self_check_for(session, message, policy).await?;
     let started = Instant::now();
-    match attempt(session, std::slice::from_ref(message), rules, Locked::Skip).await {
+    match attempt(session, std::slice::from_ref(message), policy, OnLocked::Skip).await {
         Ok(outcomes) => Ok(outcomes),
         Err(Failure::Unavailable(error)) => Err(error),
         Err(Failure::Fault(Fault { problem, .. })) if may_be_a_lock(started) => {
             // A lock on a table may have come after the proof.
-            self_check(session, rules).await?;
-            quarantine_alone(session, message, Undecided::ForLock(problem), rules).await
+            self_check(session, policy).await?;
+            quarantine_alone(session, message, NotDecided::ForLock(problem), policy).await
         }
         Err(Failure::Fault(Fault { problem, .. })) => {
-            quarantine_alone(session, message, Undecided::RejectedByDatabase(problem), rules).await
+            quarantine_alone(session, message, NotDecided::RejectedByDatabase(problem), policy).await
         }
     }
 }
@@ -109,17 +109,18 @@ async fn process_alone(
 async fn quarantine_alone(
     session: &mut Session,
     message: &Message,
-    why: Undecided,
-    rules: Rules<'_>,
+    why: NotDecided,
+    policy: Policy<'_>,
 ) -> Result<Vec<Outcome>, DatabaseUnavailable> {
     let Some(message) = &unknown(session, message).await? else { return Ok(Vec::new()) };
     let reason = why.reason();
-    let names = message.examine_carefully(rules.keys).into_iter().next().map(|examined| examined.names);
-    let with_names = Examined { names: names.unwrap_or_default(), ..Examined::undecided(why.clone()) };
-    let bare = message.bare();
-    let mut written = write_held(session, message, with_names, rules).await;
+    let names =
+        message.authenticate_and_decode_catching_panics(policy.keys).into_iter().next().map(|examined| examined.names);
+    let with_names = Examined { names: names.unwrap_or_default(), ..Examined::not_decided(why.clone()) };
+    let bare = message.with_essential_headers();
+    let mut written = write_held(session, message, with_names, policy).await;
     if let Err(Failure::Fault(_)) = &written {
-        written = write_held(session, &bare, Examined::undecided(why), rules).await;
+        written = write_held(session, &bare, Examined::not_decided(why), policy).await;
     }
     let outcomes = written.map_err(|failure| session.into_unavailable(failure))?;
     tracing::error!(id = %message.id, reason, "the database rejected a callback; it is held in quarantine and retried");
@@ -139,13 +140,13 @@ async fn write_held(
     session: &mut Session,
     message: &Message,
     examined: Examined<'_>,
-    rules: Rules<'_>,
+    policy: Policy<'_>,
 ) -> Result<Vec<Outcome>, Failure> {
     let part = Part::held_whole(message, examined);
     session
         .run(async |conn| {
             conn.transaction(async |conn| {
-                transaction::decide_and_write(conn, vec![part], rules, Locked::Skip, LookUp::Every).await
+                transaction::decide_and_write(conn, vec![part], policy, OnLocked::Skip, LookUp::Every).await
             })
             .await
         })
@@ -155,8 +156,8 @@ async fn write_held(
 async fn attempt(
     session: &mut Session,
     messages: &[Message],
-    rules: Rules<'_>,
-    locked: Locked,
+    policy: Policy<'_>,
+    on_locked: OnLocked,
 ) -> Result<Vec<Outcome>, Failure> {
-    session.run(async |conn| transaction::apply(conn, messages, rules, locked).await).await
+    session.run(async |conn| transaction::apply(conn, messages, policy, on_locked).await).await
 }

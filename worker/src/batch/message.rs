@@ -1,7 +1,7 @@
 //! One callback of a batch, and what its bytes turn out to be.
 //!
 //! The worker authenticates the stored bytes again: write access to the broker delays a payment, and never forges one.
-//! [`Message::examine`] is the only place where bytes become notifications.
+//! [`Message::authenticate_and_decode`] is the only place where bytes become notifications.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,7 +21,7 @@ use shared::protocol::v3::resource::{self, OpenError};
 use shared::protocol::{self, AuthenticateError, DecodeError, glance, reveal};
 use uuid::Uuid;
 
-use super::outcome::Undecided;
+use super::outcome::NotDecided;
 
 /// From this many earlier deliveries on a message is not decided among others.
 pub const DELIVERIES_BEFORE_ALONE: u64 = 5;
@@ -49,7 +49,7 @@ pub enum Finding {
     /// An authentic notification: the order's state decides.
     Notified(Notification),
     /// Something that no order can decide.
-    Undecided(Undecided),
+    NotDecided(NotDecided),
 }
 
 /// What one callback, or one sub-order of a combined one, turned out to be.
@@ -85,7 +85,7 @@ pub struct Names {
 impl Names {
     /// What a notification names.
     #[must_use]
-    pub fn of(notification: &Notification) -> Self {
+    pub fn from_notification(notification: &Notification) -> Self {
         let (sub_mch_id, paid) = match notification {
             Notification::Payment(Payment { sub_mch_id, result, .. }) => match result {
                 PaymentResult::Success(success) => (sub_mch_id.clone(), Some(success.total)),
@@ -140,7 +140,7 @@ impl Message {
 
     /// The message without anything that a database could refuse: its bytes, and what it takes to replay it.
     #[must_use]
-    pub fn bare(&self) -> Self {
+    pub fn with_essential_headers(&self) -> Self {
         let kind = self.kind().map(|kind| ("type".to_owned(), kind.name().to_owned()));
         let mch_id = self.mch_id().map(|mch_id| (MCH_ID.to_owned(), mch_id.to_string()));
         Self { headers: kind.into_iter().chain(mch_id).collect(), ..self.clone() }
@@ -164,36 +164,36 @@ impl Message {
     /// Authenticates and decodes the body: one finding, or one per sub-order of a combined order. A signed text that can be
     /// read in more than one way is read only when an operator has accepted it.
     #[must_use]
-    pub fn examine<'keys>(&self, keys: &'keys Keys, asked: Asked) -> Vec<Examined<'keys>> {
+    pub fn authenticate_and_decode<'keys>(&self, keys: &'keys Keys, asked: Asked) -> Vec<Examined<'keys>> {
         if self.suspect {
-            return vec![Examined::undecided(Undecided::DecideAlone)];
+            return vec![Examined::not_decided(NotDecided::DecideAlone)];
         }
         if let Some(other) = self.headers.get(VERSION).filter(|version| *version != ENVELOPE_VERSION) {
             let problem = format!("version {other} of a message's layout, which this worker does not know");
-            return vec![Examined::undecided(Undecided::ForVersion(problem))];
+            return vec![Examined::not_decided(NotDecided::ForVersion(problem))];
         }
         let read = match self.kind() {
             Some(CallbackKind::V2Payment) => read_v2_payment(&self.body, keys, asked),
             Some(CallbackKind::V2Refund) => read_v2_refund(&self.body, keys),
             Some(CallbackKind::V3) => read_v3(&self.body, self.mch_id(), keys),
-            None => Err(Undecided::ForVersion("a type of message that this version does not know".into())),
+            None => Err(NotDecided::ForVersion("a type of message that this version does not know".into())),
         };
         match read {
             Ok((_, parts)) if parts.is_empty() => {
-                vec![Examined::undecided(Undecided::Undecodable("it says nothing".to_owned()))]
+                vec![Examined::not_decided(NotDecided::Undecodable("it says nothing".to_owned()))]
             }
             Ok((key, parts)) => self.examined(key, parts, keys),
             Err(undecided) => {
                 let names = self.names(self.glance(keys).into_iter().next());
-                vec![Examined { names, ..Examined::undecided(undecided) }]
+                vec![Examined { names, ..Examined::not_decided(undecided) }]
             }
         }
     }
 
     /// The same of a message that may be what makes this worker panic: then nothing.
     #[must_use]
-    pub fn examine_carefully<'keys>(&self, keys: &'keys Keys) -> Vec<Examined<'keys>> {
-        let examined = AssertUnwindSafe(|| self.examine(keys, Asked::ByReport));
+    pub fn authenticate_and_decode_catching_panics<'keys>(&self, keys: &'keys Keys) -> Vec<Examined<'keys>> {
+        let examined = AssertUnwindSafe(|| self.authenticate_and_decode(keys, Asked::ByReport));
         catch_unwind(examined).unwrap_or_default()
     }
 
@@ -207,11 +207,11 @@ impl Message {
             let glance = glances.next();
             match part {
                 Ok(notification) => {
-                    let names = Names::of(&notification);
+                    let names = Names::from_notification(&notification);
                     Examined { finding: Finding::Notified(notification), names, key: Some(key) }
                 }
                 Err(error) => {
-                    let finding = Finding::Undecided(undecodable(error));
+                    let finding = Finding::NotDecided(undecodable(error));
                     Examined { finding, names: self.names(glance), key: Some(key) }
                 }
             }
@@ -248,13 +248,13 @@ impl Message {
 impl Examined<'_> {
     /// Something of which nothing can be read.
     #[must_use]
-    pub fn undecided(why: Undecided) -> Self {
-        Self { finding: Finding::Undecided(why), names: Names::default(), key: None }
+    pub fn not_decided(why: NotDecided) -> Self {
+        Self { finding: Finding::NotDecided(why), names: Names::default(), key: None }
     }
 }
 
 /// The key that proved a body, and what it says.
-type Read<'keys> = Result<(&'keys str, Vec<protocol::Part>), Undecided>;
+type Read<'keys> = Result<(&'keys str, Vec<protocol::Part>), NotDecided>;
 
 fn read_v2_payment<'keys>(body: &[u8], keys: &'keys Keys, asked: Asked) -> Read<'keys> {
     let payment = payment::authenticate(body, keys).map_err(|error| not_v2(&error))?;
@@ -262,7 +262,7 @@ fn read_v2_payment<'keys>(body: &[u8], keys: &'keys Keys, asked: Asked) -> Read<
     let fields = match asked {
         Asked::ByAcceptance => payment.content.accepted_by_operator(),
         Asked::ByReport | Asked::ByReplay => {
-            payment.content.unambiguous().map_err(|error| Undecided::AmbiguousSignature(error.to_string()))?
+            payment.content.unambiguous().map_err(|error| NotDecided::AmbiguousSignature(error.to_string()))?
         }
     };
     Ok((&payment.key.name, payment::decode(&fields, payment.merchant).map_err(undecodable)?))
@@ -275,36 +275,36 @@ fn read_v2_refund<'keys>(body: &[u8], keys: &'keys Keys) -> Read<'keys> {
 }
 
 fn read_v3<'keys>(body: &[u8], mch_id: Option<MchId>, keys: &'keys Keys) -> Read<'keys> {
-    let mch_id = mch_id.ok_or_else(|| Undecided::NotAuthentic("the header mch-id is missing".to_owned()))?;
+    let mch_id = mch_id.ok_or_else(|| NotDecided::NotAuthentic("the header mch-id is missing".to_owned()))?;
     let event = resource::open(body, mch_id.as_str(), keys).map_err(|error| match error {
         // Ingest knew WeChat Pay's signature. If this worker cannot open it, its merchants file may be the older one.
-        OpenError::UnknownMerchant | OpenError::NoKeyOpens => Undecided::ForKey(error.to_string()),
+        OpenError::UnknownMerchant | OpenError::NoKeyOpens => NotDecided::ForKey(error.to_string()),
         OpenError::TooLarge
         | OpenError::NotAnEnvelope
         | OpenError::Algorithm
         | OpenError::Nonce
-        | OpenError::Ciphertext => Undecided::Malformed(error.to_string()),
+        | OpenError::Ciphertext => NotDecided::Malformed(error.to_string()),
     })?;
     keys.count_use(event.key);
     Ok((&event.key.name, notification::decode(&event.content, event.merchant).map_err(undecodable)?))
 }
 
-fn undecodable(error: DecodeError) -> Undecided {
+fn undecodable(error: DecodeError) -> NotDecided {
     match error {
-        DecodeError::MerchantNotCombined => Undecided::MchIdMismatch(error.to_string()),
-        other => Undecided::Undecodable(other.to_string()),
+        DecodeError::MerchantNotCombined => NotDecided::MchIdMismatch(error.to_string()),
+        other => NotDecided::Undecodable(other.to_string()),
     }
 }
 
-fn not_v2(error: &AuthenticateError) -> Undecided {
+fn not_v2(error: &AuthenticateError) -> NotDecided {
     match error {
         // Ingest knew a key for it. If this worker does not, its merchants file may be the older one.
         AuthenticateError::UnknownMerchant(_)
         | AuthenticateError::NotSigned(VerifyError::SignatureDiffers)
-        | AuthenticateError::NotOpened(refund::OpenError::NoKeyOpens) => Undecided::ForKey(error.to_string()),
-        AuthenticateError::Malformed(error) => Undecided::Malformed(error.to_string()),
+        | AuthenticateError::NotOpened(refund::OpenError::NoKeyOpens) => NotDecided::ForKey(error.to_string()),
+        AuthenticateError::Malformed(error) => NotDecided::Malformed(error.to_string()),
         AuthenticateError::NoMerchant | AuthenticateError::NotSigned(_) | AuthenticateError::NotOpened(_) => {
-            Undecided::NotAuthentic(error.to_string())
+            NotDecided::NotAuthentic(error.to_string())
         }
     }
 }

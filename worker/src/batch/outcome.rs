@@ -2,9 +2,43 @@
 
 use shared::domain::verdict::{Awaited, Ignored, Refusal};
 
+/// The names in `quarantine.reason` that code other than the domain's compares with.
+pub mod reason {
+    /// `decide` waits for the order.
+    pub const FOR_ORDER: &str = "for_order";
+    /// `decide` waits for the payment.
+    pub const FOR_PAYMENT: &str = "for_payment";
+    /// See [`super::NotDecided::ForKey`].
+    pub const FOR_KEY: &str = "for_key";
+    /// See [`super::NotDecided::ForLock`].
+    pub const FOR_LOCK: &str = "for_lock";
+    /// See [`super::NotDecided::ForVersion`].
+    pub const FOR_VERSION: &str = "for_version";
+    /// See [`super::NotDecided::DecideAlone`].
+    pub const DECIDE_ALONE: &str = "decide_alone";
+    /// See [`super::NotDecided::Malformed`].
+    pub const MALFORMED: &str = "malformed";
+    /// See [`super::NotDecided::NotAuthentic`].
+    pub const NOT_AUTHENTIC: &str = "not_authentic";
+    /// See [`super::NotDecided::AmbiguousSignature`].
+    pub const AMBIGUOUS_SIGNATURE: &str = "ambiguous_signature";
+    /// See [`super::NotDecided::Undecodable`].
+    pub const UNDECODABLE: &str = "undecodable";
+    /// See [`super::NotDecided::MchIdMismatch`].
+    pub const MCH_ID_MISMATCH: &str = "mch_id_mismatch";
+    /// See [`super::NotDecided::RejectedByDatabase`].
+    pub const REJECTED_BY_DATABASE: &str = "rejected_by_database";
+    /// `decide` refused it for its sub-merchant.
+    pub const SUB_MCH_ID_MISMATCH: &str = "sub_mch_id_mismatch";
+    /// `decide` refused it for WeChat Pay's number of the refund.
+    pub const REFUND_ID_MISMATCH: &str = "refund_id_mismatch";
+    /// `decide` refused it for the end that the refund had come to.
+    pub const REFUND_STATE_CONFLICT: &str = "refund_state_conflict";
+}
+
 /// Why a callback was not decided against an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Undecided {
+pub enum NotDecided {
     /// No key in this worker's ring made its signature; the key may be on its way.
     ForKey(String),
     /// Another session holds a lock that deciding it needs.
@@ -50,14 +84,14 @@ pub enum Held {
     /// `decide` refused it.
     Refused(Refusal),
     /// It never came to `decide`.
-    Undecided(Undecided),
+    NotDecided(NotDecided),
 }
 
-impl Undecided {
+impl NotDecided {
     /// What the ledger says of such a callback.
     #[must_use]
     pub fn outcome(&self) -> Outcome {
-        let held = Held::Undecided(self.clone());
+        let held = Held::NotDecided(self.clone());
         match self {
             Self::ForKey(_) | Self::ForLock(_) | Self::ForVersion(_) | Self::DecideAlone => Outcome::Waiting(held),
             Self::Malformed(_)
@@ -73,16 +107,16 @@ impl Undecided {
     #[must_use]
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::ForKey(_) => "for_key",
-            Self::ForLock(_) => "for_lock",
-            Self::ForVersion(_) => "for_version",
-            Self::DecideAlone => "decide_alone",
-            Self::Malformed(_) => "malformed",
-            Self::NotAuthentic(_) => "not_authentic",
-            Self::AmbiguousSignature(_) => "ambiguous_signature",
-            Self::Undecodable(_) => "undecodable",
-            Self::MchIdMismatch(_) => "mch_id_mismatch",
-            Self::RejectedByDatabase(_) => "rejected_by_database",
+            Self::ForKey(_) => reason::FOR_KEY,
+            Self::ForLock(_) => reason::FOR_LOCK,
+            Self::ForVersion(_) => reason::FOR_VERSION,
+            Self::DecideAlone => reason::DECIDE_ALONE,
+            Self::Malformed(_) => reason::MALFORMED,
+            Self::NotAuthentic(_) => reason::NOT_AUTHENTIC,
+            Self::AmbiguousSignature(_) => reason::AMBIGUOUS_SIGNATURE,
+            Self::Undecodable(_) => reason::UNDECODABLE,
+            Self::MchIdMismatch(_) => reason::MCH_ID_MISMATCH,
+            Self::RejectedByDatabase(_) => reason::REJECTED_BY_DATABASE,
         }
     }
 
@@ -157,7 +191,7 @@ impl Held {
         match self {
             Self::Awaiting(awaited) => awaited.name(),
             Self::Refused(refusal) => refusal.name(),
-            Self::Undecided(undecided) => undecided.reason(),
+            Self::NotDecided(undecided) => undecided.reason(),
         }
     }
 
@@ -170,7 +204,7 @@ impl Held {
                 let (expected, got) = refusal.evidence();
                 serde_json::json!({ "expected": expected, "got": got })
             }
-            Self::Undecided(undecided) => match undecided.problem() {
+            Self::NotDecided(undecided) => match undecided.problem() {
                 Some(problem) => serde_json::json!({ "problem": problem }),
                 None => serde_json::json!({}),
             },

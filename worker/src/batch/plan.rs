@@ -17,7 +17,7 @@ use shared::merchants_file::Keys;
 use uuid::Uuid;
 
 use super::message::{Examined, Finding, Message};
-use super::outcome::{Held, Outcome, Undecided};
+use super::outcome::{Held, NotDecided, Outcome, reason};
 
 mod fold;
 
@@ -164,6 +164,7 @@ impl OrderEvent {
         let Happened::Refund { refund, payment } = &self.happened else {
             return if matches!(self.happened, Happened::Paid(_)) { "order.paid" } else { "payment.refused" };
         };
+        debug_assert!(refund.state != RefundState::Requested, "WeChat Pay reports a refund at its end");
         match (refund.state, payment.disposition) {
             (RefundState::Abnormal, _) => "refund.abnormal",
             (RefundState::Closed, _) => "refund.closed",
@@ -221,19 +222,35 @@ pub struct Handled<'a> {
     pub part: Part<'a>,
     /// What it came to.
     pub decided: Decided,
-    /// Id, type and version of the event that it caused.
-    pub event: Option<(Uuid, &'static str, i32)>,
+    /// The event that it caused.
+    pub event: Option<CausedEvent>,
+}
+
+/// What a ledger row says of the event that its part caused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CausedEvent {
+    /// The event's id.
+    pub id: Uuid,
+    /// Its type.
+    pub name: &'static str,
+    /// The version of the order that it shows.
+    pub version: i32,
 }
 
 /// Held rows that every sweep decides again once their cause may be gone; the others are decided once, for example when a key
 /// has come.
-const LOOKED_AT_BY_EVERY_SWEEP: [&str; 5] =
-    ["for_order", "sub_mch_id_mismatch", "for_payment", "for_lock", "rejected_by_database"];
+const LOOKED_AT_BY_EVERY_SWEEP: [&str; 5] = [
+    reason::FOR_ORDER,
+    reason::SUB_MCH_ID_MISMATCH,
+    reason::FOR_PAYMENT,
+    reason::FOR_LOCK,
+    reason::REJECTED_BY_DATABASE,
+];
 
 impl<'a> Part<'a> {
     /// The parts of a message that is new to the ledger.
-    pub fn new_of(message: &'a Message, keys: &'a Keys) -> impl Iterator<Item = Self> {
-        let examined = message.examine(keys, Asked::ByReport);
+    pub fn from_message(message: &'a Message, keys: &'a Keys) -> impl Iterator<Item = Self> {
+        let examined = message.authenticate_and_decode(keys, Asked::ByReport);
         (0..).zip(examined).map(move |(number, examined)| Self { message, number, examined, row: LedgerRow::New })
     }
 
@@ -266,7 +283,7 @@ impl Handled<'_> {
     pub fn stays_as_it_is(&self) -> bool {
         let LedgerRow::Held { reason, is_due, .. } = &self.part.row else { return false };
         let Some(held) = self.decided.outcome.held() else { return false };
-        let is_locked = matches!(held, Held::Undecided(Undecided::ForLock(_)));
+        let is_locked = matches!(held, Held::NotDecided(NotDecided::ForLock(_)));
         // A row that no later sweep would look at by itself waits for the lock instead.
         let is_looked_at = *is_due || LOOKED_AT_BY_EVERY_SWEEP.contains(&reason.as_str());
         (is_locked && is_looked_at) || (!is_due && held.reason() == reason)
@@ -275,13 +292,13 @@ impl Handled<'_> {
 
 /// What names the order of a payment.
 #[must_use]
-pub fn order_key(notification: &Notification) -> Option<OrderKey> {
+pub fn named_order_key(notification: &Notification) -> Option<OrderKey> {
     let Notification::Payment(payment) = notification else { return None };
     Some((payment.mch_id.clone(), payment.sub_mch_id.clone(), payment.out_trade_no.clone()?))
 }
 
 /// What names an order.
 #[must_use]
-pub fn key_of(order: &Order) -> OrderKey {
+pub fn order_key(order: &Order) -> OrderKey {
     (order.mch_id.clone(), order.sub_mch_id.clone(), order.out_trade_no.clone())
 }

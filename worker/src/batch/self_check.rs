@@ -16,10 +16,10 @@ use shared::domain::payment::{Disposition, PaymentRecord};
 use uuid::Uuid;
 
 use super::message::{Examined, Finding, Message};
-use super::outcome::Undecided;
+use super::outcome::NotDecided;
 use super::plan::{self, Decided, Handled, Happened, OrderEvent, OrderKey, Part};
-use super::transaction::Rules;
-use crate::store::orders::Locked;
+use super::transaction::Policy;
+use crate::store::orders::OnLocked;
 use crate::store::payments::{Brought, Changed};
 use crate::store::session::{DatabaseUnavailable, Session, TransactionError, may_be_a_lock};
 use crate::store::{held, ledger, orders, outbox, payments, refunds};
@@ -31,8 +31,8 @@ const BODY_BYTES_USUAL: usize = 8 * 1024;
 ///
 /// # Errors
 /// When the database cannot be reached, was never migrated, grants too little, or refuses rows.
-pub async fn self_check(session: &mut Session, rules: Rules<'_>) -> Result<(), DatabaseUnavailable> {
-    session.require(async |conn| rehearse(conn, rules, wall_clock(), BODY_BYTES_USUAL).await).await
+pub async fn self_check(session: &mut Session, policy: Policy<'_>) -> Result<(), DatabaseUnavailable> {
+    session.require(async |conn| write_and_roll_back(conn, policy, wall_clock(), BODY_BYTES_USUAL).await).await
 }
 
 /// Has the database prove that only this message can be at fault: it takes rows in the message's partition, and other
@@ -43,10 +43,12 @@ pub async fn self_check(session: &mut Session, rules: Rules<'_>) -> Result<(), D
 pub async fn self_check_for(
     session: &mut Session,
     message: &Message,
-    rules: Rules<'_>,
+    policy: Policy<'_>,
 ) -> Result<(), DatabaseUnavailable> {
-    session.require(async |conn| rehearse(conn, rules, message.received_at, message.body.len()).await).await?;
-    session.require(async |conn| try_its_orders(conn, message, rules).await).await
+    session
+        .require(async |conn| write_and_roll_back(conn, policy, message.received_at, message.body.len()).await)
+        .await?;
+    session.require(async |conn| try_its_orders(conn, message, policy).await).await
 }
 
 #[expect(clippy::disallowed_methods, reason = "the shell reads the clock for the partition of the checked rows")]
@@ -59,15 +61,15 @@ fn wall_clock() -> DateTime<Utc> {
 ///
 /// # Errors
 /// The database is at fault.
-async fn rehearse(
+async fn write_and_roll_back(
     conn: &mut AsyncPgConnection,
-    rules: Rules<'_>,
+    policy: Policy<'_>,
     received_at: DateTime<Utc>,
     body_bytes: usize,
 ) -> Result<(), TransactionError> {
     let rows = Rows::new(received_at, body_bytes);
     AnsiTransactionManager::begin_transaction(conn).await?;
-    let tried = write(conn, rules, &rows).await;
+    let tried = write(conn, policy, &rows).await;
     Ok(undo(conn, tried).await?)
 }
 
@@ -81,9 +83,9 @@ const OTHERS_MAX: i64 = 8;
 async fn try_its_orders(
     conn: &mut AsyncPgConnection,
     message: &Message,
-    rules: Rules<'_>,
+    policy: Policy<'_>,
 ) -> Result<(), TransactionError> {
-    let keys = order_keys(message, rules);
+    let keys = order_keys(message, policy);
     AnsiTransactionManager::begin_transaction(conn).await?;
     let tried = orders::touch(conn, &keys).await;
     let Err(problem) = undo(conn, tried).await else { return Ok(()) };
@@ -120,11 +122,11 @@ async fn undo<T>(conn: &mut AsyncPgConnection, tried: Result<T, Error>) -> Resul
     tried
 }
 
-fn order_keys(message: &Message, rules: Rules<'_>) -> Vec<OrderKey> {
-    let examined = message.examine_carefully(rules.keys);
+fn order_keys(message: &Message, policy: Policy<'_>) -> Vec<OrderKey> {
+    let examined = message.authenticate_and_decode_catching_panics(policy.keys);
     let key = |finding: &Finding| match finding {
-        Finding::Notified(notification) => plan::order_key(notification),
-        Finding::Undecided(_) => None,
+        Finding::Notified(notification) => plan::named_order_key(notification),
+        Finding::NotDecided(_) => None,
     };
     examined.iter().filter_map(|examined| key(&examined.finding)).collect()
 }
@@ -155,7 +157,7 @@ impl Rows {
             suspect: true,
         };
         let amount = Money { amount_minor: 1, currency: Currency::CNY };
-        let mch_id = MchId::parse("rehearsal").unwrap();
+        let mch_id = MchId::parse("self_check").unwrap();
         let payment = PaymentRecord {
             order_id: 0,
             mch_id: mch_id.clone(),
@@ -170,27 +172,27 @@ impl Rows {
             mch_id,
             sub_mch_id: None,
             app_id: None,
-            out_trade_no: OutTradeNo::parse("rehearsal").unwrap(),
+            out_trade_no: OutTradeNo::parse("self_check").unwrap(),
             amount,
             state: OrderState::Pending,
             refunded_minor: 0,
             version: 0,
         };
-        let happened = Happened::Refused { payment: payment.clone(), reason: "rehearsal" };
+        let happened = Happened::Refused { payment: payment.clone(), reason: "self_check" };
         Self { message, payment, event: OrderEvent { order, happened } }
     }
 }
 
-async fn write(conn: &mut AsyncPgConnection, rules: Rules<'_>, rows: &Rows) -> Result<(), Error> {
-    orders::lock(conn, &[], Locked::Skip).await?;
+async fn write(conn: &mut AsyncPgConnection, policy: Policy<'_>, rows: &Rows) -> Result<(), Error> {
+    orders::lock(conn, &[], OnLocked::Skip).await?;
     orders::existing(conn, &[]).await?;
     orders::touch(conn, &[]).await?;
-    payments::orders_of(conn, &[]).await?;
+    payments::order_keys(conn, &[]).await?;
     payments::read(conn, std::iter::empty()).await?;
     refunds::read(conn, &[]).await?;
-    let why = Undecided::DecideAlone;
+    let why = NotDecided::DecideAlone;
     let decided = Decided { outcome: why.outcome(), seen: None, event: None };
-    let handled = Handled { part: Part::held_whole(&rows.message, Examined::undecided(why)), decided, event: None };
+    let handled = Handled { part: Part::held_whole(&rows.message, Examined::not_decided(why)), decided, event: None };
     let brought = Brought { id: rows.message.id, received_at: rows.message.received_at, part: 0 };
     let conn = &*conn;
     orders::update(conn, &[]).await?;
@@ -199,6 +201,6 @@ async fn write(conn: &mut AsyncPgConnection, rules: Rules<'_>, rows: &Rows) -> R
     payments::insert(conn, &[(&rows.payment, brought)]).await?;
     payments::update(conn, &[]).await?;
     ledger::insert(conn, &[&handled]).await?;
-    held::insert(conn, &[&handled], rules.wait_limit).await?;
+    held::insert(conn, &[&handled], policy.wait_limit).await?;
     outbox::insert(conn, &[rows.message.id], std::slice::from_ref(&rows.event)).await
 }

@@ -20,8 +20,8 @@ use uuid::Uuid;
 use super::fresh::{distinct, unknown};
 use super::message::{Finding, Message};
 use super::outcome::Outcome;
-use super::plan::{self, ChangedPayment, Handled, LedgerRow, OrderKey, Part, Plan, Rows, key_of};
-use crate::store::orders::Locked;
+use super::plan::{self, CausedEvent, ChangedPayment, Handled, LedgerRow, OrderKey, Part, Plan, Rows, order_key};
+use crate::store::orders::OnLocked;
 use crate::store::payments::{Brought, Changed};
 use crate::store::session::TransactionError;
 use crate::store::{database, held, ledger, orders, outbox, payments, refunds};
@@ -31,7 +31,7 @@ pub const RACES_MAX: usize = 3;
 
 /// What deciding depends on besides the callbacks and the orders.
 #[derive(Debug, Clone, Copy)]
-pub struct Rules<'a> {
+pub struct Policy<'a> {
     /// The keys that authenticate.
     pub keys: &'a Keys,
     /// How long a callback waits before an operator is told.
@@ -55,8 +55,8 @@ pub enum LookUp {
 pub async fn apply(
     conn: &mut AsyncPgConnection,
     messages: &[Message],
-    rules: Rules<'_>,
-    locked: Locked,
+    policy: Policy<'_>,
+    on_locked: OnLocked,
 ) -> Result<Vec<Outcome>, TransactionError> {
     let mut fresh = distinct(messages);
     // Only a message that was delivered before can be in the ledger, so others need no look-up.
@@ -68,7 +68,7 @@ pub async fn apply(
     let mut races = 0;
     let mut look_up = LookUp::WhereOrdersChanged;
     loop {
-        match transact(conn, &fresh, rules, locked, look_up).await {
+        match transact(conn, &fresh, policy, on_locked, look_up).await {
             Err(error) if error.is_race() && races < RACES_MAX => {
                 races = races.saturating_add(1);
                 look_up = LookUp::Every;
@@ -85,15 +85,15 @@ pub async fn apply(
 async fn transact(
     conn: &mut AsyncPgConnection,
     messages: &[Cow<'_, Message>],
-    rules: Rules<'_>,
-    locked: Locked,
+    policy: Policy<'_>,
+    on_locked: OnLocked,
     look_up: LookUp,
 ) -> Result<Vec<Outcome>, TransactionError> {
     if messages.is_empty() {
         return Ok(Vec::new());
     }
-    let parts = messages.iter().flat_map(|message| Part::new_of(message, rules.keys)).collect();
-    conn.transaction(async |conn| decide_and_write(conn, parts, rules, locked, look_up).await).await
+    let parts = messages.iter().flat_map(|message| Part::from_message(message, policy.keys)).collect();
+    conn.transaction(async |conn| decide_and_write(conn, parts, policy, on_locked, look_up).await).await
 }
 
 /// Decides the parts and writes what they come to, inside the caller's transaction.
@@ -103,17 +103,17 @@ async fn transact(
 pub async fn decide_and_write(
     conn: &mut AsyncPgConnection,
     parts: Vec<Part<'_>>,
-    rules: Rules<'_>,
-    locked: Locked,
+    policy: Policy<'_>,
+    on_locked: OnLocked,
     look_up: LookUp,
 ) -> Result<Vec<Outcome>, TransactionError> {
-    let rows = read(conn, &parts, locked, look_up).await?;
+    let rows = read(conn, &parts, on_locked, look_up).await?;
     let mut plan = plan::plan(rows, parts.iter().map(Part::item));
     let event_ids: Vec<Uuid> = plan.events.iter().map(|_| Uuid::now_v7()).collect();
     let payments: Vec<_> = plan.payments.values().filter_map(|changed| brought_by(changed, &parts)).collect();
     let told = |place: usize| {
         let event = plan.events.get(place)?;
-        Some((*event_ids.get(place)?, event.name(), event.order.version))
+        Some(CausedEvent { id: *event_ids.get(place)?, name: event.name(), version: event.order.version })
     };
     let decided = std::mem::take(&mut plan.decided);
     let mut handled: Vec<Handled<'_>> = parts
@@ -124,7 +124,13 @@ pub async fn decide_and_write(
     handled.retain(|handled| !handled.stays_as_it_is());
     write(
         conn,
-        &Writes { plan: &plan, event_ids: &event_ids, payments: Changed::of(&payments), handled: &handled, rules },
+        &Writes {
+            plan: &plan,
+            event_ids: &event_ids,
+            payments: Changed::from_plan(&payments),
+            handled: &handled,
+            policy,
+        },
     )
     .await?;
     Ok(handled.into_iter().map(|handled| handled.decided.outcome).collect())
@@ -135,36 +141,36 @@ pub async fn decide_and_write(
 async fn read(
     conn: &mut AsyncPgConnection,
     parts: &[Part<'_>],
-    locked: Locked,
+    on_locked: OnLocked,
     look_up: LookUp,
 ) -> Result<Rows, DieselError> {
     let notified = || parts.iter().filter_map(|part| notification(&part.examined.finding));
-    let mut keys: HashSet<OrderKey> = notified().filter_map(plan::order_key).collect();
+    let mut keys: HashSet<OrderKey> = notified().filter_map(plan::named_order_key).collect();
     let refunded: Vec<_> = notified().filter_map(refunded_transaction).collect();
     if keys.is_empty() && refunded.is_empty() {
         return Ok(Rows::default());
     }
-    if locked == Locked::Skip {
+    if on_locked == OnLocked::Skip {
         database::wait_little_for_locks(conn).await?;
     }
     if !refunded.is_empty() {
-        keys.extend(payments::orders_of(conn, &refunded).await?);
+        keys.extend(payments::order_keys(conn, &refunded).await?);
     }
     let keys: Vec<OrderKey> = keys.into_iter().collect();
-    let orders = orders::lock(conn, &keys, locked).await?;
-    let mut busy = match locked {
-        Locked::Wait => Vec::new(),
-        Locked::Skip if orders.len() == keys.len() => Vec::new(),
-        Locked::Skip => orders::existing(conn, &keys).await?,
+    let orders = orders::lock(conn, &keys, on_locked).await?;
+    let mut busy = match on_locked {
+        OnLocked::Wait => Vec::new(),
+        OnLocked::Skip if orders.len() == keys.len() => Vec::new(),
+        OnLocked::Skip => orders::existing(conn, &keys).await?,
     };
     let held: HashSet<i64> = orders.iter().map(|order| order.id).collect();
     busy.retain(|(id, _)| !held.contains(id));
 
     // An order of version 0 has no payment on record: each raises the version, which never falls.
     let untouched: HashSet<OrderKey> =
-        orders.iter().filter(|order| order.version == 0 && order.state == OrderState::Pending).map(key_of).collect();
+        orders.iter().filter(|order| order.version == 0 && order.state == OrderState::Pending).map(order_key).collect();
     let is_looked_up = |it: &&Notification| {
-        look_up == LookUp::Every || plan::order_key(it).is_none_or(|key| !untouched.contains(&key))
+        look_up == LookUp::Every || plan::named_order_key(it).is_none_or(|key| !untouched.contains(&key))
     };
     let transactions: HashSet<(&MchId, &TransactionId)> =
         notified().filter(is_looked_up).filter_map(|it| Some((it.mch_id(), it.transaction_id()?))).collect();
@@ -178,7 +184,7 @@ async fn read(
 fn notification(finding: &Finding) -> Option<&Notification> {
     match finding {
         Finding::Notified(notification) => Some(notification),
-        Finding::Undecided(_) => None,
+        Finding::NotDecided(_) => None,
     }
 }
 
@@ -195,14 +201,15 @@ fn refund_keys<'a>(parts: &'a [Part<'_>], orders: &[Order], payments: &[PaymentR
     if notified().all(|it| refunded_transaction(it).is_none()) {
         return Vec::new();
     }
-    let ids: HashMap<OrderKey, i64> = orders.iter().map(|order| (key_of(order), order.id)).collect();
+    let ids: HashMap<OrderKey, i64> = orders.iter().map(|order| (order_key(order), order.id)).collect();
     let paid_now =
-        notified().filter_map(|it| Some(((it.mch_id(), it.transaction_id()?), *ids.get(&plan::order_key(it)?)?)));
-    let mut order_of: HashMap<(&MchId, &TransactionId), i64> = paid_now.collect();
-    order_of.extend(payments.iter().map(|payment| ((&payment.mch_id, &payment.transaction_id), payment.order_id)));
+        notified().filter_map(|it| Some(((it.mch_id(), it.transaction_id()?), *ids.get(&plan::named_order_key(it)?)?)));
+    let mut order_by_transaction: HashMap<(&MchId, &TransactionId), i64> = paid_now.collect();
+    order_by_transaction
+        .extend(payments.iter().map(|payment| ((&payment.mch_id, &payment.transaction_id), payment.order_id)));
     notified()
         .filter_map(|it| {
-            let order_id = order_of.get(&refunded_transaction(it)?)?;
+            let order_id = order_by_transaction.get(&refunded_transaction(it)?)?;
             Some((*order_id, it.out_refund_no()?))
         })
         .collect()
@@ -220,12 +227,12 @@ struct Writes<'a> {
     event_ids: &'a [Uuid],
     payments: Changed<'a>,
     handled: &'a [Handled<'a>],
-    rules: Rules<'a>,
+    policy: Policy<'a>,
 }
 
 /// The statements do not depend on each other: sent together, they cost one round trip.
 async fn write(conn: &AsyncPgConnection, writes: &Writes<'_>) -> Result<(), TransactionError> {
-    let Writes { plan, event_ids, payments, handled, rules } = writes;
+    let Writes { plan, event_ids, payments, handled, policy } = writes;
     let changed: Vec<_> = plan.orders.values().collect();
     let refunded: Vec<_> = plan.refunds.values().collect();
     let (mut new, held): (Vec<&Handled<'_>>, Vec<&Handled<'_>>) =
@@ -237,9 +244,9 @@ async fn write(conn: &AsyncPgConnection, writes: &Writes<'_>) -> Result<(), Tran
         async { payments::write(conn, payments).await },
         async { if refunded.is_empty() { Ok(0) } else { refunds::write(conn, &refunded).await } },
         async { if new.is_empty() { Ok(()) } else { ledger::insert(conn, &new).await } },
-        async { if held.is_empty() { Ok(0) } else { ledger::move_on(conn, &held).await } },
-        async { if new_held.is_empty() { Ok(()) } else { held::insert(conn, &new_held, rules.wait_limit).await } },
-        async { if held.is_empty() { Ok(()) } else { held::move_on(conn, &held, rules.wait_limit).await } },
+        async { if held.is_empty() { Ok(0) } else { ledger::update_outcomes(conn, &held).await } },
+        async { if new_held.is_empty() { Ok(()) } else { held::insert(conn, &new_held, policy.wait_limit).await } },
+        async { if held.is_empty() { Ok(()) } else { held::update(conn, &held, policy.wait_limit).await } },
         async { if plan.events.is_empty() { Ok(()) } else { outbox::insert(conn, event_ids, &plan.events).await } },
     );
     // Before the others, which only say that the transaction is aborted: another session was first.

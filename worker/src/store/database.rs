@@ -27,14 +27,26 @@ const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a silent connection waits before it probes the other side.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 
-/// Bounds for every statement. A lock that somebody holds longer than `lock_timeout` is worked round, not waited for.
-/// A transaction whose worker was forgotten on the way holds orders, or the right to relay, until the server ends it: no
-/// healthy one is idle for longer than the relay waits for the confirms of its four batches at most, 10 s.
-/// An asynchronous commit may be lost after it was acknowledged, so a session that has it by default is made durable.
-const SESSION: &str = "SET lock_timeout = '1s'; SET statement_timeout = '30s'; \
-     SET idle_in_transaction_session_timeout = '15s'; SET TIME ZONE 'UTC'; \
-     SET default_transaction_isolation = 'read committed'; \
-     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') IN ('off', 'local')";
+/// How long a statement waits for a lock: then the batch goes on without the locked rows.
+pub const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a statement may run.
+pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
+/// If the network silently drops a worker, its open transaction keeps its order locks, or the relay's claim, until the server
+/// ends it. A healthy transaction is never idle for more than 10 s: the relay's wait for four batches of confirms.
+const IDLE_IN_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The statements that set up a session. An asynchronous commit may be lost after it was acknowledged, so a session that has
+/// it by default is made durable.
+fn session_settings() -> String {
+    format!(
+        "SET lock_timeout = {}; SET statement_timeout = {}; SET idle_in_transaction_session_timeout = {}; \
+         SET TIME ZONE 'UTC'; SET default_transaction_isolation = 'read committed'; \
+         SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') IN ('off', 'local')",
+        LOCK_TIMEOUT.as_millis(),
+        STATEMENT_TIMEOUT.as_millis(),
+        IDLE_IN_TRANSACTION_TIMEOUT.as_millis(),
+    )
+}
 
 /// How long a statement waits for a lock that its transaction can do without.
 pub const LITTLE_LOCK_TIMEOUT: Duration = Duration::from_millis(100);
@@ -106,7 +118,23 @@ impl Database {
             let (client, connection) = self.config.connect(tokio_postgres::NoTls).await.map_err(bad)?;
             AsyncPgConnection::try_from_client_and_connection(client, connection).await?
         };
-        conn.batch_execute(SESSION).await.map_err(ConnectionError::CouldntSetupConfiguration)?;
+        conn.batch_execute(&session_settings()).await.map_err(ConnectionError::CouldntSetupConfiguration)?;
         Ok(conn)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_set_up_with_the_limits_that_the_code_counts_on() {
+        assert_eq!(
+            session_settings(),
+            "SET lock_timeout = 1000; SET statement_timeout = 30000; SET idle_in_transaction_session_timeout = 15000; \
+             SET TIME ZONE 'UTC'; SET default_transaction_isolation = 'read committed'; \
+             SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') IN ('off', 'local')"
+        );
+        assert!(LITTLE_LOCK_TIMEOUT < LOCK_TIMEOUT && LOCK_TIMEOUT < STATEMENT_TIMEOUT);
     }
 }

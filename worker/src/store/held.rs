@@ -98,7 +98,7 @@ set_statement! {
 /// When the database is unavailable or refuses a value.
 pub async fn insert(conn: &AsyncPgConnection, handled: &[&Handled<'_>], wait_limit: Duration) -> Result<(), Error> {
     let held = || handled.iter().filter_map(|handled| Some((handled, handled.outcome().held()?)));
-    let columns = Columns::of(handled);
+    let columns = Columns::from_handled(handled);
     let statement = Insert {
         ids: columns.ids,
         parts: columns.parts,
@@ -123,9 +123,9 @@ pub async fn insert(conn: &AsyncPgConnection, handled: &[&Handled<'_>], wait_lim
 ///
 /// # Errors
 /// When the database is unavailable or refuses a value.
-pub async fn move_on(conn: &AsyncPgConnection, handled: &[&Handled<'_>], wait_limit: Duration) -> Result<(), Error> {
+pub async fn update(conn: &AsyncPgConnection, handled: &[&Handled<'_>], wait_limit: Duration) -> Result<(), Error> {
     let held = || handled.iter().map(|handled| handled.outcome().held());
-    let columns = Columns::of(handled);
+    let columns = Columns::from_handled(handled);
     let statement = Move {
         ids: columns.ids,
         parts: columns.parts,
@@ -161,7 +161,7 @@ struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
-    fn of(handled: &[&'a Handled<'a>]) -> Self {
+    fn from_handled(handled: &[&'a Handled<'a>]) -> Self {
         let names = || handled.iter().map(|handled| &handled.part.examined.names);
         Self {
             ids: handled.iter().map(|handled| handled.part.message.id).collect(),

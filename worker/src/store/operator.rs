@@ -14,6 +14,8 @@ use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::batch::outcome::reason;
+
 /// Which groups are meant.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
@@ -85,21 +87,22 @@ pub enum Nature {
 impl Nature {
     /// By the reason in `quarantine.reason`.
     #[must_use]
-    pub fn of(reason: &str) -> Self {
+    pub fn from_reason(reason: &str) -> Self {
         const WORK: [&str; 6] = [
-            "decide_alone",
-            "undecodable",
-            "ambiguous_signature",
-            "rejected_by_database",
-            "sub_mch_id_mismatch",
-            "mch_id_mismatch",
+            reason::DECIDE_ALONE,
+            reason::UNDECODABLE,
+            reason::AMBIGUOUS_SIGNATURE,
+            reason::REJECTED_BY_DATABASE,
+            reason::SUB_MCH_ID_MISMATCH,
+            reason::MCH_ID_MISMATCH,
         ];
         if reason.starts_with("for_") || WORK.contains(&reason) { Self::Work } else { Self::ForPeople }
     }
 }
 
 /// The reasons that an operator can accept: what they say contradicts what is on record, and may be right all the same.
-pub const ACCEPTABLE: [&str; 3] = ["ambiguous_signature", "refund_id_mismatch", "refund_state_conflict"];
+pub const ACCEPTABLE: [&str; 3] =
+    [reason::AMBIGUOUS_SIGNATURE, reason::REFUND_ID_MISMATCH, reason::REFUND_STATE_CONFLICT];
 
 /// One row with its message.
 #[derive(Debug, Serialize, diesel::QueryableByName)]
@@ -338,7 +341,7 @@ async fn lock(conn: &mut AsyncPgConnection, groups: &[Group]) -> Result<(), Erro
 async fn still_seen(conn: &mut AsyncPgConnection, group: &Group, resolved: bool) -> Result<Vec<i64>, Error> {
     let sql =
         "SELECT id FROM quarantine WHERE id = ANY($1) AND (state <> 'resolved' OR $4) AND reason = $2 AND detail = $3";
-    let rows: Vec<Locked> = diesel::sql_query(sql)
+    let rows: Vec<Id> = diesel::sql_query(sql)
         .bind::<Array<BigInt>, _>(&group.ids)
         .bind::<Text, _>(&group.reason)
         .bind::<Jsonb, _>(&group.detail)
@@ -349,7 +352,7 @@ async fn still_seen(conn: &mut AsyncPgConnection, group: &Group, resolved: bool)
 }
 
 #[derive(diesel::QueryableByName)]
-struct Locked {
+struct Id {
     #[diesel(sql_type = BigInt)]
     id: i64,
 }

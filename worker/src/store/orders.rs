@@ -15,7 +15,7 @@ use crate::batch::plan::{ChangedOrder, OrderKey};
 
 /// What to do about an order that somebody else has locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Locked {
+pub enum OnLocked {
     /// Wait up to the session's `lock_timeout`, then fail.
     Wait,
     /// Go on without it: it is not among the rows returned.
@@ -98,18 +98,18 @@ set_statement! {
     }
 }
 
-/// Locks the orders with these keys; keys without an order are simply not returned, and with [`Locked::Skip`] neither are
+/// Locks the orders with these keys; keys without an order are simply not returned, and with [`OnLocked::Skip`] neither are
 /// those of orders that another session has locked.
 ///
 /// # Errors
-/// When the database is unavailable, or with [`Locked::Wait`] when another session holds a row longer than the lock time-out.
-pub async fn lock(conn: &mut AsyncPgConnection, keys: &[OrderKey], locked: Locked) -> Result<Vec<Order>, Error> {
+/// When the database is unavailable, or with [`OnLocked::Wait`] when another session holds a row longer than the lock time-out.
+pub async fn lock(conn: &mut AsyncPgConnection, keys: &[OrderKey], on_locked: OnLocked) -> Result<Vec<Order>, Error> {
     let (mch_ids, numbers, shops) = columns(keys);
-    let rows: Vec<Row> = match locked {
-        Locked::Wait => LockOrWait { mch_ids, numbers, shops, life: PhantomData }.load(conn).await?,
-        Locked::Skip => LockOrSkip { mch_ids, numbers, shops, life: PhantomData }.load(conn).await?,
+    let rows: Vec<Row> = match on_locked {
+        OnLocked::Wait => LockOrWait { mch_ids, numbers, shops, life: PhantomData }.load(conn).await?,
+        OnLocked::Skip => LockOrSkip { mch_ids, numbers, shops, life: PhantomData }.load(conn).await?,
     };
-    rows.into_iter().map(order_of).collect()
+    rows.into_iter().map(order_from_row).collect()
 }
 
 /// Which of the orders exist, locked or not.
@@ -189,7 +189,7 @@ pub async fn update(conn: &AsyncPgConnection, changed: &[&ChangedOrder]) -> Resu
 
 /// A row that the merchant's checkout wrote. The table's constraints make every row an order but for the lengths of its
 /// texts; one with an id that no callback can name is an error of the checkout.
-fn order_of(row: Row) -> Result<Order, Error> {
+fn order_from_row(row: Row) -> Result<Order, Error> {
     let (
         id,
         mch_id,

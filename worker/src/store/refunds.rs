@@ -78,7 +78,7 @@ set_statement! {
 pub async fn read(conn: &mut AsyncPgConnection, keys: &[(i64, &OutRefundNo)]) -> Result<Vec<Refund>, Error> {
     let (order_ids, numbers) = keys.iter().map(|(order_id, number)| (*order_id, number.as_str())).unzip();
     let rows: Vec<Row> = Read { order_ids, numbers, life: PhantomData }.load(conn).await?;
-    rows.into_iter().map(refund_of).collect()
+    rows.into_iter().map(refund_from_row).collect()
 }
 
 /// Writes changed refunds, sorted by order and number; returns how many were as they had been read.
@@ -125,7 +125,7 @@ fn transaction_id(refund: &Refund) -> Option<&str> {
     refund.transaction_id.as_ref().map(TransactionId::as_str)
 }
 
-fn refund_of(row: Row) -> Result<Refund, Error> {
+fn refund_from_row(row: Row) -> Result<Refund, Error> {
     let (order_id, out_refund_no, refund_id, transaction_id, amount_minor, state, succeeded_at) = row;
     let parsed = || -> Option<Refund> {
         Some(Refund {

@@ -12,10 +12,11 @@ use futures_util::FutureExt;
 use shared::telemetry::chain;
 use tokio::time::timeout;
 
-use super::database::{Database, LITTLE_LOCK_TIMEOUT};
+use super::database::{Database, LITTLE_LOCK_TIMEOUT, STATEMENT_TIMEOUT};
 
 /// How long one attempt may take. Longer than the server's own `statement_timeout`, so that it ends only what hangs.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(40);
+const _: () = assert!(ATTEMPT_TIMEOUT.as_secs() > STATEMENT_TIMEOUT.as_secs());
 
 /// Why a transaction was rolled back.
 #[derive(Debug, thiserror::Error)]

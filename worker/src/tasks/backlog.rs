@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What a full batch says holds for so long.
-const SHOWS_FOR: Duration = Duration::from_secs(1);
+const VALID_FOR: Duration = Duration::from_secs(1);
 
 /// When a lane was last done with a full batch.
 #[derive(Debug, Default)]
@@ -12,15 +12,15 @@ pub struct Backlog(Mutex<Option<Instant>>);
 
 impl Backlog {
     /// A full batch was done at `now`.
-    pub fn note(&self, now: Instant) {
+    pub fn note_full_batch(&self, now: Instant) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
     }
 
     /// Whether the lanes are behind at `now`.
     #[must_use]
-    pub fn is_there(&self, now: Instant) -> bool {
+    pub fn lanes_are_behind(&self, now: Instant) -> bool {
         let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        last.is_some_and(|last| now.saturating_duration_since(last) < SHOWS_FOR)
+        last.is_some_and(|last| now.saturating_duration_since(last) < VALID_FOR)
     }
 }
 
@@ -31,9 +31,9 @@ mod tests {
     #[test]
     fn a_full_batch_shows_a_backlog_for_a_second() {
         let (backlog, start) = (Backlog::default(), Instant::now());
-        assert!(!backlog.is_there(start));
-        backlog.note(start);
-        assert!(backlog.is_there(start + Duration::from_millis(999)));
-        assert!(!backlog.is_there(start + Duration::from_secs(1)));
+        assert!(!backlog.lanes_are_behind(start));
+        backlog.note_full_batch(start);
+        assert!(backlog.lanes_are_behind(start + Duration::from_millis(999)));
+        assert!(!backlog.lanes_are_behind(start + Duration::from_secs(1)));
     }
 }

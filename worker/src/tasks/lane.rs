@@ -22,7 +22,7 @@ use crate::batch::isolate;
 use crate::batch::message::Message;
 use crate::batch::outcome::Outcome;
 use crate::batch::self_check::self_check;
-use crate::batch::transaction::Rules;
+use crate::batch::transaction::Policy;
 use crate::store::database::Database;
 use crate::store::session::Session;
 
@@ -72,7 +72,7 @@ pub async fn run(lane: Lane, stop: CancellationToken) {
     while !stop.is_cancelled() {
         // A lane whose database cannot do its job would only hold messages back from those that have one that can.
         let keys = lane.merchants.keys();
-        if let Err(error) = self_check(&mut session, Rules { keys: &keys, wait_limit: lane.wait_limit }).await {
+        if let Err(error) = self_check(&mut session, Policy { keys: &keys, wait_limit: lane.wait_limit }).await {
             gauge!("worker_database_up").set(0.0);
             tracing::error!(
                 lane = lane.number,
@@ -133,7 +133,7 @@ async fn work(
         handle(lane, session, &mut messages, stop).await?;
         consumer.ack_through(last).await?;
         if messages.len() >= usize::from(lane.batch_max) {
-            lane.backlog.note(Instant::now());
+            lane.backlog.note_full_batch(Instant::now());
         }
     }
 }
@@ -150,8 +150,8 @@ async fn handle(
     let mut backoff = backoff();
     loop {
         let keys = lane.merchants.keys();
-        let rules = Rules { keys: &keys, wait_limit: lane.wait_limit };
-        match isolate::process(session, messages, rules).await {
+        let policy = Policy { keys: &keys, wait_limit: lane.wait_limit };
+        match isolate::process(session, messages, policy).await {
             Ok(outcomes) => {
                 record(messages, &outcomes, started);
                 if outcomes.iter().any(Outcome::may_be_published) {

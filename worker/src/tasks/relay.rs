@@ -31,16 +31,16 @@ use aside::{Aside, Refusal};
 /// How many events one transaction publishes.
 const BATCH: usize = 1024;
 /// How often the outbox is looked at when nobody calls: for what another worker left behind.
-const IDLE: Duration = Duration::from_secs(1);
+const POLL_EVERY: Duration = Duration::from_secs(1);
 /// The longest rest after a pass. Each is as long as its pass, so that events are told in batches.
 const REST_MAX: Duration = Duration::from_millis(10);
 /// A burst is applied before it is told: so long the relay waits while the lanes are behind. A backlog that lasts longer is
 /// told while it is applied.
 const WAIT_FOR_LANES: Duration = Duration::from_secs(5);
 /// How often it looks whether they still are.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const BACKLOG_POLL: Duration = Duration::from_millis(100);
 /// Events are committed by several lanes, so not quite in the order of their ids: each pass goes back so far.
-const COMMITTED_LATE: Duration = Duration::from_millis(200);
+const COMMIT_SKEW: Duration = Duration::from_millis(200);
 /// How long an event that was committed even later may be passed by while there are always newer ones.
 const START_OVER_EVERY: Duration = Duration::from_secs(1);
 /// How long other sessions may have the relay's claim, and the oldest event may wait, before it is logged.
@@ -67,9 +67,9 @@ pub async fn run(relay: Relay, stop: CancellationToken) {
     let mut behind_since = None;
     while !stop.is_cancelled() {
         behind_since =
-            if relay.backlog.is_there(Instant::now()) { behind_since.or(Some(Instant::now())) } else { None };
+            if relay.backlog.lanes_are_behind(Instant::now()) { behind_since.or(Some(Instant::now())) } else { None };
         if behind_since.is_some_and(|since| since.elapsed() < WAIT_FOR_LANES) {
-            pause(LOOK_EVERY, &stop).await;
+            pause(BACKLOG_POLL, &stop).await;
             continue;
         }
         if relay.publisher.readiness().is_err() {
@@ -83,7 +83,7 @@ pub async fn run(relay: Relay, stop: CancellationToken) {
                 backoff.reset();
                 tokio::select! {
                     () = relay.wake.notified() => {}
-                    () = tokio::time::sleep(IDLE) => {}
+                    () = tokio::time::sleep(POLL_EVERY) => {}
                     () = stop.cancelled() => {}
                 }
             }
@@ -115,7 +115,7 @@ enum Next {
 /// What one transaction did.
 #[derive(Default)]
 struct Passed {
-    /// How many events were read after the place.
+    /// How many events were read after the cursor.
     taken: usize,
     published: usize,
     last: Option<Uuid>,
@@ -130,14 +130,14 @@ struct Passed {
 
 /// What the relay knows from one pass to the next.
 struct Progress {
-    place: Place,
+    cursor: Cursor,
     aside: Aside,
     missed: Missed,
 }
 
 impl Progress {
     fn start() -> Self {
-        Self { place: Place::start(), aside: Aside::default(), missed: Missed::default() }
+        Self { cursor: Cursor::start(), aside: Aside::default(), missed: Missed::default() }
     }
 
     fn note(&mut self, passed: &Passed, now: Instant) -> Next {
@@ -148,7 +148,7 @@ impl Progress {
         if let Some(error) = passed.fault {
             tracing::warn!(left = passed.left, %error, "events not published, they stay in the outbox");
         }
-        self.place.move_on(passed, self.aside.is_empty());
+        self.cursor.advance(passed, self.aside.is_empty());
         match (passed.fault, passed.taken, passed.accepted.len()) {
             (Some(_), _, _) => Next::BackOff,
             (None, 0, 0) => Next::Rest,
@@ -159,22 +159,22 @@ impl Progress {
 
 /// How far the relay has come. An event may be committed after others with a later id, so it starts over when it has
 /// caught up, and now and then under load.
-struct Place {
+struct Cursor {
     last: Option<Uuid>,
     started: Instant,
 }
 
-impl Place {
+impl Cursor {
     fn start() -> Self {
         Self { last: None, started: Instant::now() }
     }
 
     fn after(&self) -> Uuid {
-        self.last.map_or(Uuid::nil(), |last| earlier(last, COMMITTED_LATE))
+        self.last.map_or(Uuid::nil(), |last| earlier(last, COMMIT_SKEW))
     }
 
     /// Goes on past what was refused, too: that is left to [`Aside`], which brings it back.
-    fn move_on(&mut self, passed: &Passed, nothing_aside: bool) {
+    fn advance(&mut self, passed: &Passed, nothing_aside: bool) {
         let starts_over = passed.fault.is_some()
             || !passed.accepted.is_empty()
             || (passed.taken == 0 && nothing_aside)
@@ -211,7 +211,7 @@ fn earlier(id: Uuid, by: Duration) -> Uuid {
 impl Relay {
     async fn pass(&self, session: &mut Session, progress: &mut Progress) -> Result<Next, DatabaseUnavailable> {
         let conn = session.conn().await?;
-        let (after, aside) = (progress.place.after(), &progress.aside);
+        let (after, aside) = (progress.cursor.after(), &progress.aside);
         let passed =
             with_timeout(conn.transaction(async |conn| self.publish_and_delete(conn, after, aside).await)).await?;
         gauge!("worker_relay_active").set(if passed.is_some() { 1.0 } else { 0.0 });
@@ -252,7 +252,7 @@ impl Relay {
         let mut published = Vec::with_capacity(BATCH);
         let answers = join_all(tries.iter().chain(&taken).map(|event| self.publish(event))).await;
         for (event, answer) in tries.iter().chain(&taken).zip(answers) {
-            match answer.map_err(|error| (error, Refusal::of(error))) {
+            match answer.map_err(|error| (error, Refusal::from_answer(error))) {
                 Ok(()) => published.push(event.id),
                 Err((_, Some(refusal))) => {
                     passed.refused.insert(event.r#type.clone(), refusal);
@@ -306,19 +306,19 @@ mod tests {
         let mut progress = Progress::start();
         let passed = Passed { taken: 1024, last, refused, ..Passed::default() };
         assert!(matches!(progress.note(&passed, Instant::now()), Next::GoOn));
-        assert_eq!((progress.place.last, progress.aside.types()), (last, vec!["refund.closed".to_owned()]));
+        assert_eq!((progress.cursor.last, progress.aside.types()), (last, vec!["refund.closed".to_owned()]));
 
         let nothing = Passed::default();
         assert!(matches!(progress.note(&nothing, Instant::now()), Next::Rest));
-        assert_eq!(progress.place.last, last, "the rows that are set aside are read again");
+        assert_eq!(progress.cursor.last, last, "the rows that are set aside are read again");
 
         let accepted = Passed { accepted: vec!["refund.closed".to_owned()], ..Passed::default() };
         assert!(matches!(progress.note(&accepted, Instant::now()), Next::GoOn));
-        assert!(progress.place.last.is_none() && progress.aside.is_empty());
+        assert!(progress.cursor.last.is_none() && progress.aside.is_empty());
 
         let fault = Passed { taken: 3, last, fault: Some(PublishError::Unknown), left: 3, ..Passed::default() };
         assert!(matches!(progress.note(&fault, Instant::now()), Next::BackOff));
-        assert_eq!(progress.place.last, None);
+        assert_eq!(progress.cursor.last, None);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use shared::domain::notification::PaymentResult;
 use shared::domain::order::{Order, OrderState};
 use shared::domain::payment::Disposition;
 use shared::domain::verdict::Ignored;
-use worker::batch::outcome::{Held, Outcome, Undecided};
+use worker::batch::outcome::{Held, NotDecided, Outcome};
 use worker::batch::plan::{Item, Rows, plan};
 
 use super::{
@@ -99,7 +99,7 @@ fn a_conflict_needs_no_lock_on_the_order_on_record() {
 
 #[track_caller]
 fn assert_is_locked(outcome: &Outcome) {
-    let is_locked = matches!(outcome, Outcome::Waiting(Held::Undecided(Undecided::ForLock(_))));
+    let is_locked = matches!(outcome, Outcome::Waiting(Held::NotDecided(NotDecided::ForLock(_))));
     assert!(is_locked && outcome.reason() == Some("for_lock"), "{outcome:?}");
 }
 

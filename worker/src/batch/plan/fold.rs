@@ -12,10 +12,10 @@ use shared::domain::verdict::{Awaited, Change, Verdict};
 
 use super::{
     ChangedOrder, ChangedPayment, ChangedRefund, Decided, Happened, Item, OrderEvent, OrderKey, Plan, Rows, Seen,
-    key_of, order_key,
+    named_order_key, order_key,
 };
 use crate::batch::message::Finding;
-use crate::batch::outcome::{Held, Outcome, Undecided};
+use crate::batch::outcome::{Held, NotDecided, Outcome};
 
 /// Decides every item of a batch against `rows`.
 #[must_use]
@@ -25,7 +25,7 @@ pub fn plan<'batch>(rows: Rows, items: impl Iterator<Item = Item<'batch>>) -> Pl
     for (place, item) in items.enumerate() {
         let decided = match item.finding {
             Finding::Notified(notification) => plan.step(&mut state, place, item, notification),
-            Finding::Undecided(undecided) => Decided { outcome: undecided.outcome(), seen: None, event: None },
+            Finding::NotDecided(undecided) => Decided { outcome: undecided.outcome(), seen: None, event: None },
         };
         plan.decided.push(decided);
     }
@@ -54,7 +54,7 @@ impl State {
         let payment_key = |payment: &PaymentRecord| (payment.mch_id.clone(), payment.transaction_id.clone());
         let (busy_ids, busy_keys) = rows.busy.into_iter().unzip();
         Self {
-            ids: rows.orders.iter().map(|order| (key_of(order), order.id)).collect(),
+            ids: rows.orders.iter().map(|order| (order_key(order), order.id)).collect(),
             orders: rows.orders.into_iter().map(|order| (order.id, order)).collect(),
             busy_ids,
             busy_keys,
@@ -67,7 +67,7 @@ impl State {
     fn place(&self, notification: &Notification, payment: Option<&PaymentRecord>) -> Place {
         let (id, is_busy) = match notification {
             Notification::Payment(_) => {
-                let Some(key) = order_key(notification) else { return Place::Absent };
+                let Some(key) = named_order_key(notification) else { return Place::Absent };
                 (self.ids.get(&key).copied(), self.busy_keys.contains(&key))
             }
             Notification::Refund(_) => {
@@ -92,14 +92,14 @@ impl Plan {
             Place::Here(id) => state.orders.get(&id),
             // No money moved: no order decides about it.
             Place::Busy if transaction.is_some() => {
-                let locked = Undecided::ForLock("another session has locked the order".to_owned());
+                let locked = NotDecided::ForLock("another session has locked the order".to_owned());
                 return Decided { outcome: locked.outcome(), seen: None, event: None };
             }
             Place::Busy | Place::Absent => None,
         };
         let refund_key = order.zip(notification.out_refund_no()).map(|(order, number)| (order.id, number.clone()));
         let refund = refund_key.and_then(|key| state.refunds.get(&key));
-        let seen = order.map(Seen::of);
+        let seen = order.map(Seen::from_order);
         let mut event = None;
         let outcome = match (decide(Known { order, payment, refund }, item.asked, notification), order) {
             (Verdict::Apply(change), Some(order)) => {
@@ -117,7 +117,10 @@ impl Plan {
                 }
                 Outcome::Quarantined(Held::Refused(refusal))
             }
-            (Verdict::Apply(_) | Verdict::Refuse(..), None) => Outcome::Waiting(Held::Awaiting(Awaited::Order)),
+            (Verdict::Apply(_) | Verdict::Refuse(..), None) => {
+                debug_assert!(false, "`decide` changes only an order that it was given");
+                Outcome::Waiting(Held::Awaiting(Awaited::Order))
+            }
             (Verdict::Wait(awaited), _) => Outcome::Waiting(Held::Awaiting(awaited)),
             (Verdict::Duplicate, _) => Outcome::Duplicate,
             (Verdict::Ignore(ignored), _) => Outcome::Ignored(ignored),
@@ -183,7 +186,7 @@ impl Plan {
 }
 
 impl Seen {
-    fn of(order: &Order) -> Self {
+    fn from_order(order: &Order) -> Self {
         Self { version: order.version, state: order.state.name(), amount: order.amount }
     }
 }

@@ -28,7 +28,7 @@ pub enum Refusal {
 impl Refusal {
     /// The refusal in the publisher's answer; `None` for one that says nothing about the event.
     #[must_use]
-    pub fn of(error: PublishError) -> Option<Self> {
+    pub fn from_answer(error: PublishError) -> Option<Self> {
         match error {
             PublishError::Unroutable => Some(Self::Unroutable),
             PublishError::Refused => Some(Self::Refused),
@@ -144,10 +144,10 @@ mod tests {
 
     #[test]
     fn only_an_answer_about_the_event_is_a_refusal() {
-        assert_eq!(Refusal::of(PublishError::Unroutable), Some(Refusal::Unroutable));
-        assert_eq!(Refusal::of(PublishError::Refused), Some(Refusal::Refused));
+        assert_eq!(Refusal::from_answer(PublishError::Unroutable), Some(Refusal::Unroutable));
+        assert_eq!(Refusal::from_answer(PublishError::Refused), Some(Refusal::Refused));
         for broken in [PublishError::Unknown, PublishError::Busy, PublishError::Down] {
-            assert_eq!(Refusal::of(broken), None);
+            assert_eq!(Refusal::from_answer(broken), None);
         }
     }
 }

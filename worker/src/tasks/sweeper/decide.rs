@@ -7,13 +7,13 @@ use shared::domain::decide::Asked;
 
 use super::Sweeper;
 use crate::batch::message::{Examined, Finding};
-use crate::batch::outcome::{Outcome, Undecided};
+use crate::batch::outcome::{NotDecided, Outcome};
 use crate::batch::plan::{LedgerRow, Part};
 use crate::batch::self_check::{self_check, self_check_for};
-use crate::batch::transaction::{self, LookUp, RACES_MAX, Rules};
+use crate::batch::transaction::{self, LookUp, Policy, RACES_MAX};
 use crate::store::due::{self as store, Cause, Due};
 use crate::store::ledger::Stored;
-use crate::store::orders::Locked;
+use crate::store::orders::OnLocked;
 use crate::store::session::{DatabaseUnavailable, Failure, Session, TransactionError, may_be_a_lock};
 use crate::tasks::count_outcomes;
 
@@ -91,7 +91,7 @@ impl Sweeper {
         rows: Rows<'_>,
     ) -> Result<Option<i64>, DatabaseUnavailable> {
         let keys = self.merchants.keys();
-        let rules = Rules { keys: &keys, wait_limit: self.wait_limit };
+        let policy = Policy { keys: &keys, wait_limit: self.wait_limit };
         let peeked = session.require(async |conn| peek(conn, rows).await).await?;
         let Some((row, stored)) = peeked else { return Ok(None) };
         let rows = match rows {
@@ -99,15 +99,15 @@ impl Sweeper {
             other => other,
         };
         match &stored {
-            Some(stored) => self_check_for(session, &stored.message, rules).await?,
-            None => self_check(session, rules).await?,
+            Some(stored) => self_check_for(session, &stored.message, policy).await?,
+            None => self_check(session, policy).await?,
         }
         let started = Instant::now();
         match self.decide(session, rows, None).await {
             Ok(_) => Ok(Some(row.id)),
             Err(Failure::Unavailable(error)) => Err(error),
             Err(Failure::Fault(fault)) => {
-                let why = Undecided::RejectedByDatabase(fault.problem);
+                let why = NotDecided::RejectedByDatabase(fault.problem);
                 if may_be_a_lock(started) || row.reason == why.reason() {
                     return Ok(Some(row.id));
                 }
@@ -126,15 +126,15 @@ impl Sweeper {
         &self,
         session: &mut Session,
         rows: Rows<'_>,
-        instead: Option<Undecided>,
+        instead: Option<NotDecided>,
     ) -> Result<Option<i64>, Failure> {
         let keys = self.merchants.keys();
-        let rules = Rules { keys: &keys, wait_limit: self.wait_limit };
+        let policy = Policy { keys: &keys, wait_limit: self.wait_limit };
         let mut races = 0;
         let (last, outcomes) = loop {
             let instead = instead.clone();
             let tried = session.run(async |conn| {
-                match conn.transaction(async |conn| transact(conn, rows, rules, instead).await).await {
+                match conn.transaction(async |conn| transact(conn, rows, policy, instead).await).await {
                     Err(error) if error.is_race() && races < RACES_MAX => Ok(None),
                     result => result.map(Some),
                 }
@@ -171,8 +171,8 @@ async fn peek(conn: &mut AsyncPgConnection, rows: Rows<'_>) -> Result<Option<(Du
 async fn transact(
     conn: &mut AsyncPgConnection,
     rows: Rows<'_>,
-    rules: Rules<'_>,
-    instead: Option<Undecided>,
+    policy: Policy<'_>,
+    instead: Option<NotDecided>,
 ) -> Result<(Option<i64>, Vec<Outcome>), TransactionError> {
     let due = take(conn, rows).await?;
     // The ledger is looked at only when there is something to do: planning over all its months is not free.
@@ -184,29 +184,34 @@ async fn transact(
     }
     let stored = loaded.iter().filter_map(|(row, stored)| Some((row, stored.as_ref()?)));
     let parts: Vec<Part<'_>> =
-        stored.flat_map(|(row, stored)| parts_of(row, stored, rules, instead.as_ref())).collect();
-    let outcomes = transaction::decide_and_write(conn, parts, rules, Locked::Skip, LookUp::Every).await?;
+        stored.flat_map(|(row, stored)| parts_from_row(row, stored, policy, instead.as_ref())).collect();
+    let outcomes = transaction::decide_and_write(conn, parts, policy, OnLocked::Skip, LookUp::Every).await?;
     Ok((Some(last), outcomes))
 }
 
 /// The part of a held row. A message that was held as a whole, and that turns out to be a combined one, has more parts than
 /// rows: those are new.
-fn parts_of<'a>(row: &Due, stored: &'a Stored, rules: Rules<'a>, instead: Option<&Undecided>) -> Vec<Part<'a>> {
+fn parts_from_row<'a>(
+    row: &Due,
+    stored: &'a Stored,
+    policy: Policy<'a>,
+    instead: Option<&NotDecided>,
+) -> Vec<Part<'a>> {
     let message = &stored.message;
     let request = row.request();
     let asked = request.as_ref().map_or(Asked::ByReport, |(_, asked)| *asked);
     let held = LedgerRow::Held { reason: row.reason.clone(), request, is_due: row.replay_is_due };
     if let Some(why) = instead {
-        let examined = Examined::undecided(why.clone());
+        let examined = Examined::not_decided(why.clone());
         return vec![Part { message, number: row.notification_part, examined, row: held }];
     }
-    let examined = message.examine(rules.keys, asked);
+    let examined = message.authenticate_and_decode(policy.keys, asked);
     let is_whole = stored.parts == 1 && row.notification_part == 0;
     let is_single = examined.len() == 1;
     let mut parts = Vec::with_capacity(1);
     for (number, examined) in (0..).zip(examined) {
         // What is wrong with the message as a whole is wrong with each of its parts.
-        let is_of_all = is_single && matches!(examined.finding, Finding::Undecided(_));
+        let is_of_all = is_single && matches!(examined.finding, Finding::NotDecided(_));
         if number == row.notification_part || is_of_all {
             parts.push(Part { message, number: row.notification_part, examined, row: held.clone() });
         } else if is_whole {
