@@ -1,4 +1,4 @@
-//! The `worker` binary: a list of what it can do.
+//! The `worker` binary: one function per command.
 
 use std::net::TcpListener;
 use std::process::ExitCode;
@@ -10,7 +10,7 @@ use worker::config::{Cli, Command, MigrateArgs, Settings};
 use worker::store::schema::{self, MigrateError};
 use worker::{operator, run};
 
-/// The exit code of a migration that other sessions have held up for too long (`EX_TEMPFAIL` of sysexits.h): try again.
+/// The exit code of a migration that other sessions blocked for too long (`EX_TEMPFAIL` of sysexits.h): try again later.
 const EXIT_TRY_AGAIN: u8 = 75;
 
 #[tokio::main]
@@ -65,7 +65,7 @@ async fn migrate(settings: &Settings, args: MigrateArgs) -> anyhow::Result<()> {
 
 async fn operate(settings: &Settings, command: operator::Command) -> anyhow::Result<()> {
     let conn = settings.database()?.connect().await.context("the database cannot be reached")?;
-    // Only to open what is shown: without keys everything else works.
+    // Keys are needed only to open the callbacks that are shown; all else works without them.
     let merchants = settings.merchants().ok();
     operator::run(conn, command, settings.wait_limit(), merchants.as_ref()).await
 }

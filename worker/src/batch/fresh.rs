@@ -12,7 +12,7 @@ use super::message::Message;
 use crate::store::ledger;
 use crate::store::session::TransactionError;
 
-/// Each message once. One that has the id of another, but says something else, gets an id of its own: it may be the genuine
+/// Each message once. A message with another's id and different content gets an id of its own, because it may be the genuine
 /// one.
 pub(super) fn distinct(messages: &[Message]) -> Vec<Cow<'_, Message>> {
     let mut seen: HashMap<Uuid, &Message> = HashMap::with_capacity(messages.len());
@@ -59,10 +59,10 @@ pub(super) async fn unknown<'a>(
     Ok(unknown)
 }
 
-/// The message under an id made of what it says. It has no time of receipt then.
+/// The message under an id made from its content. Such an id has no time of receipt.
 fn renamed(message: &Message) -> Message {
     let header = |name: &str| message.headers.get(name).map(String::as_str);
     let id = content_id(header("type"), header(MCH_ID), &message.body);
-    tracing::warn!(was = %message.id, %id, "a message reused the id of another message with different content; it is recorded under a new id");
+    tracing::warn!(was = %message.id, %id, "a message has the id of another message and different content; it is recorded under a new id");
     Message { id, received_at: DateTime::UNIX_EPOCH, ..message.clone() }
 }

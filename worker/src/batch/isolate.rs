@@ -1,11 +1,17 @@
-//! What to do when a batch fails: a message at fault costs itself only, a database at fault costs nothing.
+//! What to do when a batch fails: a bad message is quarantined by itself, a bad database costs time and no message.
 //!
-//! The ladder: the batch as it is; then the database must prove itself ([`super::self_check`]); then, if a lock may have been
-//! the cause, the batch as it is once more; then without the orders that another session has locked; then in halves, down to
-//! the messages that fail alone. Such a message is at fault
-//! only if the database then takes bare rows in the message's own partition, and refuses the message once more. Otherwise the
-//! database is unavailable and the whole batch stays unacknowledged: nothing is parked message by message. (diesel does not
-//! tell SQLSTATEs apart; see `docs/decisions/0003-bad-data-or-bad-database.md`.)
+//! The ladder, each step only if the one before has failed:
+//!
+//! 1. The batch as it is, waiting for locked orders.
+//! 2. The self-check ([`super::self_check`]): if the database refuses rows that no message brought, it is unavailable, and the
+//!    whole batch stays unacknowledged. So an outage never quarantines messages one by one.
+//! 3. If a lock may have been the cause: the batch as it is, once more, and the self-check again.
+//! 4. The batch without the orders that another session has locked.
+//! 5. The batch in halves, down to the messages that fail alone.
+//! 6. A message alone: the self-check in the message's own partition and with its own orders, then the message once more. If the
+//!    database refuses it again, only the message can be the cause, and it is quarantined.
+//!
+//! (diesel does not expose SQLSTATEs, so the error alone cannot tell; see `docs/decisions/0003-bad-data-or-bad-database.md`.)
 
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
@@ -21,13 +27,13 @@ use super::transaction::{self, LookUp, Policy};
 use crate::store::orders::OnLocked;
 use crate::store::session::{DatabaseUnavailable, Failure, Fault, Session, may_be_a_lock};
 
-/// How often a batch waits for locked orders before it goes on without them. When a table was locked and is free again, other
-/// workers may hold orders of this batch for as long as they wait for the next table: such orders are not worth passing by.
+/// How often a batch waits for locked orders before it goes on without them. After a table lock has ended, other workers may
+/// hold orders of this batch while they wait for the next table; those orders are free in a moment, so waiting pays.
 const WAITING_TRIES: u32 = 2;
-/// A message that failed alone is tried once more after this: a deadlock is over by then.
+/// How long a message that failed alone waits for its last attempt: a deadlock is over by then.
 const PAUSE_ALONE: Duration = Duration::from_millis(50);
 
-/// Brings a batch from the broker to its outcomes, whatever single messages do.
+/// Decides and commits a batch from the broker, even if some of its messages fail.
 ///
 /// # Errors
 /// When the database is unavailable: call again with the same messages.
@@ -46,7 +52,7 @@ pub async fn process(
                     messages = messages.len(),
                     problem,
                     tries_left,
-                    "a batch failed; it is tried again once the database has shown that it can do its work"
+                    "a batch failed; it is retried once the database has passed its self-check"
                 );
             }
         }
@@ -59,7 +65,7 @@ pub async fn process(
     one_by_one(session, messages, policy).await
 }
 
-/// The batch without locked orders, then in halves, down to the messages that fail alone.
+/// Steps 4 and 5: the batch without locked orders, then in halves, down to the messages that fail alone.
 async fn one_by_one(
     session: &mut Session,
     messages: &[Message],
@@ -82,7 +88,7 @@ async fn one_by_one(
     Ok(outcomes)
 }
 
-/// A message that has failed alone. At fault, it becomes a quarantine row without its decoded fields.
+/// Step 6: a message that has failed alone. If the database refuses it once more, it is quarantined.
 async fn process_alone(
     session: &mut Session,
     message: &Message,
@@ -95,7 +101,7 @@ async fn process_alone(
         Ok(outcomes) => Ok(outcomes),
         Err(Failure::Unavailable(error)) => Err(error),
         Err(Failure::Fault(Fault { problem, .. })) if may_be_a_lock(started) => {
-            // A lock on a table may have come after the proof.
+            // Another session may have locked a table after the self-check.
             self_check(session, policy).await?;
             quarantine_alone(session, message, NotDecided::ForLock(problem), policy).await
         }
@@ -105,7 +111,8 @@ async fn process_alone(
     }
 }
 
-/// Writes a message as held, without asking any order: with what it names, or bare if that is what the database refuses.
+/// Quarantines a message without reading its order: with the names that it could be decoded to, or without them if the
+/// database refuses those.
 async fn quarantine_alone(
     session: &mut Session,
     message: &Message,
@@ -127,7 +134,7 @@ async fn quarantine_alone(
     Ok(outcomes)
 }
 
-/// The message under the id that the ledger is to have it by; `None` when the ledger has it.
+/// The message under the id that its ledger row will have; `None` when the ledger has it already.
 async fn unknown<'a>(
     session: &mut Session,
     message: &'a Message,

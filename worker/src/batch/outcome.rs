@@ -1,4 +1,4 @@
-//! What one callback came to, under the names in which the ledger and the quarantine have it.
+//! The outcome of one callback, with the names that the ledger and the quarantine use for it.
 
 use shared::domain::verdict::{Awaited, Ignored, Refusal};
 
@@ -39,15 +39,15 @@ pub mod reason {
 /// Why a callback was not decided against an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NotDecided {
-    /// No key in this worker's ring made its signature; the key may be on its way.
+    /// No key of this worker made its signature; the key may not have been deployed here yet.
     ForKey(String),
     /// Another session holds a lock that deciding it needs.
     ForLock(String),
     /// A version or kind that this worker does not know; a newer worker will.
     ForVersion(String),
-    /// Delivered so often that it may be what ends workers: decided later, apart from the others.
+    /// Delivered so often that it may be crashing workers: decided later, apart from the others.
     DecideAlone,
-    /// Not the XML of a callback.
+    /// Not a well-formed callback.
     Malformed(String),
     /// Not signed as WeChat Pay signs.
     NotAuthentic(String),
@@ -57,20 +57,20 @@ pub enum NotDecided {
     Undecodable(String),
     /// A sub-order of a merchant that the combining merchant may not combine.
     MchIdMismatch(String),
-    /// The database refuses it however it is written.
+    /// The database refuses it in every form.
     RejectedByDatabase(String),
 }
 
-/// What one callback came to: the outcome in the ledger.
+/// The outcome of one callback in the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// The order was changed.
     Applied,
-    /// The order showed it already.
+    /// The order already reflected it.
     Duplicate,
-    /// Nothing that concerns the order.
+    /// It has no effect on the order.
     Ignored(Ignored),
-    /// Held until what it waits for has come.
+    /// Held until what it waits for has arrived.
     Waiting(Held),
     /// Held for an operator.
     Quarantined(Held),
@@ -83,12 +83,12 @@ pub enum Held {
     Awaiting(Awaited),
     /// `decide` refused it.
     Refused(Refusal),
-    /// It never came to `decide`.
+    /// It never reached `decide`.
     NotDecided(NotDecided),
 }
 
 impl NotDecided {
-    /// What the ledger says of such a callback.
+    /// The outcome of such a callback.
     #[must_use]
     pub fn outcome(&self) -> Outcome {
         let held = Held::NotDecided(self.clone());

@@ -1,4 +1,4 @@
-//! The pure half of a batch: what each callback of it comes to, decided one after another on the orders' state.
+//! The pure half of a batch: the outcome of each callback, decided one after another on the orders' state.
 //!
 //! [`plan`] folds `decide` over the batch in delivery order, each step seeing the state that the last one left. It does
 //! no IO and knows no clock; [`super::transaction`] locks the orders before and writes the plan after.
@@ -59,7 +59,7 @@ pub struct Rows {
     pub refunds: Vec<Refund>,
 }
 
-/// What is to be written for a batch.
+/// Everything that a batch writes.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// The orders that change, each once, by id.
@@ -70,18 +70,18 @@ pub struct Plan {
     pub refunds: BTreeMap<(i64, OutRefundNo), ChangedRefund>,
     /// One decision per item, in the order of the items.
     pub decided: Vec<Decided>,
-    /// What the merchant's fulfilment is to hear, in the order it happened.
+    /// The events for the merchant's fulfilment, in the order in which they happened.
     pub events: Vec<OrderEvent>,
 }
 
-/// What one item came to, and on what that was decided.
+/// The outcome of one item, and the order on which it was decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decided {
     /// The outcome.
     pub outcome: Outcome,
     /// The order as the decision found it.
     pub seen: Option<Seen>,
-    /// The place in [`Plan::events`] of the event that it caused.
+    /// The index in [`Plan::events`] of the event that it caused.
     pub event: Option<usize>,
 }
 
@@ -92,7 +92,7 @@ pub struct Seen {
     pub version: i32,
     /// The name of its state.
     pub state: &'static str,
-    /// What it was to cost.
+    /// Its amount.
     pub amount: Money,
 }
 
@@ -112,7 +112,7 @@ pub struct ChangedPayment {
     pub was: Option<PaymentRecord>,
     /// The row after the changes.
     pub now: PaymentRecord,
-    /// The place of the item that brought it.
+    /// The index of the item that brought it.
     pub brought_by: usize,
 }
 
@@ -127,7 +127,7 @@ pub struct ChangedRefund {
     pub accepted_by: Option<String>,
 }
 
-/// What the merchant's fulfilment hears of one change.
+/// One change, as the merchant's fulfilment receives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrderEvent {
     /// The row after the change.
@@ -141,14 +141,14 @@ pub struct OrderEvent {
 pub enum Happened {
     /// It was paid.
     Paid(PaymentRecord),
-    /// It did not want a payment, which is owed back.
+    /// It refused a payment, which is owed back.
     Refused {
         /// The payment.
         payment: PaymentRecord,
         /// The name of the refusal.
         reason: &'static str,
     },
-    /// A refund is now as it stands here.
+    /// A refund reached a new state.
     Refund {
         /// The refund.
         refund: Refund,
@@ -191,9 +191,9 @@ impl OrderEvent {
 pub struct Part<'a> {
     /// The message that brought it.
     pub message: &'a Message,
-    /// Its place in the message, from 0.
+    /// Its index in the message, from 0.
     pub number: i16,
-    /// What it turned out to be.
+    /// Its content after decoding.
     pub examined: Examined<'a>,
     /// Its row.
     pub row: LedgerRow,
@@ -204,7 +204,7 @@ pub struct Part<'a> {
 pub enum LedgerRow {
     /// A row is inserted.
     New,
-    /// It is held: its rows are moved along.
+    /// It is held: its rows are updated.
     Held {
         /// Why it was held.
         reason: String,
@@ -215,12 +215,12 @@ pub enum LedgerRow {
     },
 }
 
-/// A part with what it came to.
+/// A part with its outcome.
 #[derive(Debug)]
 pub struct Handled<'a> {
     /// The part.
     pub part: Part<'a>,
-    /// What it came to.
+    /// The decision.
     pub decided: Decided,
     /// The event that it caused.
     pub event: Option<CausedEvent>,
@@ -237,8 +237,8 @@ pub struct CausedEvent {
     pub version: i32,
 }
 
-/// Held rows that every sweep decides again once their cause may be gone; the others are decided once, for example when a key
-/// has come.
+/// Reasons whose rows every sweep decides again once their cause may be gone. Rows with other reasons are decided once, for
+/// example when a key has arrived.
 const LOOKED_AT_BY_EVERY_SWEEP: [&str; 5] = [
     reason::FOR_ORDER,
     reason::SUB_MCH_ID_MISMATCH,
@@ -272,7 +272,7 @@ impl<'a> Part<'a> {
 }
 
 impl Handled<'_> {
-    /// What the part came to.
+    /// The part's outcome.
     #[must_use]
     pub fn outcome(&self) -> &Outcome {
         &self.decided.outcome
@@ -284,7 +284,7 @@ impl Handled<'_> {
         let LedgerRow::Held { reason, is_due, .. } = &self.part.row else { return false };
         let Some(held) = self.decided.outcome.held() else { return false };
         let is_locked = matches!(held, Held::NotDecided(NotDecided::ForLock(_)));
-        // A row that no later sweep would look at by itself waits for the lock instead.
+        // A row that no later sweep would pick up by itself waits for the lock instead.
         let is_looked_at = *is_due || LOOKED_AT_BY_EVERY_SWEEP.contains(&reason.as_str());
         (is_locked && is_looked_at) || (!is_due && held.reason() == reason)
     }

@@ -1,7 +1,8 @@
-//! Whether the database can do its work now: the proof that decides who is at fault when a message fails.
+//! Whether the database can do its work now. When a message fails, this check decides whether the message or the database is at
+//! fault.
 //!
-//! A rehearsal writes what a message would write, as bare rows in the same partition and tables, and rolls it back: a missing
-//! right, a lock on a table, a full disk shows here, and a message at fault does not.
+//! It writes rows like a message's, without any data from outside, to the same partition and tables, and rolls them back. A missing
+//! right, a lock on a table or a full disk makes it fail; a bad message does not.
 
 use std::time::Instant;
 
@@ -24,10 +25,10 @@ use crate::store::payments::{Brought, Changed};
 use crate::store::session::{DatabaseUnavailable, Session, TransactionError, may_be_a_lock};
 use crate::store::{held, ledger, orders, outbox, payments, refunds};
 
-/// The body of a row that stands for any callback: long enough to need a page of its own on a disk that is full.
+/// The size of the body in a check for no particular callback: large enough to need a new page, which a full disk refuses.
 const BODY_BYTES_USUAL: usize = 8 * 1024;
 
-/// Has the database prove that it can do its work now, before a message is at stake.
+/// Checks that the database can do its work now, before a message is at stake.
 ///
 /// # Errors
 /// When the database cannot be reached, was never migrated, grants too little, or refuses rows.
@@ -35,8 +36,8 @@ pub async fn self_check(session: &mut Session, policy: Policy<'_>) -> Result<(),
     session.require(async |conn| write_and_roll_back(conn, policy, wall_clock(), BODY_BYTES_USUAL).await).await
 }
 
-/// Has the database prove that only this message can be at fault: it takes rows in the message's partition, and other
-/// orders if not the message's own.
+/// Checks that only this message can be at fault: the database accepts rows in the message's partition, and writes to its
+/// orders, or to others if not to these.
 ///
 /// # Errors
 /// The database is unavailable.
@@ -73,7 +74,7 @@ async fn write_and_roll_back(
     Ok(undo(conn, tried).await?)
 }
 
-/// How many other orders are tried before the database is taken for one that refuses every order.
+/// How many other orders are tried before the database counts as refusing every order.
 const OTHERS_MAX: i64 = 8;
 
 /// Writes the orders that `message` names as they are, without those that another session has locked, and rolls back.
@@ -97,7 +98,7 @@ async fn try_its_orders(
         AnsiTransactionManager::begin_transaction(conn).await?;
         let tried = orders::touch_another(conn, &keys, skipped).await;
         match undo(conn, tried).await {
-            // Or there is no other one that is free: the rehearsal has passed, and no lock on the table shows.
+            // This includes having found no other free order: the check of the partition has passed, and no table lock shows.
             Ok(_) => return Ok(()),
             // A lock on the table: the next order would only wait as long again.
             Err(_) if may_be_a_lock(started) => break,
@@ -116,7 +117,7 @@ fn is_about_the_row(problem: &Error) -> bool {
     )
 }
 
-/// Ends a transaction that was only a try.
+/// Rolls back a trial transaction.
 async fn undo<T>(conn: &mut AsyncPgConnection, tried: Result<T, Error>) -> Result<T, Error> {
     AnsiTransactionManager::rollback_transaction(conn).await?;
     tried
@@ -131,7 +132,7 @@ fn order_keys(message: &Message, policy: Policy<'_>) -> Vec<OrderKey> {
     examined.iter().filter_map(|examined| key(&examined.finding)).collect()
 }
 
-/// Bytes that the database cannot make shorter: hashes of hashes.
+/// Bytes that the database cannot compress: hashes of hashes.
 fn incompressible(id: Uuid, bytes: usize) -> Vec<u8> {
     let hashes = std::iter::successors(Some(Sha256::digest(id.as_bytes())), |hash| Some(Sha256::digest(hash)));
     hashes.flatten().take(bytes).collect()

@@ -1,8 +1,8 @@
 //! The batch transaction: lock the orders, plan, write everything, commit. One set statement per table, whatever the
 //! size of the batch.
 //!
-//! Its one invariant: what a callback came to, the change to its order, the event that tells of it and its row in the
-//! ledger are committed together or not at all. The caller acknowledges after the commit.
+//! Its one invariant: a callback's outcome, the change to its order, the event for it and its ledger row are committed together
+//! or not at all. The caller acknowledges after the commit.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -26,15 +26,15 @@ use crate::store::payments::{Brought, Changed};
 use crate::store::session::TransactionError;
 use crate::store::{database, held, ledger, orders, outbox, payments, refunds};
 
-/// How often a transaction is tried again when another session was first. Each try reads what that session has left.
+/// How often a transaction is retried after a race with another session. Each try reads what that session has committed.
 pub const RACES_MAX: usize = 3;
 
-/// What deciding depends on besides the callbacks and the orders.
+/// What a decision depends on in addition to the callbacks and the orders.
 #[derive(Debug, Clone, Copy)]
 pub struct Policy<'a> {
     /// The keys that authenticate.
     pub keys: &'a Keys,
-    /// How long a callback waits before an operator is told.
+    /// How long a callback waits before it is opened for an operator.
     pub wait_limit: Duration,
 }
 
@@ -72,7 +72,7 @@ pub async fn apply(
             Err(error) if error.is_race() && races < RACES_MAX => {
                 races = races.saturating_add(1);
                 look_up = LookUp::Every;
-                // An ingest or an operator published the same message twice: rare enough to pay for it only then.
+                // An ingest or an operator published the same message twice: rare, so the look-up is paid for only then.
                 if matches!(error, TransactionError::LedgerDiffers) {
                     fresh = unknown(conn, fresh).await?;
                 }
@@ -96,7 +96,7 @@ async fn transact(
     conn.transaction(async |conn| decide_and_write(conn, parts, policy, on_locked, look_up).await).await
 }
 
-/// Decides the parts and writes what they come to, inside the caller's transaction.
+/// Decides the parts and writes their outcomes, inside the caller's transaction.
 ///
 /// # Errors
 /// The caller must roll back.
@@ -111,15 +111,15 @@ pub async fn decide_and_write(
     let mut plan = plan::plan(rows, parts.iter().map(Part::item));
     let event_ids: Vec<Uuid> = plan.events.iter().map(|_| Uuid::now_v7()).collect();
     let payments: Vec<_> = plan.payments.values().filter_map(|changed| brought_by(changed, &parts)).collect();
-    let told = |place: usize| {
-        let event = plan.events.get(place)?;
-        Some(CausedEvent { id: *event_ids.get(place)?, name: event.name(), version: event.order.version })
+    let caused = |index: usize| {
+        let event = plan.events.get(index)?;
+        Some(CausedEvent { id: *event_ids.get(index)?, name: event.name(), version: event.order.version })
     };
     let decided = std::mem::take(&mut plan.decided);
     let mut handled: Vec<Handled<'_>> = parts
         .into_iter()
         .zip(decided)
-        .map(|(part, decided)| Handled { event: decided.event.and_then(told), part, decided })
+        .map(|(part, decided)| Handled { event: decided.event.and_then(caused), part, decided })
         .collect();
     handled.retain(|handled| !handled.stays_as_it_is());
     write(
@@ -136,8 +136,8 @@ pub async fn decide_and_write(
     Ok(handled.into_iter().map(|handled| handled.decided.outcome).collect())
 }
 
-/// Locks the orders that the parts name, and then reads what is on record about them: only after the lock nobody can change
-/// it any more.
+/// Locks the orders that the parts name, and then reads what is on record about them: once the order is locked, no other
+/// session can change it.
 async fn read(
     conn: &mut AsyncPgConnection,
     parts: &[Part<'_>],
@@ -166,7 +166,7 @@ async fn read(
     let held: HashSet<i64> = orders.iter().map(|order| order.id).collect();
     busy.retain(|(id, _)| !held.contains(id));
 
-    // An order of version 0 has no payment on record: each raises the version, which never falls.
+    // An order of version 0 has no payment on record, because every payment raises the version, which never falls.
     let untouched: HashSet<OrderKey> =
         orders.iter().filter(|order| order.version == 0 && order.state == OrderState::Pending).map(order_key).collect();
     let is_looked_up = |it: &&Notification| {
@@ -195,7 +195,7 @@ fn refunded_transaction(notification: &Notification) -> Option<(&MchId, &Transac
     }
 }
 
-/// The refunds that are reported, each of the order whose payment it names; that payment may come in this very batch.
+/// The reported refunds, each with the order whose payment it names; that payment may be in this very batch.
 fn refund_keys<'a>(parts: &'a [Part<'_>], orders: &[Order], payments: &[PaymentRecord]) -> Vec<(i64, &'a OutRefundNo)> {
     let notified = || parts.iter().filter_map(|part| notification(&part.examined.finding));
     if notified().all(|it| refunded_transaction(it).is_none()) {

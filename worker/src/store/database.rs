@@ -1,8 +1,7 @@
 //! Connections to PostgreSQL. Each loop owns one for life and makes a new one when it breaks; there is no pool.
 //!
-//! Time is bounded on the server (`statement_timeout`, `lock_timeout`) and on the wire (`tcp_user_timeout`). What hangs
-//! all the same is given up together with its connection: a dropped future does not end a transaction, a closed
-//! connection does.
+//! Time is bounded on the server (`statement_timeout`, `lock_timeout`) and on the wire (`tcp_user_timeout`). A statement that
+//! hangs in spite of both is given up together with its connection, because dropping a future does not end a transaction.
 
 use std::time::Duration;
 
@@ -48,10 +47,10 @@ fn session_settings() -> String {
     )
 }
 
-/// How long a statement waits for a lock that its transaction can do without.
+/// How long a statement waits for a lock when its transaction can go on without the locked row.
 pub const LITTLE_LOCK_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// Lets this transaction wait only a little for every lock: what it cannot have is passed by.
+/// Shortens the lock time-out of this transaction: rows that stay locked are skipped.
 ///
 /// # Errors
 /// When the database is unavailable.
@@ -102,10 +101,10 @@ impl Database {
     /// # Errors
     /// When the server cannot be reached or refuses.
     pub async fn connect(&self) -> ConnectionResult<AsyncPgConnection> {
-        // A server that is stopped or full accepts the connection and then says nothing.
+        // A server that is stopped or full accepts the connection and then stays silent.
         match tokio::time::timeout(CONNECT_TIMEOUT, self.open()).await {
             Ok(opened) => opened,
-            Err(_) => Err(ConnectionError::BadConnection("no answer in time".to_owned())),
+            Err(_) => Err(ConnectionError::BadConnection(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()))),
         }
     }
 

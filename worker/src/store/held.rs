@@ -1,4 +1,4 @@
-//! The table `quarantine` as a batch writes it: one row per held part, moved along.
+//! The table `quarantine` as a batch writes it: one row per held part, inserted or updated.
 //!
 //! A batch writes only the rows of its own callbacks. What the sweeper reads is in [`super::due`]; what operators see and do
 //! is in [`super::operator`].
@@ -119,7 +119,7 @@ pub async fn insert(conn: &AsyncPgConnection, handled: &[&Handled<'_>], wait_lim
     statement.execute(&mut &*conn).await.map(drop)
 }
 
-/// Moves the rows of these parts, which were all held before, to what they came to.
+/// Writes the new outcomes of these parts, which were all held before.
 ///
 /// # Errors
 /// When the database is unavailable or refuses a value.

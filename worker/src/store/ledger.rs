@@ -1,4 +1,4 @@
-//! The table `notifications`, the ledger: one row per callback, or per sub-order of a combined one, whatever became of it.
+//! The table `notifications`, the ledger: one row per callback, or per sub-order of a combined one, whatever its outcome.
 
 use std::collections::HashMap;
 use std::marker::PhantomData;
@@ -148,7 +148,7 @@ part_statement! {
     }
 }
 
-/// What a message in the ledger says.
+/// The content of a message in the ledger, for comparison.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Content {
     body_sha256: Vec<u8>,
@@ -157,7 +157,7 @@ pub struct Content {
 }
 
 impl Content {
-    /// Whether `message` says the same.
+    /// Whether `message` has the same content.
     #[must_use]
     pub fn matches(&self, message: &Message) -> bool {
         let header = |name: &str| message.headers.get(name).map(String::as_str);
@@ -175,7 +175,7 @@ pub struct Stored {
     pub parts: usize,
 }
 
-/// Which of `messages` are in the ledger under their ids, and what those say.
+/// Which of `messages` are in the ledger under their ids, and their content there.
 ///
 /// # Errors
 /// When the database is unavailable.

@@ -1,4 +1,4 @@
-//! The table `quarantine` as an operator sees and moves it. Every change names who made it and why.
+//! The table `quarantine` as operators read and change it. Every change records who made it and why.
 //!
 //! WeChat Pay repeats a callback, so one refused payment or refund may have many rows: they are seen, replayed and
 //! resolved as one [`Group`].
@@ -173,10 +173,10 @@ pub struct Row {
     /// The order's state now, when there is one.
     #[diesel(sql_type = Nullable<Text>)]
     pub order_state: Option<String>,
-    /// What the order was to cost, as in `1750 USD`.
+    /// The order's amount, as in `1750 USD`.
     #[diesel(sql_type = Nullable<Text>)]
     pub order_amount: Option<String>,
-    /// What rode in the message's properties; `None` when its month has been dropped.
+    /// The message's type and headers; `None` when its month has been dropped.
     #[diesel(sql_type = Nullable<Jsonb>)]
     pub headers: Option<serde_json::Value>,
     /// The exact bytes; they name the payer, so they are shown on request only.
@@ -257,7 +257,7 @@ pub enum Deed {
     Abandon,
 }
 
-/// Does it to all rows of the groups that are still held for what the operator has seen; returns how many.
+/// Makes the change to all rows of the groups that are still held for the reason that the operator has seen; returns how many.
 ///
 /// # Errors
 /// When the database is unavailable.

@@ -214,6 +214,6 @@ fn record_from_row(row: Row) -> Result<PaymentRecord, Error> {
             returned_minor,
         })
     };
-    let problem = || format!("a payment of order {order_id} has a value that no payment can have");
+    let problem = || format!("a payment of order {order_id} has an invalid value");
     parsed().ok_or_else(|| Error::DeserializationError(problem().into()))
 }

@@ -1,6 +1,6 @@
 //! The table `refunds`: read those that a batch names, move them on, add those that the merchant did not ask for here.
 //!
-//! Rows are read after their orders were locked, without a lock of their own: the merchant may insert one meanwhile. So a
+//! Rows are read after their orders were locked, without a lock of their own: the merchant may insert one concurrently. So a
 //! write that does not find a row as it was read writes nothing, and the batch is run again.
 
 use std::marker::PhantomData;
@@ -84,7 +84,7 @@ pub async fn read(conn: &mut AsyncPgConnection, keys: &[(i64, &OutRefundNo)]) ->
 /// Writes changed refunds, sorted by order and number; returns how many were as they had been read.
 ///
 /// # Errors
-/// When the database is away or refuses a value.
+/// When the database is unavailable or refuses a value.
 pub async fn write(conn: &AsyncPgConnection, changed: &[&ChangedRefund]) -> Result<usize, Error> {
     let (new, known): (Vec<&ChangedRefund>, Vec<&ChangedRefund>) =
         changed.iter().copied().partition(|changed| changed.was.is_none());
@@ -149,6 +149,6 @@ fn refund_from_row(row: Row) -> Result<Refund, Error> {
             },
         })
     };
-    let problem = || format!("a refund of order {order_id} has a value that no refund can have");
+    let problem = || format!("a refund of order {order_id} has an invalid value");
     parsed().ok_or_else(|| Error::DeserializationError(problem().into()))
 }

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::database::{Database, LITTLE_LOCK_TIMEOUT, STATEMENT_TIMEOUT};
 
-/// How long one attempt may take. Longer than the server's own `statement_timeout`, so that it ends only what hangs.
+/// How long one attempt may take. Longer than the server's own `statement_timeout`, so it only ends attempts that hang.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(40);
 const _: () = assert!(ATTEMPT_TIMEOUT.as_secs() > STATEMENT_TIMEOUT.as_secs());
 
@@ -22,16 +22,16 @@ const _: () = assert!(ATTEMPT_TIMEOUT.as_secs() > STATEMENT_TIMEOUT.as_secs());
 #[derive(Debug, thiserror::Error)]
 pub enum TransactionError {
     /// The ledger has some of the new messages already, or has lost some of the held ones.
-    #[error("the ledger does not have the rows that it should have")]
+    #[error("the ledger changed concurrently: a new message is already recorded, or a held row has vanished")]
     LedgerDiffers,
     /// Another session recorded one of these transactions at the same time, for another order.
-    #[error("a payment was recorded at the same time")]
+    #[error("another session recorded one of the payments concurrently")]
     PaymentRecorded,
     /// The merchant wrote a refund at the same time.
-    #[error("a refund was not as it had been read")]
+    #[error("a refund changed after it was read")]
     RefundMoved,
     /// The database.
-    #[error("the database refused or is unavailable")]
+    #[error("the database refused a statement or is unavailable")]
     Database(#[from] DieselError),
 }
 
@@ -56,21 +56,21 @@ impl TransactionError {
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseUnavailable {
     /// No connection.
-    #[error("no connection to the database")]
+    #[error("cannot connect to the database")]
     Connect(#[from] diesel::ConnectionError),
-    /// It refuses even what cannot be at fault, or the connection broke.
-    #[error("the database refused or went away")]
+    /// A statement that no message can make fail has failed, or the connection broke.
+    #[error("the database refused a statement or closed the connection")]
     Database(#[from] DieselError),
-    /// It cannot even do what no message can be at fault for.
-    #[error("the database refuses what no message can be at fault for: {0}")]
+    /// The self-check failed.
+    #[error("the database failed its self-check: {0}")]
     FailedSelfCheck(String),
     /// No answer within `ATTEMPT_TIMEOUT`.
-    #[error("the database did not answer in time")]
+    #[error("the database did not answer within {} s", ATTEMPT_TIMEOUT.as_secs())]
     Hung,
 }
 
 impl DatabaseUnavailable {
-    /// Whether this worker could not reach the database at all: another worker may.
+    /// Whether this worker could not reach the database at all. Another worker may be able to.
     #[must_use]
     pub fn is_unreachable(&self) -> bool {
         match self {
@@ -105,20 +105,20 @@ pub struct Fault {
     is_clean: bool,
 }
 
-/// A database connection that is made anew when it broke.
+/// A database connection that is opened again after it broke.
 pub struct Session {
     database: Database,
     conn: Option<AsyncPgConnection>,
 }
 
 impl Session {
-    /// Connects when first used.
+    /// A session that connects when it is first used.
     #[must_use]
     pub fn new(database: Database) -> Self {
         Self { database, conn: None }
     }
 
-    /// The live connection, made anew when there is none.
+    /// The live connection, opened if there is none.
     ///
     /// # Errors
     /// When the database cannot be reached.
@@ -130,7 +130,7 @@ impl Session {
         Ok(self.conn.insert(conn))
     }
 
-    /// Throws the connection away: it is broken, or nobody knows what state it is in.
+    /// Closes the connection: it is broken, or its state is unknown.
     pub fn discard(&mut self) {
         self.conn = None;
     }
@@ -156,7 +156,7 @@ impl Session {
     /// Runs a transaction that no message can make fail: if it does, the database is unavailable.
     ///
     /// # Errors
-    /// Nothing was written, and the connection is thrown away.
+    /// Nothing was written, and the connection is closed.
     pub async fn require<T>(
         &mut self,
         work: impl AsyncFnOnce(&mut AsyncPgConnection) -> Result<T, TransactionError>,
@@ -177,16 +177,16 @@ impl Session {
     }
 }
 
-/// A refusal that came as late as a lock time-out may have been one: then neither message nor database is at fault.
+/// Whether an attempt failed so late that it may have been a lock time-out: then neither message nor database is at fault.
 #[must_use]
 pub fn may_be_a_lock(started: Instant) -> bool {
     started.elapsed() >= LITTLE_LOCK_TIMEOUT
 }
 
-/// Bounds what is not a batch: no answer within `ATTEMPT_TIMEOUT` means that the database is unavailable.
+/// Runs statements outside a batch's transaction; no answer within `ATTEMPT_TIMEOUT` means that the database is unavailable.
 ///
 /// # Errors
-/// The caller throws the connection away.
+/// The caller must close the connection.
 pub async fn with_timeout<T, E>(work: impl Future<Output = Result<T, E>>) -> Result<T, DatabaseUnavailable>
 where
     DatabaseUnavailable: From<E>,

@@ -1,17 +1,17 @@
-//! Whether the lanes are behind: a full batch means that more is waiting. The relay makes room for them then.
+//! Whether the lanes are behind. A full batch means that more messages are waiting, and then the relay holds back.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What a full batch says holds for so long.
+/// How long a full batch counts as evidence of a backlog.
 const VALID_FOR: Duration = Duration::from_secs(1);
 
-/// When a lane was last done with a full batch.
+/// When a lane last committed a full batch.
 #[derive(Debug, Default)]
 pub struct Backlog(Mutex<Option<Instant>>);
 
 impl Backlog {
-    /// A full batch was done at `now`.
+    /// Records that a full batch was committed at `now`.
     pub fn note_full_batch(&self, now: Instant) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
     }
@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_batch_shows_a_backlog_for_a_second() {
+    fn a_full_batch_counts_as_a_backlog_for_one_second() {
         let (backlog, start) = (Backlog::default(), Instant::now());
         assert!(!backlog.lanes_are_behind(start));
         backlog.note_full_batch(start);

@@ -27,14 +27,14 @@ use crate::store::database::Database;
 use crate::store::session::Session;
 
 /// How long a batch is kept while this worker cannot reach the database; then it goes back to the broker, because another
-/// worker may reach it. Each return counts against the queue's delivery limit, so a batch is kept without end while the
-/// database is reached and refuses its work: no other worker would fare better.
+/// worker may be able to. Each return counts against the queue's delivery limit, so while the database can be reached and
+/// refuses its work the batch is kept indefinitely: no other worker would fare better.
 const KEEP_UNREACHABLE_FOR: Duration = Duration::from_mins(1);
 
-/// What a lane needs to know.
+/// A lane's settings and what it shares with the other tasks.
 #[derive(Clone)]
 pub struct Lane {
-    /// Its number, which also picks the broker it tries first.
+    /// Its number, which also selects the broker that it tries first.
     pub number: usize,
     /// Where the broker is.
     pub urls: AmqpUrls,
@@ -48,9 +48,9 @@ pub struct Lane {
     pub database: Database,
     /// The keys.
     pub merchants: Arc<MerchantsFile>,
-    /// Told after every commit that wrote events.
+    /// Notified after every commit that wrote events.
     pub wake_relay: Arc<tokio::sync::Notify>,
-    /// Told of every full batch.
+    /// Records every full batch.
     pub backlog: Arc<Backlog>,
     /// How many lanes are consuming.
     pub up: Arc<AtomicUsize>,
@@ -61,23 +61,23 @@ pub struct Lane {
 enum Interrupted {
     #[error("the broker ended the consumer")]
     Consumer(#[from] ConsumeError),
-    #[error("the database stayed unavailable, the batch goes back to the broker")]
+    #[error("the database was unavailable for too long; the batch goes back to the broker")]
     DatabaseUnavailable,
 }
 
-/// Works until `stop`, then finishes what was delivered.
+/// Consumes until `stop`, then finishes what was delivered.
 pub async fn run(lane: Lane, stop: CancellationToken) {
     let mut session = Session::new(lane.database.clone());
     let mut backoff = backoff();
     while !stop.is_cancelled() {
-        // A lane whose database cannot do its job would only hold messages back from those that have one that can.
+        // A lane without a working database would only withhold messages from workers that have one.
         let keys = lane.merchants.keys();
         if let Err(error) = self_check(&mut session, Policy { keys: &keys, wait_limit: lane.wait_limit }).await {
             gauge!("worker_database_up").set(0.0);
             tracing::error!(
                 lane = lane.number,
                 error = chain(&error),
-                "the database is unavailable; this lane takes nothing from the broker"
+                "the database is unavailable; this lane does not consume until it is back"
             );
             pause(backoff.pause(), &stop).await;
             continue;
@@ -87,7 +87,7 @@ pub async fn run(lane: Lane, stop: CancellationToken) {
             Ok(()) => return,
             Err(error) => {
                 counter!("worker_lane_interruptions_total").increment(1);
-                tracing::error!(lane = lane.number, error = chain(&error), "lane interrupted");
+                tracing::error!(lane = lane.number, error = chain(&error), "the lane was interrupted and starts again");
                 pause(backoff.pause(), &stop).await;
             }
         }
@@ -103,7 +103,7 @@ async fn consume(
     let prefetch = lane.batch_max.saturating_mul(2);
     let attempt = lane.number.saturating_add(backoff.attempts());
     let mut consumer = Consumer::open(&lane.urls, attempt, "worker", &lane.queue, prefetch).await?;
-    tracing::info!(lane = lane.number, queue = lane.queue, "lane consuming");
+    tracing::info!(lane = lane.number, queue = lane.queue, "the lane is consuming");
     backoff.reset();
     let _up = Up::count(&lane.up);
     let result = work(lane, session, &mut consumer, stop).await;
@@ -138,7 +138,7 @@ async fn work(
     }
 }
 
-/// Commits a batch, however often the database has to be asked.
+/// Commits a batch, retrying for as long as the database is unavailable.
 async fn handle(
     lane: &Lane,
     session: &mut Session,
@@ -165,12 +165,12 @@ async fn handle(
                     lane = lane.number,
                     kept = messages.len(),
                     error = chain(&error),
-                    "the database is unavailable; the batch is kept and tried again"
+                    "the database is unavailable; the batch is kept and retried"
                 );
                 if !error.is_unreachable() {
                     reached = Instant::now();
                 }
-                // Some of them may be in the ledger by now.
+                // Some of them may have been committed.
                 for message in messages.iter_mut() {
                     message.redelivered = true;
                 }

@@ -90,7 +90,7 @@ impl Plan {
         let payment = transaction.as_ref().and_then(|key| state.payments.get(key));
         let order = match state.place(notification, payment) {
             Place::Here(id) => state.orders.get(&id),
-            // No money moved: no order decides about it.
+            // Without a transaction no money moved, so the order does not matter.
             Place::Busy if transaction.is_some() => {
                 let locked = NotDecided::ForLock("another session has locked the order".to_owned());
                 return Decided { outcome: locked.outcome(), seen: None, event: None };
@@ -104,16 +104,16 @@ impl Plan {
         let outcome = match (decide(Known { order, payment, refund }, item.asked, notification), order) {
             (Verdict::Apply(change), Some(order)) => {
                 let order = change.applied_to(order);
-                let is_told = !matches!(change, Change::Adopt(_));
+                let has_event = !matches!(change, Change::Adopt(_));
                 event = self.apply(state, place, item, order, change);
-                if is_told { Outcome::Applied } else { Outcome::Duplicate }
+                if has_event { Outcome::Applied } else { Outcome::Duplicate }
             }
             (Verdict::Refuse(refusal, payment), Some(order)) => {
                 let order = Order { version: order.version.saturating_add(1), ..order.clone() };
-                // A replay that is refused again is no news.
+                // A replay that is refused again causes no second event.
                 if self.record(state, place, &payment) {
                     let reason = refusal.name();
-                    event = Some(self.tell(state, order, Happened::Refused { payment, reason }));
+                    event = Some(self.push_event(state, order, Happened::Refused { payment, reason }));
                 }
                 Outcome::Quarantined(Held::Refused(refusal))
             }
@@ -129,7 +129,7 @@ impl Plan {
         Decided { outcome, seen, event }
     }
 
-    /// Notes what `change` has made of `order` and its payment; returns the place of the event, if there is one.
+    /// Records the changed `order` and its payment; returns the index of the event, if there is one.
     fn apply(
         &mut self,
         state: &mut State,
@@ -153,10 +153,10 @@ impl Plan {
                 Happened::Refund { refund: now, payment }
             }
         };
-        Some(self.tell(state, order, happened))
+        Some(self.push_event(state, order, happened))
     }
 
-    /// Notes a payment as it is now; false when the record says so already.
+    /// Records a payment as it is now; false when that changes nothing.
     fn record(&mut self, state: &mut State, place: usize, now: &PaymentRecord) -> bool {
         let key = (now.mch_id.clone(), now.transaction_id.clone());
         let was = state.payments.insert(key.clone(), now.clone());
@@ -171,8 +171,8 @@ impl Plan {
         true
     }
 
-    /// Notes a change of an order, and the event that tells of it.
-    fn tell(&mut self, state: &mut State, order: Order, happened: Happened) -> usize {
+    /// Records a changed order and the event for it; returns the event's index.
+    fn push_event(&mut self, state: &mut State, order: Order, happened: Happened) -> usize {
         let unpaid = ChangedOrder { order: order.clone(), paid_at: None };
         let changed = self.orders.entry(order.id).or_insert(unpaid);
         changed.order = order.clone();

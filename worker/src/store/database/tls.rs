@@ -14,7 +14,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::url::{Check, Roots};
 
-/// Why TLS cannot be had.
+/// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// The machine has no root certificates.
@@ -22,7 +22,7 @@ pub enum TlsError {
         "asks for TLS, but this machine has no usable root certificates: install them, or name a file with sslrootcert="
     )]
     NoRoots,
-    /// `sslrootcert` is no use.
+    /// The file of `sslrootcert` cannot be used.
     #[error("sslrootcert={}: {problem}", path.display())]
     RootsFile {
         /// Which file.
@@ -77,7 +77,7 @@ fn roots_from_file(path: &Path) -> Result<RootCertStore, TlsError> {
 }
 
 /// `verify-ca`: everything that rustls checks but the name. For servers that are reached under a name or address that is not in
-/// their certificate; whoever has another certificate of the same authority could stand in for them.
+/// their certificate; the owner of any other certificate from the same authority could impersonate them.
 #[derive(Debug)]
 struct ChainOnly {
     roots: RootCertStore,

@@ -1,4 +1,4 @@
-//! Types of event that the broker does not take, set aside so that they hold up no other.
+//! Event types that the broker refuses, set aside so that they do not hold up other types.
 //!
 //! The routing key of an event is its type, so the broker's answer to one event holds for all of its type: no queue is
 //! bound for it, or a queue that is bound is full. Such a type is left in the outbox, and one event of it is tried again
@@ -16,7 +16,7 @@ const TRY_EVERY: Duration = Duration::from_secs(1);
 /// A type that is still refused is logged again after this long.
 const LOG_EVERY: Duration = Duration::from_mins(1);
 
-/// Why the broker does not take events of one type.
+/// Why the broker refuses events of one type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     /// No queue is bound for it.
@@ -86,12 +86,12 @@ impl Aside {
     /// Takes types back: one event of each was accepted, or there is none left.
     pub fn accept(&mut self, kinds: &[String], now: Instant) {
         for kind in kinds {
-            // A full queue that is being read takes some every second, which is not worth a line.
+            // A full queue that is being read accepts a few events every second: that is not worth a log line.
             if let Some(since) = self.types.remove(kind)
                 && now.duration_since(since.at) > TRY_EVERY.saturating_mul(2)
             {
                 self.logged.remove(kind);
-                tracing::info!(r#type = kind, "events of this type are published again");
+                tracing::info!(r#type = kind, "events of this type are being published again");
             }
             show(kind, None);
         }
@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_refused_is_tried_once_a_second_until_it_is_accepted() {
+    fn a_refused_type_is_retried_once_a_second_until_it_is_accepted() {
         let (mut aside, start) = (Aside::default(), Instant::now());
         let at = |millis| start + Duration::from_millis(millis);
         assert!(aside.due(start).is_empty());

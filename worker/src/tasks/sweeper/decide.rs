@@ -1,4 +1,4 @@
-//! One transaction of the sweeper: lock the rows that are due, decide them, move them along.
+//! One transaction of the sweeper: lock the rows that are due, decide them, write their outcomes.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ use crate::tasks::count_outcomes;
 pub(super) struct Limit {
     now: i64,
     most: i64,
-    /// How long rows have taken that failed alone.
+    /// The time spent on rows that failed alone.
     pub(super) alone: Duration,
 }
 
@@ -80,8 +80,8 @@ impl Sweeper {
         }
     }
 
-    /// A row that has failed alone. It is passed by when another session's lock may be the reason; when the database can do
-    /// everything else, it says what the database refuses.
+    /// Handles a row that has failed alone. If another session's lock may be the reason, the row is skipped; if the database can
+    /// do everything else, the row records what the database refuses.
     ///
     /// # Errors
     /// When the database is unavailable.
@@ -113,7 +113,7 @@ impl Sweeper {
                 }
                 tracing::error!(
                     row = row.id,
-                    "the database still rejects a held callback; its row's detail.problem says why"
+                    "the database still rejects a held callback; detail.problem of its quarantine row says why"
                 );
                 self.decide(session, rows, Some(why)).await.map_err(|failure| session.into_unavailable(failure))?;
                 Ok(Some(row.id))
@@ -175,7 +175,7 @@ async fn transact(
     instead: Option<NotDecided>,
 ) -> Result<(Option<i64>, Vec<Outcome>), TransactionError> {
     let due = take(conn, rows).await?;
-    // The ledger is looked at only when there is something to do: planning over all its months is not free.
+    // The ledger is read only when a row is due, because planning over all its months is not free.
     let Some(last) = due.last().map(|row| row.id) else { return Ok((None, Vec::new())) };
     let loaded = store::load(conn, due).await?;
     let dropped: Vec<i64> = loaded.iter().filter(|(_, stored)| stored.is_none()).map(|(row, _)| row.id).collect();
@@ -210,7 +210,7 @@ fn parts_from_row<'a>(
     let is_single = examined.len() == 1;
     let mut parts = Vec::with_capacity(1);
     for (number, examined) in (0..).zip(examined) {
-        // What is wrong with the message as a whole is wrong with each of its parts.
+        // A fault of the message as a whole is a fault of each of its parts.
         let is_of_all = is_single && matches!(examined.finding, Finding::NotDecided(_));
         if number == row.notification_part || is_of_all {
             parts.push(Part { message, number: row.notification_part, examined, row: held.clone() });

@@ -1,8 +1,8 @@
-//! Suspects: callbacks that were delivered so often that one of them may be what ends workers.
+//! Suspects: callbacks that were delivered so often that one of them may be crashing workers.
 //!
 //! A crash counts against everything that the worker had prefetched, so nearly all of them are innocent. They are tried in
-//! batches, then in small ones, then alone; each attempt is counted and committed before it begins, so that the one that ends
-//! a worker is found in three attempts and left to an operator.
+//! batches, then in small ones, then alone; each attempt is counted and committed before it begins, so that the one that
+//! crashes a worker is found in three attempts and left to an operator.
 
 use std::time::{Duration, Instant};
 
@@ -13,18 +13,18 @@ use super::decide::Rows;
 use crate::store::due as store;
 use crate::store::session::{DatabaseUnavailable, Failure, Session, with_timeout};
 
-/// How many suspects go together: at the first attempt, the second, the third.
+/// How many suspects are tried together at the first, the second and the third attempt.
 const TOGETHER: [i64; 3] = [256, 16, 1];
 /// After this many attempts a suspect is left to an operator.
 pub(super) const ATTEMPTS_MAX: i32 = 3;
-/// How long a sweep is busy with suspects, however many there are: the others must not wait for them.
+/// How long a sweep spends on suspects, because the other causes must not wait for them.
 const TIME_MAX: Duration = Duration::from_secs(1);
 
 impl Sweeper {
     /// Tries suspects for a while.
     ///
     /// # Errors
-    /// When the database is unavailable. The attempt under way then does not count, as far as it can be taken back.
+    /// When the database is unavailable. The next call takes back the attempt that was counted and not made.
     pub(super) async fn try_suspects(
         &self,
         session: &mut Session,
