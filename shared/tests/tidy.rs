@@ -51,6 +51,45 @@ fn sql_has_one_home() {
 }
 
 #[test]
+fn the_worker_decides_without_io() {
+    let pure = ["message.rs", "outcome.rs", "plan.rs", "plan"].map(|file| format!("worker/src/batch/{file}"));
+    let pure = pure.each_ref().map(String::as_str);
+    for name in ["crate::store", "crate::tasks", "super::transaction", "diesel", "diesel_async", "tokio", "async fn"] {
+        assert_absent(&pure, &[], name);
+    }
+}
+
+#[test]
+fn the_arrows_of_the_worker_point_from_tasks_through_batch_to_store() {
+    let store = ["worker/src/store", "worker/src/store.rs"];
+    // Of a batch it knows the pure types that it writes.
+    for name in ["fresh", "transaction", "isolate", "self_check"] {
+        assert_absent(&store, &[], &format!("batch::{name}"));
+    }
+    for name in ["crate::tasks", "crate::operator", "crate::run", "crate::config"] {
+        assert_absent(&store, &[], name);
+        assert_absent(&["worker/src/batch", "worker/src/batch.rs"], &[], name);
+    }
+    for name in ["crate::operator", "crate::run", "crate::config"] {
+        assert_absent(&["worker/src/tasks", "worker/src/tasks.rs"], &[], name);
+    }
+}
+
+#[test]
+fn no_task_of_the_worker_leans_on_another() {
+    for (task, others) in
+        [("lane", ["sweeper", "relay"]), ("sweeper", ["lane", "relay"]), ("relay", ["lane", "sweeper"])]
+    {
+        let files = [format!("worker/src/tasks/{task}.rs"), format!("worker/src/tasks/{task}")];
+        let files: Vec<&str> = files.iter().map(String::as_str).filter(|file| project().join(file).exists()).collect();
+        for other in others {
+            assert_absent(&files, &[], &format!("super::{other}"));
+            assert_absent(&files, &[], &format!("tasks::{other}"));
+        }
+    }
+}
+
+#[test]
 fn ingest_has_no_database_and_knows_no_other_program() {
     for name in ["diesel", "tokio_postgres", "worker::", "simulator::"] {
         assert_absent(&["ingest/src", "shared/src"], &[], name);

@@ -15,7 +15,7 @@ use shared::messaging::envelope::CALLBACKS_QUEUE;
 use shared::protocol::merchants::Side;
 use shared::telemetry::LogFormat;
 
-use crate::quarantine;
+use crate::operator;
 use crate::store::database::Database;
 use crate::store::schema;
 
@@ -23,7 +23,7 @@ use crate::store::schema;
 #[derive(Debug, Parser)]
 #[command(name = "worker", version)]
 pub struct Cli {
-    /// What to do; `run` when nothing is named
+    /// What to do; the default is `run`
     #[command(subcommand)]
     pub command: Option<Command>,
     /// Where and how.
@@ -36,21 +36,21 @@ pub struct Cli {
 pub enum Command {
     /// Work until SIGTERM
     Run,
-    /// Bring the database's schema up to date and make the ledger's months; needs a role that may change tables
+    /// Apply migrations and create the ledger's upcoming partitions; needs a role that may change tables
     Migrate(MigrateArgs),
-    /// See and settle what was refused or waits
+    /// List, inspect, replay, accept, resolve or abandon held callbacks
     #[command(subcommand)]
-    Quarantine(quarantine::Command),
-    /// Ask a running worker's /healthz: exit 0 or 1
+    Quarantine(operator::Command),
+    /// Ask a running worker's /healthz and exit with 0 or 1
     Healthcheck,
-    /// Check the merchants file and the variables: print whose keys are there, exit 0 or 64
+    /// Check the variables and the merchants file, print which merchants have keys, and exit with 0 or 64
     CheckConfig,
 }
 
 /// How to migrate.
 #[derive(Debug, Args)]
 pub struct MigrateArgs {
-    /// Seconds that it waits, all in all, for locks that other sessions hold; then it exits with 75
+    /// Total seconds to wait for locks that other sessions hold; then exit with 75
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     wait_max_seconds: u64,
     /// A directory of migrations to apply instead of those in this binary, for tests and drills
@@ -85,10 +85,10 @@ pub struct Settings {
     /// Lanes per queue: each has a broker channel and a database connection
     #[arg(long, env = "WORKER_LANES", global = true, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     lanes: u16,
-    /// The most callbacks in one transaction; twice as many are prefetched
+    /// Maximum number of callbacks in one transaction; twice as many are prefetched
     #[arg(long, env = "WORKER_BATCH_MAX", global = true, default_value_t = 1024, value_parser = clap::value_parser!(u16).range(1..=4096))]
     batch_max: u16,
-    /// Seconds that a callback waits for its order before it is opened for an operator
+    /// Seconds a callback may wait for its order before it is opened for an operator
     #[arg(long, env = "WAIT_LIMIT_SECONDS", global = true, default_value_t = 900, value_parser = clap::value_parser!(u64).range(1..=604_800))]
     wait_limit_seconds: u64,
     /// Queues to consume, comma separated
@@ -124,7 +124,7 @@ impl Settings {
     /// Names the first variable that is missing or malformed.
     pub fn config(&self) -> Result<Config, ConfigError> {
         if let Some(bad) = self.queues.iter().find(|queue| queue.trim().is_empty()) {
-            let problem = format!("has an empty queue name beside {} others: {bad:?}", self.queues.len());
+            let problem = format!("contains an empty queue name: {bad:?}");
             return Err(ConfigError { variable: "WORKER_QUEUES", problem });
         }
         Ok(Config {
@@ -154,7 +154,7 @@ impl Settings {
     /// The merchants' keys, retired ones included: what they signed may still be queued.
     ///
     /// # Errors
-    /// When `MERCHANTS_FILE` is missing or says something that cannot be.
+    /// When `MERCHANTS_FILE` is missing or invalid.
     pub fn merchants(&self) -> Result<MerchantsFile, ConfigError> {
         let path = self.merchants_file.clone().ok_or_else(|| required("MERCHANTS_FILE"))?;
         MerchantsFile::open(path, Side::Worker)

@@ -1,4 +1,4 @@
-//! The `worker` binary: a list of what it can do.
+//! The `worker` binary: one function per command.
 
 use std::net::TcpListener;
 use std::process::ExitCode;
@@ -8,9 +8,9 @@ use shared::stop::stop_signal;
 use shared::{admin, config, process, telemetry};
 use worker::config::{Cli, Command, MigrateArgs, Settings};
 use worker::store::schema::{self, MigrateError};
-use worker::{app, quarantine};
+use worker::{operator, run};
 
-/// The exit code of a migration that other sessions have held up for too long (`EX_TEMPFAIL` of sysexits.h): try again.
+/// The exit code of a migration that other sessions blocked for too long (`EX_TEMPFAIL` of sysexits.h): try again later.
 const EXIT_TRY_AGAIN: u8 = 75;
 
 #[tokio::main]
@@ -22,7 +22,7 @@ async fn main() -> ExitCode {
     };
     telemetry::init_logs(cli.settings.log_format);
     let result = match cli.command.unwrap_or(Command::Run) {
-        Command::Run => run(&cli.settings).await,
+        Command::Run => run_until_stopped(&cli.settings).await,
         Command::Migrate(args) => migrate(&cli.settings, args).await,
         Command::Quarantine(command) => operate(&cli.settings, command).await,
         Command::Healthcheck => return admin::healthcheck(cli.settings.admin_addr),
@@ -41,14 +41,14 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(settings: &Settings) -> anyhow::Result<()> {
+async fn run_until_stopped(settings: &Settings) -> anyhow::Result<()> {
     let config = settings.config()?;
     config.urls.warn_of_plain();
     config.database.warn_of_plain();
     let shutdown = stop_signal()?;
     let listener = TcpListener::bind(settings.admin_addr)
         .map_err(|error| config_error("WORKER_ADMIN_ADDR", format!("{}: {error}", settings.admin_addr)))?;
-    app::run(listener, config, shutdown).await
+    run::run(listener, config, shutdown).await
 }
 
 async fn migrate(settings: &Settings, args: MigrateArgs) -> anyhow::Result<()> {
@@ -63,11 +63,11 @@ async fn migrate(settings: &Settings, args: MigrateArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn operate(settings: &Settings, command: quarantine::Command) -> anyhow::Result<()> {
+async fn operate(settings: &Settings, command: operator::Command) -> anyhow::Result<()> {
     let conn = settings.database()?.connect().await.context("the database cannot be reached")?;
-    // Only to open what is shown: without keys everything else works.
+    // Keys are needed only to open the callbacks that are shown; all else works without them.
     let merchants = settings.merchants().ok();
-    quarantine::run(conn, command, settings.wait_limit(), merchants.as_ref()).await
+    operator::run(conn, command, settings.wait_limit(), merchants.as_ref()).await
 }
 
 fn check_config(settings: &Settings) -> anyhow::Result<()> {

@@ -1,17 +1,19 @@
 //! The database: the only home of diesel, under domain names.
 //!
-//! Reading order: [`database`] (connections), [`statement`] (how a set statement is written), then a file per table.
+//! Reading order: [`database`] (connections), [`session`] (what an error on one means), [`statement`] (how
+//! a set statement is written), then a file per table.
 //! Functions take a connection and return domain types; rows never leave their file. Orders are
 //! locked in the order of their ids and inserts are sorted by key, so that two batches never wait in a circle.
 
 pub mod database;
-pub mod events;
-pub mod notifications;
-pub mod operate;
+pub mod due;
+pub mod held;
+pub mod ledger;
+pub mod operator;
 pub mod orders;
+pub mod outbox;
 pub mod payments;
-pub mod quarantine;
 pub mod refunds;
 pub mod schema;
+pub mod session;
 pub mod statement;
-pub mod sweep;

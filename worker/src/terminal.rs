@@ -1,6 +1,6 @@
-//! Text from outside on an operator's screen: what a terminal would act on, or what would turn the text round, is escaped.
+//! Escapes text from outside for an operator's screen: characters that a terminal would act on, or that would reorder the text.
 //!
-//! Callbacks carry bytes that strangers have chosen. Control characters move the cursor and talk to the terminal; bidirectional
+//! Outsiders choose the bytes of callbacks. Control characters move the cursor and talk to the terminal; bidirectional
 //! controls and invisible characters make a line read as another one.
 
 use std::fmt::Write;
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_terminal_acts_on_is_escaped_and_everything_else_stays() {
+    fn only_characters_that_a_terminal_acts_on_are_escaped() {
         assert_eq!(escape("\u{1b}]0;owned\u{7}"), "\\u{1b}]0;owned\\u{7}");
         assert_eq!(escape("a\u{9b}2Jb\u{202e}c\u{200b}d\ne"), "a\\u{9b}2Jb\\u{202e}c\\u{200b}d\\u{a}e");
         assert_eq!(escape("招商银行 order-1 €"), "招商银行 order-1 €");

@@ -1,4 +1,4 @@
-//! The bridge to the worker's own decisions: the model asks `worker::plan`, the code that runs, and copies none of it.
+//! The bridge to the worker's own decisions: the model asks `worker::batch::plan`, the code that runs, and copies none of it.
 //!
 //! The same question gets the same answer, so each is asked once: the explorer comes by it a thousand times.
 
@@ -16,8 +16,9 @@ use shared::domain::notification::{
 use shared::domain::order::{Order as DomainOrder, OrderState as DomainState};
 use shared::domain::payment::{Disposition as DomainDisposition, PaymentRecord};
 use shared::domain::refund::{Refund as DomainRefund, RefundState};
-use worker::outcome::Outcome as Decided;
-use worker::plan::{self, Finding, Happened as DomainHappened, Item, OrderEvent, Plan, Rows};
+use worker::batch::message::Finding;
+use worker::batch::outcome::Outcome as Decided;
+use worker::batch::plan::{self, Happened as DomainHappened, Item, OrderEvent, Plan, Rows};
 
 use crate::explore::Mix;
 use crate::few::Few;

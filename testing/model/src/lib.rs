@@ -5,7 +5,7 @@
 //! - [`state`] and [`rows`]: one state of everything. [`step`]: everything that can happen. [`few`]: the list that they are
 //!   made of.
 //! - [`protocol`]: the machine. Its parts: [`edge`], [`lane`], [`sweep`], [`relay`], [`shop`], [`operator`], on [`database`].
-//! - [`decide`]: the bridge to `worker::plan`, so that the decisions are those of the code that runs.
+//! - [`decide`]: the bridge to `worker::batch::plan`, so that the decisions are those of the code that runs.
 //! - [`invariants`]: what must hold always. [`ends`]: what must hold in the end. [`broken`]: the names of both.
 //! - [`explore`]: the search.
 //!

@@ -1,6 +1,6 @@
 //! The operator's commands on held rows. What may be done to a row is asked of the worker's own code.
 
-use worker::store::operate::{ACCEPTABLE, Nature};
+use worker::store::operator::{ACCEPTABLE, Nature};
 
 use crate::few::Few;
 use crate::protocol::{Next, Protocol};
@@ -37,7 +37,7 @@ impl Protocol {
     /// Whether the command takes a row.
     fn may(&self, deed: Deed, row: Row) -> bool {
         let Some(held) = row.held else { return false };
-        let nature = Nature::of(held.reason.name());
+        let nature = Nature::from_reason(held.reason.name());
         match deed {
             // What was applied stays in the ledger as applied.
             Deed::Replay => row.outcome != Outcome::Applied || self.swap == Swap::AppliedReplayed,

@@ -1,8 +1,7 @@
 //! Connections to PostgreSQL. Each loop owns one for life and makes a new one when it breaks; there is no pool.
 //!
-//! Time is bounded on the server (`statement_timeout`, `lock_timeout`) and on the wire (`tcp_user_timeout`). What hangs
-//! all the same is given up together with its connection: a dropped future does not end a transaction, a closed
-//! connection does.
+//! Time is bounded on the server (`statement_timeout`, `lock_timeout`) and on the wire (`tcp_user_timeout`). A statement that
+//! hangs in spite of both is given up together with its connection, because dropping a future does not end a transaction.
 
 use std::time::Duration;
 
@@ -27,22 +26,32 @@ const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a silent connection waits before it probes the other side.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 
-/// Bounds for every statement. A lock that somebody holds longer than `lock_timeout` is worked round, not waited for.
-/// A transaction whose worker was forgotten on the way holds orders, or the right to relay, until the server ends it: no
-/// healthy one is idle for longer than the relay waits for the confirms of its four batches at most, 10 s.
-/// Every statement names the schema of its tables; the path holds nothing else, so that one that does not fails instead of
-/// finding a table of the shop's.
-/// An asynchronous commit may be lost after it was acknowledged, so a session that has it by default is made durable.
-const SESSION: &str = "SET lock_timeout = '1s'; SET statement_timeout = '30s'; \
-     SET idle_in_transaction_session_timeout = '15s'; SET TIME ZONE 'UTC'; \
-     SET search_path = pg_catalog; \
-     SET default_transaction_isolation = 'read committed'; \
-     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') IN ('off', 'local')";
+/// How long a statement waits for a lock: then the batch goes on without the locked rows.
+pub const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a statement may run.
+pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
+/// If the network silently drops a worker, its open transaction keeps its order locks, or the relay's claim, until the server
+/// ends it. A healthy transaction is never idle for more than 10 s: the relay's wait for four batches of confirms.
+const IDLE_IN_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How long a statement waits for a lock that its transaction can do without.
+/// The statements that set up a session. Every statement names the schema of its tables, and the path holds no other schema
+/// than the system's: a statement that forgets it fails instead of finding a table of the shop's. An asynchronous commit may be lost after it was acknowledged, so a session that has
+/// it by default is made durable.
+fn session_settings() -> String {
+    format!(
+        "SET lock_timeout = {}; SET statement_timeout = {}; SET idle_in_transaction_session_timeout = {}; \
+         SET TIME ZONE 'UTC'; SET search_path = pg_catalog; SET default_transaction_isolation = 'read committed'; \
+         SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') IN ('off', 'local')",
+        LOCK_TIMEOUT.as_millis(),
+        STATEMENT_TIMEOUT.as_millis(),
+        IDLE_IN_TRANSACTION_TIMEOUT.as_millis(),
+    )
+}
+
+/// How long a statement waits for a lock when its transaction can go on without the locked row.
 pub const LITTLE_LOCK_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// Lets this transaction wait only a little for every lock: what it cannot have is passed by.
+/// Shortens the lock time-out of this transaction: rows that stay locked are skipped.
 ///
 /// # Errors
 /// When the database is unavailable.
@@ -93,10 +102,10 @@ impl Database {
     /// # Errors
     /// When the server cannot be reached or refuses.
     pub async fn connect(&self) -> ConnectionResult<AsyncPgConnection> {
-        // A server that is stopped or full accepts the connection and then says nothing.
+        // A server that is stopped or full accepts the connection and then stays silent.
         match tokio::time::timeout(CONNECT_TIMEOUT, self.open()).await {
             Ok(opened) => opened,
-            Err(_) => Err(ConnectionError::BadConnection("no answer in time".to_owned())),
+            Err(_) => Err(ConnectionError::BadConnection(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()))),
         }
     }
 
@@ -109,7 +118,23 @@ impl Database {
             let (client, connection) = self.config.connect(tokio_postgres::NoTls).await.map_err(bad)?;
             AsyncPgConnection::try_from_client_and_connection(client, connection).await?
         };
-        conn.batch_execute(SESSION).await.map_err(ConnectionError::CouldntSetupConfiguration)?;
+        conn.batch_execute(&session_settings()).await.map_err(ConnectionError::CouldntSetupConfiguration)?;
         Ok(conn)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_set_up_with_the_limits_that_the_code_counts_on() {
+        assert_eq!(
+            session_settings(),
+            "SET lock_timeout = 1000; SET statement_timeout = 30000; SET idle_in_transaction_session_timeout = 15000; \
+             SET TIME ZONE 'UTC'; SET default_transaction_isolation = 'read committed'; \
+             SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') IN ('off', 'local')"
+        );
+        assert!(LITTLE_LOCK_TIMEOUT < LOCK_TIMEOUT && LOCK_TIMEOUT < STATEMENT_TIMEOUT);
     }
 }

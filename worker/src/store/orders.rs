@@ -11,14 +11,14 @@ use shared::domain::money::{Currency, Money};
 use shared::domain::order::{Order, OrderState};
 
 use super::statement::set_statement;
-use crate::plan::{ChangedOrder, OrderKey};
+use crate::batch::plan::{ChangedOrder, OrderKey};
 
-/// What to do about an order that somebody else has locked.
+/// What to do about an order that another session has locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Locked {
+pub enum OnLocked {
     /// Wait up to the session's `lock_timeout`, then fail.
     Wait,
-    /// Go on without it: it is not among the rows returned.
+    /// Go on without it: it is not among the returned rows.
     Skip,
 }
 
@@ -98,18 +98,18 @@ set_statement! {
     }
 }
 
-/// Locks the orders with these keys; keys without an order are simply not returned, and with [`Locked::Skip`] neither are
+/// Locks the orders with these keys; keys without an order are simply not returned, and with [`OnLocked::Skip`] neither are
 /// those of orders that another session has locked.
 ///
 /// # Errors
-/// When the database is unavailable, or with [`Locked::Wait`] when another session holds a row longer than the lock time-out.
-pub async fn lock(conn: &mut AsyncPgConnection, keys: &[OrderKey], locked: Locked) -> Result<Vec<Order>, Error> {
+/// When the database is unavailable, or with [`OnLocked::Wait`] when another session holds a row longer than the lock time-out.
+pub async fn lock(conn: &mut AsyncPgConnection, keys: &[OrderKey], on_locked: OnLocked) -> Result<Vec<Order>, Error> {
     let (mch_ids, numbers, shops) = columns(keys);
-    let rows: Vec<Row> = match locked {
-        Locked::Wait => LockOrWait { mch_ids, numbers, shops, life: PhantomData }.load(conn).await?,
-        Locked::Skip => LockOrSkip { mch_ids, numbers, shops, life: PhantomData }.load(conn).await?,
+    let rows: Vec<Row> = match on_locked {
+        OnLocked::Wait => LockOrWait { mch_ids, numbers, shops, life: PhantomData }.load(conn).await?,
+        OnLocked::Skip => LockOrSkip { mch_ids, numbers, shops, life: PhantomData }.load(conn).await?,
     };
-    rows.into_iter().map(order_of).collect()
+    rows.into_iter().map(order_from_row).collect()
 }
 
 /// Which of the orders exist, locked or not.
@@ -127,7 +127,7 @@ pub async fn existing(conn: &mut AsyncPgConnection, keys: &[OrderKey]) -> Result
     Ok(rows.into_iter().filter_map(key).collect())
 }
 
-/// Writes these orders as they are, those that no other session has locked: whether it can be done is all that is wanted.
+/// Rewrites these orders unchanged, except those that another session has locked, only to find out whether the database allows it.
 ///
 /// # Errors
 /// When the database is unavailable or refuses it.
@@ -136,7 +136,7 @@ pub async fn touch(conn: &mut AsyncPgConnection, keys: &[OrderKey]) -> Result<us
     Touch { mch_ids, numbers, shops, life: PhantomData }.execute(conn).await
 }
 
-/// The same with one other order, among the newest the one after `skipped` of them; 0 when there is none.
+/// The same with one other order: of the newest, the one after the first `skipped`. Returns 0 when there is none.
 ///
 /// # Errors
 /// When the database is unavailable or refuses it.
@@ -168,7 +168,7 @@ fn columns(keys: &[OrderKey]) -> (Vec<&str>, Vec<&str>, Vec<&str>) {
 /// Writes changed orders, which the transaction has locked, sorted by id.
 ///
 /// # Errors
-/// When the database is away or refuses a change, or when a row was not as it had been locked.
+/// When the database is unavailable or refuses a change, or when a row was not as it had been locked.
 pub async fn update(conn: &AsyncPgConnection, changed: &[&ChangedOrder]) -> Result<(), Error> {
     let statement = Update {
         ids: changed.iter().map(|changed| changed.order.id).collect(),
@@ -189,7 +189,7 @@ pub async fn update(conn: &AsyncPgConnection, changed: &[&ChangedOrder]) -> Resu
 
 /// A row that the merchant's checkout wrote. The table's constraints make every row an order but for the lengths of its
 /// texts; one with an id that no callback can name is an error of the checkout.
-fn order_of(row: Row) -> Result<Order, Error> {
+fn order_from_row(row: Row) -> Result<Order, Error> {
     let (
         id,
         mch_id,
@@ -223,7 +223,7 @@ fn order_of(row: Row) -> Result<Order, Error> {
             version,
         })
     };
-    parsed().ok_or_else(|| Error::DeserializationError(format!("order {id} has a value that no order can have").into()))
+    parsed().ok_or_else(|| Error::DeserializationError(format!("order {id} has an invalid value").into()))
 }
 
 /// `None` for a value that does not parse; `Some(None)` for no value.

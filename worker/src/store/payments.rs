@@ -15,7 +15,7 @@ use shared::domain::payment::{Disposition, PaymentRecord};
 use uuid::Uuid;
 
 use super::statement::set_statement;
-use crate::plan::{ChangedPayment, OrderKey};
+use crate::batch::plan::{ChangedPayment, OrderKey};
 
 type Row = (i64, String, String, i64, String, DateTime<Utc>, String, i64);
 
@@ -101,7 +101,7 @@ pub struct Brought {
 impl<'a> Changed<'a> {
     /// The payments that `plan` adds or changes.
     #[must_use]
-    pub fn of(changed: &[(&'a ChangedPayment, Brought)]) -> Self {
+    pub fn from_plan(changed: &[(&'a ChangedPayment, Brought)]) -> Self {
         let mut all = Self::default();
         for (ChangedPayment { was, now, .. }, brought) in changed {
             match was {
@@ -177,14 +177,14 @@ pub async fn read<'a>(
 ) -> Result<Vec<PaymentRecord>, Error> {
     let (mch_ids, transaction_ids) = transactions.map(|(mch_id, id)| (mch_id.as_str(), id.as_str())).unzip();
     let rows: Vec<Row> = Read { mch_ids, transaction_ids, life: PhantomData }.load(conn).await?;
-    rows.into_iter().map(record_of).collect()
+    rows.into_iter().map(record_from_row).collect()
 }
 
 /// What names the orders of these payments; nothing for one that is not on record.
 ///
 /// # Errors
 /// When the database is unavailable.
-pub async fn orders_of(
+pub async fn order_keys(
     conn: &mut AsyncPgConnection,
     transactions: &[(&MchId, &TransactionId)],
 ) -> Result<Vec<OrderKey>, Error> {
@@ -201,7 +201,7 @@ pub async fn orders_of(
     Ok(rows.into_iter().filter_map(key).collect())
 }
 
-fn record_of(row: Row) -> Result<PaymentRecord, Error> {
+fn record_from_row(row: Row) -> Result<PaymentRecord, Error> {
     let (order_id, mch_id, transaction_id, amount_minor, currency, paid_at, disposition, returned_minor) = row;
     let parsed = || -> Option<PaymentRecord> {
         Some(PaymentRecord {
@@ -214,6 +214,6 @@ fn record_of(row: Row) -> Result<PaymentRecord, Error> {
             returned_minor,
         })
     };
-    let problem = || format!("a payment of order {order_id} has a value that no payment can have");
+    let problem = || format!("a payment of order {order_id} has an invalid value");
     parsed().ok_or_else(|| Error::DeserializationError(problem().into()))
 }

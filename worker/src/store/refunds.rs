@@ -1,6 +1,6 @@
 //! The table `refunds`: read those that a batch names, move them on, add those that the merchant did not ask for here.
 //!
-//! Rows are read after their orders were locked, without a lock of their own: the merchant may insert one meanwhile. So a
+//! Rows are read after their orders were locked, without a lock of their own: the merchant may insert one concurrently. So a
 //! write that does not find a row as it was read writes nothing, and the batch is run again.
 
 use std::marker::PhantomData;
@@ -13,7 +13,7 @@ use shared::domain::ids::{OutRefundNo, RefundId, TransactionId};
 use shared::domain::refund::{Refund, RefundState};
 
 use super::statement::set_statement;
-use crate::plan::ChangedRefund;
+use crate::batch::plan::ChangedRefund;
 
 type Row = (i64, String, Option<String>, Option<String>, i64, String, Option<DateTime<Utc>>);
 
@@ -78,13 +78,13 @@ set_statement! {
 pub async fn read(conn: &mut AsyncPgConnection, keys: &[(i64, &OutRefundNo)]) -> Result<Vec<Refund>, Error> {
     let (order_ids, numbers) = keys.iter().map(|(order_id, number)| (*order_id, number.as_str())).unzip();
     let rows: Vec<Row> = Read { order_ids, numbers, life: PhantomData }.load(conn).await?;
-    rows.into_iter().map(refund_of).collect()
+    rows.into_iter().map(refund_from_row).collect()
 }
 
 /// Writes changed refunds, sorted by order and number; returns how many were as they had been read.
 ///
 /// # Errors
-/// When the database is away or refuses a value.
+/// When the database is unavailable or refuses a value.
 pub async fn write(conn: &AsyncPgConnection, changed: &[&ChangedRefund]) -> Result<usize, Error> {
     let (new, known): (Vec<&ChangedRefund>, Vec<&ChangedRefund>) =
         changed.iter().copied().partition(|changed| changed.was.is_none());
@@ -125,7 +125,7 @@ fn transaction_id(refund: &Refund) -> Option<&str> {
     refund.transaction_id.as_ref().map(TransactionId::as_str)
 }
 
-fn refund_of(row: Row) -> Result<Refund, Error> {
+fn refund_from_row(row: Row) -> Result<Refund, Error> {
     let (order_id, out_refund_no, refund_id, transaction_id, amount_minor, state, succeeded_at) = row;
     let parsed = || -> Option<Refund> {
         Some(Refund {
@@ -149,6 +149,6 @@ fn refund_of(row: Row) -> Result<Refund, Error> {
             },
         })
     };
-    let problem = || format!("a refund of order {order_id} has a value that no refund can have");
+    let problem = || format!("a refund of order {order_id} has an invalid value");
     parsed().ok_or_else(|| Error::DeserializationError(problem().into()))
 }

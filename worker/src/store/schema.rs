@@ -15,7 +15,7 @@ use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl};
 use diesel_migrations::{EmbeddedMigrations, FileBasedMigrations, MigrationHarness, embed_migrations};
 use shared::backoff::Backoff;
 
-use super::database::Database;
+use super::database::{Database, LOCK_TIMEOUT};
 
 mod blockers;
 mod months;
@@ -27,6 +27,7 @@ const MIGRATIONS: EmbeddedMigrations = embed_migrations!("../migrations");
 /// How long a migration in a transaction waits for a lock, and so holds up others. Less than the lanes' own time-out:
 /// a worker's batch that queues behind it still succeeds.
 const LOCK_WAIT: Duration = Duration::from_millis(500);
+const _: () = assert!(LOCK_WAIT.as_millis() < LOCK_TIMEOUT.as_millis());
 /// The first pause between two tries, and the longest.
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(15);

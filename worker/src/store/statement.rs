@@ -55,7 +55,7 @@ macro_rules! set_statement {
 
 pub(super) use set_statement;
 
-/// JSON for a bind of type text: PostgreSQL parses it once, whoever made it.
+/// JSON for a bind of type text: PostgreSQL parses it in any case, so it travels as text.
 ///
 /// # Errors
 /// What cannot be JSON; our own types can.

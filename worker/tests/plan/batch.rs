@@ -5,8 +5,9 @@ use shared::domain::notification::RefundResult;
 use shared::domain::order::{Order, OrderState};
 use shared::domain::refund::RefundState;
 use shared::domain::verdict::{Awaited, Refusal};
-use worker::outcome::{Held, Outcome, Undecided};
-use worker::plan::{Finding, Rows, Seen};
+use worker::batch::message::Finding;
+use worker::batch::outcome::{Held, NotDecided, Outcome};
+use worker::batch::plan::{Rows, Seen};
 
 use super::{
     assert_changes_nothing, caused, cny, names, orders, outcomes, paid_at, paid_by, payment, payment_of, pending,
@@ -42,7 +43,7 @@ fn each_decision_says_what_it_found() {
         payment("NOBODY", "t9", 100),
         refund("A", "t1", "r1", 100, succeeded()),
         refund("A", "t9", "r2", 100, succeeded()),
-        Finding::Undecided(Undecided::DecideAlone),
+        Finding::NotDecided(NotDecided::DecideAlone),
         payment("A", "t2", 100),
     ];
     let plan = plan_reports(orders(vec![pending(7, "A")]), &findings);
@@ -68,12 +69,12 @@ fn changed_orders_are_sorted_by_id_whatever_the_delivery_order() {
 fn one_bad_message_changes_nothing_for_its_neighbours() {
     let findings = [
         payment("A", "t1", 100),
-        Finding::Undecided(Undecided::Malformed("not UTF-8".to_owned())),
+        Finding::NotDecided(NotDecided::Malformed("not UTF-8".to_owned())),
         payment("NOBODY", "t9", 100),
         payment("B", "t2", 99),
         payment("C", "t3", 100),
-        Finding::Undecided(Undecided::ForKey("unknown".to_owned())),
-        Finding::Undecided(Undecided::DecideAlone),
+        Finding::NotDecided(NotDecided::ForKey("unknown".to_owned())),
+        Finding::NotDecided(NotDecided::DecideAlone),
     ];
     let plan = plan_reports(orders(vec![pending(1, "A"), pending(2, "B"), pending(3, "C")]), &findings);
 
@@ -98,19 +99,19 @@ fn one_bad_message_changes_nothing_for_its_neighbours() {
 fn nothing_that_could_not_be_read_touches_anything() {
     let text = || "x".to_owned();
     let undecided = [
-        (Undecided::ForKey(text()), "waiting"),
-        (Undecided::ForLock(text()), "waiting"),
-        (Undecided::ForVersion(text()), "waiting"),
-        (Undecided::DecideAlone, "waiting"),
-        (Undecided::Malformed(text()), "quarantined"),
-        (Undecided::NotAuthentic(text()), "quarantined"),
-        (Undecided::AmbiguousSignature(text()), "quarantined"),
-        (Undecided::Undecodable(text()), "quarantined"),
-        (Undecided::MchIdMismatch(text()), "quarantined"),
-        (Undecided::RejectedByDatabase(text()), "quarantined"),
+        (NotDecided::ForKey(text()), "waiting"),
+        (NotDecided::ForLock(text()), "waiting"),
+        (NotDecided::ForVersion(text()), "waiting"),
+        (NotDecided::DecideAlone, "waiting"),
+        (NotDecided::Malformed(text()), "quarantined"),
+        (NotDecided::NotAuthentic(text()), "quarantined"),
+        (NotDecided::AmbiguousSignature(text()), "quarantined"),
+        (NotDecided::Undecodable(text()), "quarantined"),
+        (NotDecided::MchIdMismatch(text()), "quarantined"),
+        (NotDecided::RejectedByDatabase(text()), "quarantined"),
     ];
     for (undecided, name) in undecided {
-        let plan = plan_reports(orders(vec![pending(7, "A")]), &[Finding::Undecided(undecided.clone())]);
+        let plan = plan_reports(orders(vec![pending(7, "A")]), &[Finding::NotDecided(undecided.clone())]);
         assert_changes_nothing(&plan);
         assert_eq!(names(&plan), [(name, Some(undecided.reason()))]);
         assert_eq!(plan.decided[0].seen, None);

@@ -5,8 +5,8 @@ use shared::domain::notification::PaymentResult;
 use shared::domain::order::{Order, OrderState};
 use shared::domain::payment::Disposition;
 use shared::domain::verdict::Ignored;
-use worker::outcome::{Held, Outcome, Undecided};
-use worker::plan::{Item, Rows, plan};
+use worker::batch::outcome::{Held, NotDecided, Outcome};
+use worker::batch::plan::{Item, Rows, plan};
 
 use super::{
     accepted, assert_changes_nothing, key_of, names, order, outcomes, paid_by, payment, payment_of, pending,
@@ -99,7 +99,7 @@ fn a_conflict_needs_no_lock_on_the_order_on_record() {
 
 #[track_caller]
 fn assert_is_locked(outcome: &Outcome) {
-    let is_locked = matches!(outcome, Outcome::Waiting(Held::Undecided(Undecided::ForLock(_))));
+    let is_locked = matches!(outcome, Outcome::Waiting(Held::NotDecided(NotDecided::ForLock(_))));
     assert!(is_locked && outcome.reason() == Some("for_lock"), "{outcome:?}");
 }
 

@@ -13,8 +13,9 @@ use shared::domain::notification::{Notification, RefundResult, ReportedRefund};
 use shared::domain::order::{Order, OrderState};
 use shared::domain::payment::{Disposition, PaymentRecord};
 use shared::domain::refund::{Refund, RefundState};
-use worker::outcome::Outcome;
-use worker::plan::{ChangedPayment, ChangedRefund, Decided, Finding, Item, OrderEvent, Plan, Rows, plan};
+use worker::batch::message::Finding;
+use worker::batch::outcome::Outcome;
+use worker::batch::plan::{ChangedPayment, ChangedRefund, Decided, Item, OrderEvent, Plan, Rows, plan};
 
 use super::{
     OPERATOR, cny, mch, paid_by, payment, pending, refund, refund_no, requested, succeeded, transaction,

@@ -21,8 +21,9 @@ use shared::domain::notification::{
 use shared::domain::order::{Order, OrderState};
 use shared::domain::payment::{Disposition, PaymentRecord};
 use shared::domain::refund::{Refund, RefundState};
-use worker::outcome::Outcome;
-use worker::plan::{ChangedPayment, ChangedRefund, Finding, Item, OrderKey, Plan, Rows, plan};
+use worker::batch::message::Finding;
+use worker::batch::outcome::Outcome;
+use worker::batch::plan::{ChangedPayment, ChangedRefund, Item, OrderKey, Plan, Rows, plan};
 
 const OPERATOR: &str = "ling";
 

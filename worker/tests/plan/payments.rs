@@ -4,7 +4,8 @@ use shared::domain::ids::MchId;
 use shared::domain::notification::PaymentResult;
 use shared::domain::order::{Order, OrderState};
 use shared::domain::payment::{Disposition, PaymentRecord};
-use worker::plan::{ChangedPayment, Finding, Happened, Item, OrderEvent, Rows, plan};
+use worker::batch::message::Finding;
+use worker::batch::plan::{ChangedPayment, Happened, Item, OrderEvent, Rows, plan};
 
 use super::{
     accepted, assert_changes_nothing, cny, names, order, orders, paid_at, paid_by, payment, payment_of, pending,

@@ -5,7 +5,8 @@ use shared::domain::notification::{Notification, RefundResult};
 use shared::domain::order::{Order, OrderState};
 use shared::domain::payment::Disposition;
 use shared::domain::refund::RefundState;
-use worker::plan::{ChangedRefund, Finding, Happened, Item, OrderEvent, Rows, plan};
+use worker::batch::message::Finding;
+use worker::batch::plan::{ChangedRefund, Happened, Item, OrderEvent, Rows, plan};
 
 use super::{
     OPERATOR, accepted, assert_changes_nothing, names, order, orders, paid_at, paid_by, payment, plan_reports,

@@ -251,7 +251,7 @@ async fn a_row_that_was_decided_meanwhile_is_not_closed_for_what_nobody_has_seen
     let (abandoned, committed) = tokio::join!(abandon, commit);
     committed?;
     let abandoned = abandoned?;
-    assert!(abandoned.stderr.contains("decided meanwhile"), "{abandoned:?}");
+    assert!(abandoned.stderr.contains("decided in the meantime"), "{abandoned:?}");
     assert_eq!(stage.value(ROW).await?, "amount_mismatch open");
     Ok(())
 }

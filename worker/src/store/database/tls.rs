@@ -14,7 +14,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::url::{Check, Roots};
 
-/// Why TLS cannot be had.
+/// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// The machine has no root certificates.
@@ -22,7 +22,7 @@ pub enum TlsError {
         "asks for TLS, but this machine has no usable root certificates: install them, or name a file with sslrootcert="
     )]
     NoRoots,
-    /// `sslrootcert` is no use.
+    /// The file of `sslrootcert` cannot be used.
     #[error("sslrootcert={}: {problem}", path.display())]
     RootsFile {
         /// Which file.
@@ -41,8 +41,8 @@ pub enum TlsError {
 /// When there are no root certificates.
 pub(super) fn connector(check: Check, roots: &Roots) -> Result<MakeRustlsConnect, TlsError> {
     let roots = match roots {
-        Roots::Machine => of_the_machine()?,
-        Roots::File(path) => of_a_file(path)?,
+        Roots::Machine => machine_roots()?,
+        Roots::File(path) => roots_from_file(path)?,
     };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -58,14 +58,14 @@ pub(super) fn connector(check: Check, roots: &Roots) -> Result<MakeRustlsConnect
     Ok(MakeRustlsConnect::new(config))
 }
 
-fn of_the_machine() -> Result<RootCertStore, TlsError> {
+fn machine_roots() -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() { Err(TlsError::NoRoots) } else { Ok(roots) }
 }
 
 /// Every certificate of the file must be good: one that is passed over would be missed at the next change of certificates.
-fn of_a_file(path: &Path) -> Result<RootCertStore, TlsError> {
+fn roots_from_file(path: &Path) -> Result<RootCertStore, TlsError> {
     let wrong = |problem: String| TlsError::RootsFile { path: path.to_owned(), problem };
     let certificates = CertificateDer::pem_file_iter(path).map_err(|error| wrong(error.to_string()))?;
     let mut roots = RootCertStore::empty();
@@ -77,7 +77,7 @@ fn of_a_file(path: &Path) -> Result<RootCertStore, TlsError> {
 }
 
 /// `verify-ca`: everything that rustls checks but the name. For servers that are reached under a name or address that is not in
-/// their certificate; whoever has another certificate of the same authority could stand in for them.
+/// their certificate; the owner of any other certificate from the same authority could impersonate them.
 #[derive(Debug)]
 struct ChainOnly {
     roots: RootCertStore,

@@ -1,4 +1,4 @@
-//! What `DATABASE_URL` says, and above all what it says about TLS.
+//! Reads `DATABASE_URL`, above all its settings for TLS.
 //!
 //! The words are libpq's, with two differences, both stricter: off this machine a URL that says nothing is refused instead of
 //! being taken for `prefer`, and `require` checks the server's certificate as `verify-full` does.
@@ -49,7 +49,7 @@ pub(super) enum Roots {
     File(PathBuf),
 }
 
-/// Why `DATABASE_URL` is no use. Shows a host or the name of a file at most, never the URL: it has a password in it.
+/// Why `DATABASE_URL` was rejected. Shows a host or the name of a file at most, never the URL: it has a password in it.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseUrlError {
     /// Not a PostgreSQL URL.

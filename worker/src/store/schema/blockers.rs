@@ -39,7 +39,7 @@ impl Blockers {
         looking.spawn(async move {
             let mut blocked_since = None::<Instant>;
             loop {
-                match blockers_of(&mut conn, pid).await {
+                match find_blockers(&mut conn, pid).await {
                     Ok(Some(by)) => {
                         let since = *blocked_since.get_or_insert_with(Instant::now);
                         if since.elapsed() >= REPORT_EVERY {
@@ -72,7 +72,7 @@ impl Blockers {
     }
 }
 
-async fn blockers_of(conn: &mut AsyncPgConnection, pid: i32) -> Result<Option<String>, Error> {
+async fn find_blockers(conn: &mut AsyncPgConnection, pid: i32) -> Result<Option<String>, Error> {
     let found: Sessions = diesel::sql_query(format!(
         "SELECT string_agg({SESSION}, ', ') AS sessions FROM unnest(pg_blocking_pids($1)) AS blocker (pid) \
          LEFT JOIN pg_stat_activity USING (pid)"

@@ -10,8 +10,8 @@ use super::{LOCK_WAIT, MigrateError, PAUSE_FIRST, PAUSE_MAX, Run, set_lock_timeo
 
 /// How far ahead the ledger has months.
 const MONTHS_AHEAD: i32 = 24;
-/// A month that is made late takes its rows from the DEFAULT partition, which workers cannot use meanwhile: so many take
-/// about as long as a worker waits for a lock.
+/// A month that is made late takes its rows from the DEFAULT partition, and blocks workers while it does. Moving this many rows
+/// takes about as long as a worker waits for a lock.
 const MOVED_MAX: i64 = 20_000;
 
 /// A month without a partition.

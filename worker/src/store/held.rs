@@ -1,7 +1,7 @@
-//! The table `quarantine` as a batch writes it: one row per held part, moved along.
+//! The table `quarantine` as a batch writes it: one row per held part, inserted or updated.
 //!
-//! A batch writes only the rows of its own callbacks. What the sweeper reads is in [`super::sweep`]; what operators see and do
-//! is in [`super::operate`].
+//! A batch writes only the rows of its own callbacks. What the sweeper reads is in [`super::due`]; what operators see and do
+//! is in [`super::operator`].
 
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -14,8 +14,8 @@ use shared::domain::ids::{MchId, OutRefundNo, OutTradeNo, SubMchId, TransactionI
 use uuid::Uuid;
 
 use super::statement::set_statement;
-use crate::apply::Handled;
-use crate::outcome::{Held, Outcome};
+use crate::batch::outcome::{Held, Outcome};
+use crate::batch::plan::Handled;
 
 set_statement! {
     /// A row per held part. A part that was held before, and whose ledger row went with its month, is held again.
@@ -98,7 +98,7 @@ set_statement! {
 /// When the database is unavailable or refuses a value.
 pub async fn insert(conn: &AsyncPgConnection, handled: &[&Handled<'_>], wait_limit: Duration) -> Result<(), Error> {
     let held = || handled.iter().filter_map(|handled| Some((handled, handled.outcome().held()?)));
-    let columns = Columns::of(handled);
+    let columns = Columns::from_handled(handled);
     let statement = Insert {
         ids: columns.ids,
         parts: columns.parts,
@@ -119,13 +119,13 @@ pub async fn insert(conn: &AsyncPgConnection, handled: &[&Handled<'_>], wait_lim
     statement.execute(&mut &*conn).await.map(drop)
 }
 
-/// Moves the rows of these parts, which were all held before, to what they came to.
+/// Writes the new outcomes of these parts, which were all held before.
 ///
 /// # Errors
 /// When the database is unavailable or refuses a value.
-pub async fn move_on(conn: &AsyncPgConnection, handled: &[&Handled<'_>], wait_limit: Duration) -> Result<(), Error> {
+pub async fn update(conn: &AsyncPgConnection, handled: &[&Handled<'_>], wait_limit: Duration) -> Result<(), Error> {
     let held = || handled.iter().map(|handled| handled.outcome().held());
-    let columns = Columns::of(handled);
+    let columns = Columns::from_handled(handled);
     let statement = Move {
         ids: columns.ids,
         parts: columns.parts,
@@ -161,7 +161,7 @@ struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
-    fn of(handled: &[&'a Handled<'a>]) -> Self {
+    fn from_handled(handled: &[&'a Handled<'a>]) -> Self {
         let names = || handled.iter().map(|handled| &handled.part.examined.names);
         Self {
             ids: handled.iter().map(|handled| handled.part.message.id).collect(),

@@ -1,4 +1,4 @@
-//! The table `notifications`, the ledger: one row per callback, or per sub-order of a combined one, whatever became of it.
+//! The table `notifications`, the ledger: one row per callback, or per sub-order of a combined one, whatever its outcome.
 
 use std::collections::HashMap;
 use std::marker::PhantomData;
@@ -15,8 +15,8 @@ use shared::messaging::envelope::MCH_ID;
 use uuid::Uuid;
 
 use super::statement::{set_statement, to_json};
-use crate::apply::Handled;
-use crate::message::Message;
+use crate::batch::message::Message;
+use crate::batch::plan::Handled;
 
 type KnownRow = (Uuid, Vec<u8>, Option<String>, Option<String>);
 type LoadedRow = (Uuid, DateTime<Utc>, serde_json::Value, Vec<u8>, i64);
@@ -89,7 +89,7 @@ macro_rules! part_statement {
         }
 
         impl<$life> $name<$life> {
-            fn of(handled: &[&$life Handled<$life>] $(, $own: $rust_type)*) -> Self {
+            fn from_handled(handled: &[&$life Handled<$life>] $(, $own: $rust_type)*) -> Self {
                 let names = || handled.iter().map(|handled| &handled.part.examined.names);
                 let seen = || handled.iter().map(|handled| handled.decided.seen.as_ref());
                 Self {
@@ -109,9 +109,9 @@ macro_rules! part_statement {
                     seen_states: seen().map(|seen| Some(seen?.state)).collect(),
                     seen_amounts: seen().map(|seen| Some(seen?.amount.amount_minor)).collect(),
                     seen_currencies: seen().map(|seen| Some(seen?.amount.currency.as_str())).collect(),
-                    event_ids: handled.iter().map(|handled| Some(handled.event?.0)).collect(),
-                    event_types: handled.iter().map(|handled| Some(handled.event?.1)).collect(),
-                    event_versions: handled.iter().map(|handled| Some(handled.event?.2)).collect(),
+                    event_ids: handled.iter().map(|handled| Some(handled.event?.id)).collect(),
+                    event_types: handled.iter().map(|handled| Some(handled.event?.name)).collect(),
+                    event_versions: handled.iter().map(|handled| Some(handled.event?.version)).collect(),
                     $($own,)*
                     life: PhantomData,
                 }
@@ -148,7 +148,7 @@ part_statement! {
     }
 }
 
-/// What a message in the ledger says.
+/// The content of a message in the ledger, for comparison.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Content {
     body_sha256: Vec<u8>,
@@ -157,9 +157,9 @@ pub struct Content {
 }
 
 impl Content {
-    /// Whether `message` says the same.
+    /// Whether `message` has the same content.
     #[must_use]
-    pub fn is_of(&self, message: &Message) -> bool {
+    pub fn matches(&self, message: &Message) -> bool {
         let header = |name: &str| message.headers.get(name).map(String::as_str);
         let is_alike = (self.kind.as_deref(), self.mch_id.as_deref()) == (header("type"), header(MCH_ID));
         is_alike && self.body_sha256 == Sha256::digest(&message.body).as_slice()
@@ -175,7 +175,7 @@ pub struct Stored {
     pub parts: usize,
 }
 
-/// Which of `messages` are in the ledger under their ids, and what those say.
+/// Which of `messages` are in the ledger under their ids, and their content there.
 ///
 /// # Errors
 /// When the database is unavailable.
@@ -219,7 +219,7 @@ pub async fn insert(conn: &AsyncPgConnection, handled: &[&Handled<'_>]) -> Resul
     let first = |handled: &&'_ Handled<'_>| handled.part.number == 0;
     let bodies = handled.iter().map(|it| first(it).then_some(it.part.message.body.as_slice())).collect();
     let headers = |handled: &&Handled<'_>| first(handled).then(|| to_json(&handled.part.message.headers)).transpose();
-    let statement = Insert::of(handled, bodies, handled.iter().map(headers).collect::<Result<_, _>>()?);
+    let statement = Insert::from_handled(handled, bodies, handled.iter().map(headers).collect::<Result<_, _>>()?);
     statement.execute(&mut &*conn).await.map(drop)
 }
 
@@ -227,6 +227,6 @@ pub async fn insert(conn: &AsyncPgConnection, handled: &[&Handled<'_>]) -> Resul
 ///
 /// # Errors
 /// When the database is unavailable or refuses a value.
-pub async fn move_on(conn: &AsyncPgConnection, handled: &[&Handled<'_>]) -> Result<usize, Error> {
-    Move::of(handled).execute(&mut &*conn).await
+pub async fn update_outcomes(conn: &AsyncPgConnection, handled: &[&Handled<'_>]) -> Result<usize, Error> {
+    Move::from_handled(handled).execute(&mut &*conn).await
 }

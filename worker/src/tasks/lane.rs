@@ -3,7 +3,6 @@
 //! A batch is whatever has been delivered already, at most `batch_max`: idle, that is one message; under load, hundreds.
 //! Its one invariant: commit first, acknowledge after.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -17,22 +16,25 @@ use shared::messaging::consumer::{ConsumeError, Consumer};
 use shared::telemetry::chain;
 use tokio_util::sync::CancellationToken;
 
-use crate::apply::Rules;
-use crate::backlog::Backlog;
-use crate::message::Message;
-use crate::outcome::Outcome;
-use crate::settle::Session;
+use super::backlog::Backlog;
+use super::{backoff, count_outcomes, pause};
+use crate::batch::isolate;
+use crate::batch::message::Message;
+use crate::batch::outcome::Outcome;
+use crate::batch::self_check::self_check;
+use crate::batch::transaction::Policy;
 use crate::store::database::Database;
+use crate::store::session::Session;
 
 /// How long a batch is kept while this worker cannot reach the database; then it goes back to the broker, because another
-/// worker may reach it. Each return counts against the queue's delivery limit, so a batch is kept without end while the
-/// database is reached and refuses its work: no other worker would fare better.
+/// worker may be able to. Each return counts against the queue's delivery limit, so while the database can be reached and
+/// refuses its work the batch is kept indefinitely: no other worker would fare better.
 const KEEP_UNREACHABLE_FOR: Duration = Duration::from_mins(1);
 
-/// What a lane needs to know.
+/// A lane's settings and what it shares with the other tasks.
 #[derive(Clone)]
 pub struct Lane {
-    /// Its number, which also picks the broker it tries first.
+    /// Its number, which also selects the broker that it tries first.
     pub number: usize,
     /// Where the broker is.
     pub urls: AmqpUrls,
@@ -46,9 +48,9 @@ pub struct Lane {
     pub database: Database,
     /// The keys.
     pub merchants: Arc<MerchantsFile>,
-    /// Told after every commit that wrote events.
+    /// Notified after every commit that wrote events.
     pub wake_relay: Arc<tokio::sync::Notify>,
-    /// Told of every full batch.
+    /// Records every full batch.
     pub backlog: Arc<Backlog>,
     /// How many lanes are consuming.
     pub up: Arc<AtomicUsize>,
@@ -59,23 +61,23 @@ pub struct Lane {
 enum Interrupted {
     #[error("the broker ended the consumer")]
     Consumer(#[from] ConsumeError),
-    #[error("the database stayed unavailable, the batch goes back to the broker")]
-    DatabaseAway,
+    #[error("the database was unavailable for too long; the batch goes back to the broker")]
+    DatabaseUnavailable,
 }
 
-/// Works until `stop`, then finishes what was delivered.
+/// Consumes until `stop`, then finishes what was delivered.
 pub async fn run(lane: Lane, stop: CancellationToken) {
     let mut session = Session::new(lane.database.clone());
     let mut backoff = backoff();
     while !stop.is_cancelled() {
-        // A lane whose database cannot do its job would only hold messages back from those that have one that can.
+        // A lane without a working database would only withhold messages from workers that have one.
         let keys = lane.merchants.keys();
-        if let Err(error) = session.rehearse(Rules { keys: &keys, wait_limit: lane.wait_limit }).await {
+        if let Err(error) = self_check(&mut session, Policy { keys: &keys, wait_limit: lane.wait_limit }).await {
             gauge!("worker_database_up").set(0.0);
             tracing::error!(
                 lane = lane.number,
                 error = chain(&error),
-                "the database is unavailable; this lane takes nothing from the broker"
+                "the database is unavailable; this lane does not consume until it is back"
             );
             pause(backoff.pause(), &stop).await;
             continue;
@@ -85,7 +87,7 @@ pub async fn run(lane: Lane, stop: CancellationToken) {
             Ok(()) => return,
             Err(error) => {
                 counter!("worker_lane_interruptions_total").increment(1);
-                tracing::error!(lane = lane.number, error = chain(&error), "lane interrupted");
+                tracing::error!(lane = lane.number, error = chain(&error), "the lane was interrupted and starts again");
                 pause(backoff.pause(), &stop).await;
             }
         }
@@ -101,7 +103,7 @@ async fn consume(
     let prefetch = lane.batch_max.saturating_mul(2);
     let attempt = lane.number.saturating_add(backoff.attempts());
     let mut consumer = Consumer::open(&lane.urls, attempt, "worker", &lane.queue, prefetch).await?;
-    tracing::info!(lane = lane.number, queue = lane.queue, "lane consuming");
+    tracing::info!(lane = lane.number, queue = lane.queue, "the lane is consuming");
     backoff.reset();
     let _up = Up::count(&lane.up);
     let result = work(lane, session, &mut consumer, stop).await;
@@ -131,12 +133,12 @@ async fn work(
         handle(lane, session, &mut messages, stop).await?;
         consumer.ack_through(last).await?;
         if messages.len() >= usize::from(lane.batch_max) {
-            lane.backlog.note(Instant::now());
+            lane.backlog.note_full_batch(Instant::now());
         }
     }
 }
 
-/// Commits a batch, however often the database has to be asked.
+/// Commits a batch, retrying for as long as the database is unavailable.
 async fn handle(
     lane: &Lane,
     session: &mut Session,
@@ -148,8 +150,8 @@ async fn handle(
     let mut backoff = backoff();
     loop {
         let keys = lane.merchants.keys();
-        let rules = Rules { keys: &keys, wait_limit: lane.wait_limit };
-        match session.settle(messages, rules).await {
+        let policy = Policy { keys: &keys, wait_limit: lane.wait_limit };
+        match isolate::process(session, messages, policy).await {
             Ok(outcomes) => {
                 record(messages, &outcomes, started);
                 if outcomes.iter().any(Outcome::may_be_published) {
@@ -163,17 +165,17 @@ async fn handle(
                     lane = lane.number,
                     kept = messages.len(),
                     error = chain(&error),
-                    "the database is unavailable; the batch is kept and tried again"
+                    "the database is unavailable; the batch is kept and retried"
                 );
                 if !error.is_unreachable() {
                     reached = Instant::now();
                 }
-                // Some of them may be in the ledger by now.
+                // Some of them may have been committed.
                 for message in messages.iter_mut() {
                     message.redelivered = true;
                 }
                 if stop.is_cancelled() || reached.elapsed() > KEEP_UNREACHABLE_FOR {
-                    return Err(Interrupted::DatabaseAway);
+                    return Err(Interrupted::DatabaseUnavailable);
                 }
                 pause(backoff.pause(), stop).await;
             }
@@ -193,35 +195,9 @@ fn record(messages: &[Message], outcomes: &[Outcome], started: Instant) {
     count_outcomes(outcomes);
 }
 
-/// Counts outcomes, those of the sweeper too.
-pub fn count_outcomes(outcomes: &[Outcome]) {
-    let mut counts: BTreeMap<_, u64> = BTreeMap::new();
-    for outcome in outcomes {
-        let count = counts.entry((outcome.name(), outcome.reason().unwrap_or("none"))).or_default();
-        *count = count.saturating_add(1);
-    }
-    for ((outcome, reason), count) in counts {
-        counter!("worker_notifications_total", "outcome" => outcome, "reason" => reason).increment(count);
-    }
-}
-
 #[expect(clippy::disallowed_methods, reason = "the shell reads the clock once per batch, for the message age")]
 fn wall_clock() -> DateTime<Utc> {
     Utc::now()
-}
-
-/// The pauses between two tries of anything that a worker does.
-#[must_use]
-pub fn backoff() -> Backoff {
-    Backoff::new(Duration::from_millis(100), Duration::from_secs(3))
-}
-
-/// Waits, unless `stop` comes first.
-pub async fn pause(length: Duration, stop: &CancellationToken) {
-    tokio::select! {
-        () = tokio::time::sleep(length) => {}
-        () = stop.cancelled() => {}
-    }
 }
 
 /// Counts a lane as consuming for as long as it lives.

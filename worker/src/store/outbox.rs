@@ -11,7 +11,7 @@ use shared::domain::ids::{RefundId, SubMchId};
 use uuid::Uuid;
 
 use super::statement::{set_statement, to_json};
-use crate::plan::{Happened, OrderEvent};
+use crate::batch::plan::{Happened, OrderEvent};
 
 /// An event as the relay publishes it.
 #[derive(Debug, diesel::QueryableByName)]
@@ -54,7 +54,7 @@ set_statement! {
 /// Writes the events of a batch under these ids.
 ///
 /// # Errors
-/// When the database is away.
+/// When the database is unavailable.
 pub async fn insert(conn: &AsyncPgConnection, ids: &[Uuid], events: &[OrderEvent]) -> Result<(), Error> {
     let statement = Insert {
         types: events.iter().map(OrderEvent::name).collect(),
@@ -131,7 +131,7 @@ pub async fn waits_longer_than(conn: &mut AsyncPgConnection, seconds: i64) -> Re
 /// Deletes events that the broker has confirmed.
 ///
 /// # Errors
-/// When the database is away.
+/// When the database is unavailable.
 pub async fn delete(conn: &mut AsyncPgConnection, ids: Vec<Uuid>) -> Result<(), Error> {
     Delete { ids, life: PhantomData }.execute(conn).await.map(drop)
 }

@@ -1,4 +1,4 @@
-//! The table `quarantine` as an operator sees and moves it. Every change names who made it and why.
+//! The table `quarantine` as operators read and change it. Every change records who made it and why.
 //!
 //! WeChat Pay repeats a callback, so one refused payment or refund may have many rows: they are seen, replayed and
 //! resolved as one [`Group`].
@@ -13,6 +13,8 @@ use diesel::sql_types::{
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use serde::Serialize;
 use uuid::Uuid;
+
+use crate::batch::outcome::reason;
 
 /// Which groups are meant.
 #[derive(Debug, Clone, Default)]
@@ -85,21 +87,22 @@ pub enum Nature {
 impl Nature {
     /// By the reason in `quarantine.reason`.
     #[must_use]
-    pub fn of(reason: &str) -> Self {
+    pub fn from_reason(reason: &str) -> Self {
         const WORK: [&str; 6] = [
-            "decide_alone",
-            "undecodable",
-            "ambiguous_signature",
-            "rejected_by_database",
-            "sub_mch_id_mismatch",
-            "mch_id_mismatch",
+            reason::DECIDE_ALONE,
+            reason::UNDECODABLE,
+            reason::AMBIGUOUS_SIGNATURE,
+            reason::REJECTED_BY_DATABASE,
+            reason::SUB_MCH_ID_MISMATCH,
+            reason::MCH_ID_MISMATCH,
         ];
         if reason.starts_with("for_") || WORK.contains(&reason) { Self::Work } else { Self::ForPeople }
     }
 }
 
 /// The reasons that an operator can accept: what they say contradicts what is on record, and may be right all the same.
-pub const ACCEPTABLE: [&str; 3] = ["ambiguous_signature", "refund_id_mismatch", "refund_state_conflict"];
+pub const ACCEPTABLE: [&str; 3] =
+    [reason::AMBIGUOUS_SIGNATURE, reason::REFUND_ID_MISMATCH, reason::REFUND_STATE_CONFLICT];
 
 /// One row with its message.
 #[derive(Debug, Serialize, diesel::QueryableByName)]
@@ -170,10 +173,10 @@ pub struct Row {
     /// The order's state now, when there is one.
     #[diesel(sql_type = Nullable<Text>)]
     pub order_state: Option<String>,
-    /// What the order was to cost, as in `1750 USD`.
+    /// The order's amount, as in `1750 USD`.
     #[diesel(sql_type = Nullable<Text>)]
     pub order_amount: Option<String>,
-    /// What rode in the message's properties; `None` when its month has been dropped.
+    /// The message's type and headers; `None` when its month has been dropped.
     #[diesel(sql_type = Nullable<Jsonb>)]
     pub headers: Option<serde_json::Value>,
     /// The exact bytes; they name the payer, so they are shown on request only.
@@ -254,7 +257,7 @@ pub enum Deed {
     Abandon,
 }
 
-/// Does it to all rows of the groups that are still held for what the operator has seen; returns how many.
+/// Makes the change to all rows of the groups that are still held for the reason that the operator has seen; returns how many.
 ///
 /// # Errors
 /// When the database is unavailable.
@@ -336,8 +339,10 @@ async fn lock(conn: &mut AsyncPgConnection, groups: &[Group]) -> Result<(), Erro
 /// Those locked rows of the group that are still held for what the group says: a row that the sweeper was deciding may be held
 /// for something else by the time that its lock is free, which the operator has not seen.
 async fn still_seen(conn: &mut AsyncPgConnection, group: &Group, resolved: bool) -> Result<Vec<i64>, Error> {
-    let sql = "SELECT id FROM countersign.quarantine WHERE id = ANY($1) AND (state <> 'resolved' OR $4) AND reason = $2 AND detail = $3";
-    let rows: Vec<Locked> = diesel::sql_query(sql)
+    let sql =
+        "SELECT id FROM countersign.quarantine \
+               WHERE id = ANY($1) AND (state <> 'resolved' OR $4) AND reason = $2 AND detail = $3";
+    let rows: Vec<Id> = diesel::sql_query(sql)
         .bind::<Array<BigInt>, _>(&group.ids)
         .bind::<Text, _>(&group.reason)
         .bind::<Jsonb, _>(&group.detail)
@@ -348,7 +353,7 @@ async fn still_seen(conn: &mut AsyncPgConnection, group: &Group, resolved: bool)
 }
 
 #[derive(diesel::QueryableByName)]
-struct Locked {
+struct Id {
     #[diesel(sql_type = BigInt)]
     id: i64,
 }

@@ -13,18 +13,18 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::backlog::Backlog;
 use crate::config::Config;
-use crate::lane::{self, Lane};
-use crate::relay::{self, Relay};
-use crate::sweep::{self, Sweeper};
+use crate::tasks::backlog::Backlog;
+use crate::tasks::lane::{self, Lane};
+use crate::tasks::relay::{self, Relay};
+use crate::tasks::sweeper::{self, Sweeper};
 
-/// How long stopping may take. What is not committed by then goes back to the broker unacknowledged.
+/// How long stopping may take. Batches that are not committed by then go back to the broker unacknowledged.
 const STOP_DEADLINE: Duration = Duration::from_secs(25);
-/// Events on their way to the broker at once: one batch of the relay.
+/// How many events may wait for the broker's confirm at once: one batch of the relay.
 const EVENTS_WAITING_MAX: usize = 1024;
 
-/// Works until `shutdown`, then finishes what was delivered.
+/// Runs until `shutdown`, then finishes what was delivered.
 ///
 /// # Errors
 /// When the admin port or the metrics cannot be set up.
@@ -57,15 +57,15 @@ pub async fn run(
     gauge!("worker_lanes_up").increment(0.0);
     tokio::select! {
         () = shutdown => {}
-        // They end only by a panic: better to be started again than to go on without one.
-        _ = work.join_next() => anyhow::bail!("a lane, the sweeper or the relay died"),
+        // Tasks end only by a panic; the process is restarted rather than run without one of them.
+        _ = work.join_next() => anyhow::bail!("a lane, the sweeper or the relay ended unexpectedly; the worker exits so that it is started again"),
     }
-    tracing::info!("stopping: no new deliveries, what was delivered is finished");
+    tracing::info!("stopping: finishing what was delivered, taking no new deliveries");
     stopping.store(true, Ordering::Relaxed);
     stop.cancel();
     let finish = async { while work.join_next().await.is_some() {} };
     if tokio::time::timeout(STOP_DEADLINE, finish).await.is_err() {
-        tracing::warn!("not finished in time: the rest goes back to the broker");
+        tracing::warn!("shutdown timed out; unacknowledged messages go back to the broker");
     }
     publisher.close().await;
     reload.abort();
@@ -103,7 +103,7 @@ fn start(config: &Config, publisher: &Publisher, up: &Arc<AtomicUsize>, stop: &C
         wait_limit: config.wait_limit,
         wake_relay: Arc::clone(&wake_relay),
     };
-    work.spawn(sweep::run(sweeper, stop.clone()));
+    work.spawn(sweeper::run(sweeper, stop.clone()));
     let relay = Relay { database: config.database.clone(), publisher: publisher.clone(), wake: wake_relay, backlog };
     work.spawn(relay::run(relay, stop.clone()));
     work

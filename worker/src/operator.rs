@@ -1,6 +1,6 @@
-//! `worker quarantine`: what an operator sees of held payments and refunds and does about them.
+//! `worker quarantine`: the commands with which operators inspect and resolve held payments and refunds.
 //!
-//! stdout is data, stderr is talk. The four commands that write want a name and a reason, and can be tried dry.
+//! Data goes to stdout, messages to stderr. The four commands that write require a name and a reason, and have a dry run.
 #![expect(clippy::doc_markdown, reason = "the comments on options are the text of --help")]
 
 use std::io::Write;
@@ -13,21 +13,21 @@ use comfy_table::{ContentArrangement, Table, presets};
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
 use shared::merchants_file::MerchantsFile;
 
-use crate::message::Message;
-use crate::store::operate::{self, ACCEPTABLE, Deed, Filter, Group, Nature, Operator, Row};
+use crate::batch::message::Message;
+use crate::store::operator::{self, ACCEPTABLE, Deed, Filter, Group, Nature, Operator, Row};
 use crate::terminal;
 
 /// How long a command waits for a row that a worker is deciding at this moment.
-const LOCK_TIMEOUT: &str = "SET lock_timeout = '10s'";
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 /// How many payments `list` shows unless told otherwise.
 const LIST_LIMIT: i64 = 50;
 
 /// What to do with held payments.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// What is open or waiting, oldest first; repeats of one payment or refund are one line
+    /// List open and waiting callbacks, oldest first; repeats of one payment or refund are one line
     List(Selection),
-    /// One row with its evidence, its message and the order as it is now
+    /// Show one row with its evidence, its message and the current order
     Show {
         /// A row's id, as `list` prints it
         id: i64,
@@ -41,16 +41,16 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Decide again, as if the callbacks had just come; the workers do it within a second or two. By its id, also a row that is
-    /// resolved
+    /// Have callbacks decided again, as if they had just arrived; workers do it within a second or two. A resolved row can be
+    /// replayed by its id
     Replay(Change),
-    /// Take a callback although it contradicts what is on record (ambiguous_signature, refund_id_mismatch,
-    /// refund_state_conflict): you have checked it in WeChat Pay's portal
+    /// Accept a callback that contradicts what is on record (ambiguous_signature, refund_id_mismatch, refund_state_conflict),
+    /// after you have checked it in WeChat Pay's portal
     Accept(Change),
-    /// Close: you have dealt with it (paid back, corrected by hand, ..). What nothing else knows of cannot be closed: replay or
-    /// abandon it
+    /// Close a row that you have dealt with, for example by paying the money back. A callback that has not been decided cannot be
+    /// closed: replay or abandon it
     Resolve(Change),
-    /// Give up a callback that nothing else knows of; the ledger says so, and a later report of the same is decided anew
+    /// Give up a callback that has not been decided; the ledger records it, and a later report of the same is decided anew
     Abandon(Change),
 }
 
@@ -63,7 +63,7 @@ pub struct Selection {
     /// Only this out_trade_no
     #[arg(long)]
     order: Option<String>,
-    /// At most this many payments, oldest first; without it `list` shows 50 and a change takes all that are meant
+    /// At most this many payments, oldest first (default: 50 for `list`, no limit for changes)
     #[arg(long, value_parser = clap::value_parser!(i64).range(1..))]
     limit: Option<i64>,
     /// JSON instead of a table
@@ -74,7 +74,7 @@ pub struct Selection {
 /// Which payments, who changes them and why.
 #[derive(Debug, Args)]
 pub struct Change {
-    /// Rows' ids, as `list` prints them; their repeats go with them
+    /// Ids of rows, as `list` prints them; repeats of the same callback are included
     #[arg(required_unless_present_any = ["reason", "order"])]
     ids: Vec<i64>,
     #[command(flatten)]
@@ -85,7 +85,7 @@ pub struct Change {
     /// Your reason, kept with the row
     #[arg(long)]
     why: String,
-    /// Show what would be changed, change nothing
+    /// Show what would be changed, and change nothing
     #[arg(long)]
     dry_run: bool,
 }
@@ -93,21 +93,22 @@ pub struct Change {
 /// Runs one command.
 ///
 /// # Errors
-/// When the database is away or an id means nothing.
+/// When the database is unavailable or no row has the id.
 pub async fn run(
     mut conn: AsyncPgConnection,
     command: Command,
     wait_limit: Duration,
     merchants: Option<&MerchantsFile>,
 ) -> anyhow::Result<()> {
-    conn.batch_execute(LOCK_TIMEOUT).await?;
+    conn.batch_execute(&format!("SET lock_timeout = {}", LOCK_TIMEOUT.as_millis())).await?;
     match command {
         Command::List(selection) => {
-            let groups = operate::groups(&mut conn, &selection.filter(Vec::new(), LIST_LIMIT)).await?;
+            let groups = operator::groups(&mut conn, &selection.filter(Vec::new(), LIST_LIMIT)).await?;
             print_groups(&groups, selection.json)
         }
         Command::Show { id, body, raw, json } => {
-            let row = operate::row(&mut conn, id).await?.with_context(|| format!("there is no quarantine row {id}"))?;
+            let row =
+                operator::row(&mut conn, id).await?.with_context(|| format!("there is no quarantine row {id}"))?;
             if raw { print_raw(&row) } else { print_row(&row, &opened(&row, merchants), body, json) }
         }
         Command::Replay(change) => {
@@ -149,11 +150,11 @@ impl Change {
             eprintln!("dry run: {} rows of {} payments would be changed", row_ids(&groups).len(), groups.len());
         } else {
             let operator = Operator { by: self.by.trim(), why: self.why.trim() };
-            let changed = operate::change(conn, &groups, operator, deed).await?;
+            let changed = operator::change(conn, &groups, operator, deed).await?;
             eprintln!("{changed} rows of {} payments {done}", groups.len());
             let left = row_ids(&groups).len().saturating_sub(changed);
             if left > 0 {
-                eprintln!("{left} rows were decided meanwhile and are left as they are: look at them again");
+                eprintln!("{left} rows were decided in the meantime and are unchanged: list them again");
             }
         }
         print_groups(&groups, self.selection.json)
@@ -180,7 +181,7 @@ impl Change {
     async fn groups(&self, conn: &mut AsyncPgConnection, deed: Deed) -> anyhow::Result<Vec<Group>> {
         let mut filter = self.selection.filter(self.ids.clone(), i64::MAX);
         filter.resolved = matches!(deed, Deed::Replay(_));
-        let groups = operate::groups(conn, &filter).await?;
+        let groups = operator::groups(conn, &filter).await?;
         let found = row_ids(&groups);
         let missing: Vec<String> = self.ids.iter().filter(|id| !found.contains(id)).map(ToString::to_string).collect();
         if !missing.is_empty() {
@@ -194,17 +195,17 @@ impl Change {
 /// Whether this may be done to rows that are held for this reason.
 fn check_deed(deed: Deed, group: &Group) -> anyhow::Result<()> {
     let (id, reason) = (group.id, &group.reason);
-    match (deed, Nature::of(reason)) {
+    match (deed, Nature::from_reason(reason)) {
         (Deed::Resolve, Nature::Work) => bail!(
-            "nothing was changed: row {id} ({reason}) is undecided work that nothing else knows of, so it cannot be resolved. Mend \
-             the cause and replay it, or give it up with: worker quarantine abandon {id} --by .. --why .."
+            "nothing was changed: row {id} ({reason}) has not been decided, so it cannot be resolved. Fix the \
+             cause and replay it, or give it up with: worker quarantine abandon {id} --by NAME --why REASON"
         ),
         (Deed::Abandon, Nature::ForPeople) => bail!(
-            "nothing was changed: row {id} ({reason}) is decided, and what is on record stays. Close it with: worker quarantine \
-             resolve {id} --by .. --why .."
+            "nothing was changed: row {id} ({reason}) has been decided, so it cannot be abandoned. Close it with: worker quarantine \
+             resolve {id} --by NAME --why REASON"
         ),
         (Deed::Accept(_), _) if !ACCEPTABLE.contains(&reason.as_str()) => bail!(
-            "nothing was changed: row {id} ({reason}) cannot be accepted. Only {} can; for the others mend the cause and replay",
+            "nothing was changed: row {id} ({reason}) cannot be accepted. Only {} can; for other reasons fix the cause and replay",
             ACCEPTABLE.join(", ")
         ),
         _ => Ok(()),
@@ -264,13 +265,13 @@ fn print_groups(groups: &[Group], json: bool) -> anyhow::Result<()> {
     print_line(&table.to_string())
 }
 
-/// What the callback says, or why that cannot be shown.
+/// The callback's opened text, or the reason why it cannot be shown.
 fn opened(row: &Row, merchants: Option<&MerchantsFile>) -> String {
     let (Some(headers), Some(body)) = (row.headers.clone(), row.body.clone()) else {
-        return "(its month has been dropped from the ledger, and the body with it)".to_owned();
+        return "(the body is gone: its month has been dropped from the ledger)".to_owned();
     };
     let Some(merchants) = merchants else {
-        return "(set MERCHANTS_FILE, as the worker has it, to see the opened text)".to_owned();
+        return "(set MERCHANTS_FILE to the worker's file to see the opened text)".to_owned();
     };
     let message = Message {
         id: row.notification_id,
@@ -307,13 +308,13 @@ fn print_row(row: &Row, opened: &str, body: bool, json: bool) -> anyhow::Result<
     print_line(&format!("\n{}", terminal::escape_lines(opened)))?;
     match text {
         Some(text) if body => print_line(&format!("\n{}", terminal::escape_lines(&text))),
-        None if body => print_line("\nits month has been dropped from the ledger, and the body with it"),
+        None if body => print_line("\nthe body is gone: its month has been dropped from the ledger"),
         _ => Ok(()),
     }
 }
 
 fn print_raw(row: &Row) -> anyhow::Result<()> {
-    let body = row.body.as_deref().context("its month has been dropped from the ledger, and the body with it")?;
+    let body = row.body.as_deref().context("the body is gone: its month has been dropped from the ledger")?;
     match std::io::stdout().write_all(body) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         written => Ok(written?),
@@ -324,7 +325,7 @@ fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     print_line(&terminal::escape_json(&serde_json::to_string_pretty(value)?))
 }
 
-/// A reader that went away (`| head`) is no error.
+/// A reader that closed the pipe (`| head`) is no error.
 fn print_line(text: &str) -> anyhow::Result<()> {
     match writeln!(std::io::stdout(), "{text}") {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),

@@ -2,8 +2,8 @@
 //!
 //! Events are read, published with confirms, deleted, committed. A crash between confirm and commit publishes them again
 //! under the same ids. One worker relays at a time, which keeps the order; another takes over with the next transaction.
-//! No transaction is open while the broker is away. A type of event that the broker does not take is set aside (`aside`),
-//! and holds up no other type.
+//! No transaction is open while the broker is unavailable. Event types that the broker refuses are set aside (`aside`) and do
+//! not hold up other types.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,11 +18,11 @@ use shared::telemetry::chain;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::backlog::Backlog;
-use crate::lane::{backoff, pause};
-use crate::settle::{DatabaseAway, Session, bounded};
+use super::backlog::Backlog;
+use super::{backoff, pause};
 use crate::store::database::Database;
-use crate::store::events::{self, StoredEvent};
+use crate::store::outbox::{self, StoredEvent};
+use crate::store::session::{DatabaseUnavailable, Session, with_timeout};
 
 mod aside;
 
@@ -30,30 +30,30 @@ use aside::{Aside, Refusal};
 
 /// How many events one transaction publishes.
 const BATCH: usize = 1024;
-/// How often the outbox is looked at when nobody calls: for what another worker left behind.
-const IDLE: Duration = Duration::from_secs(1);
-/// The longest rest after a pass. Each is as long as its pass, so that events are told in batches.
+/// How often the outbox is polled when no lane signals: another worker may have left events behind.
+const POLL_EVERY: Duration = Duration::from_secs(1);
+/// The longest pause after a pass. Each pause is as long as its pass, so that events are published in batches.
 const REST_MAX: Duration = Duration::from_millis(10);
-/// A burst is applied before it is told: so long the relay waits while the lanes are behind. A backlog that lasts longer is
-/// told while it is applied.
+/// During a burst, orders come first: the relay holds back for up to this long while lanes are behind, then publishes alongside
+/// them.
 const WAIT_FOR_LANES: Duration = Duration::from_secs(5);
-/// How often it looks whether they still are.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Events are committed by several lanes, so not quite in the order of their ids: each pass goes back so far.
-const COMMITTED_LATE: Duration = Duration::from_millis(200);
-/// How long an event that was committed even later may be passed by while there are always newer ones.
+/// How often the relay checks whether the lanes are still behind.
+const BACKLOG_POLL: Duration = Duration::from_millis(100);
+/// Lanes commit concurrently, so events can become visible slightly out of id order. Each pass reads this window again.
+const COMMIT_SKEW: Duration = Duration::from_millis(200);
+/// How often, under continuous load, the relay restarts from the oldest event to pick up any that were committed even later.
 const START_OVER_EVERY: Duration = Duration::from_secs(1);
-/// How long other sessions may have the relay's claim, and the oldest event may wait, before it is logged.
+/// How long another session may hold the relay's claim while the oldest event waits before a warning is logged.
 const CLAIM_MISSED_MAX: Duration = Duration::from_mins(1);
 
-/// What the relay needs to know.
+/// The relay's settings and what it shares with the other tasks.
 pub struct Relay {
     /// Where the database is.
     pub database: Database,
     /// Publishes to the exchange of order events, on one lane, so that events leave nearly in the order they
     /// were written; consumers sort by the order's version.
     pub publisher: Publisher,
-    /// Rung after every commit that wrote events.
+    /// Notified after every commit that wrote events.
     pub wake: Arc<tokio::sync::Notify>,
     /// Whether the lanes are behind.
     pub backlog: Arc<Backlog>,
@@ -67,9 +67,9 @@ pub async fn run(relay: Relay, stop: CancellationToken) {
     let mut behind_since = None;
     while !stop.is_cancelled() {
         behind_since =
-            if relay.backlog.is_there(Instant::now()) { behind_since.or(Some(Instant::now())) } else { None };
+            if relay.backlog.lanes_are_behind(Instant::now()) { behind_since.or(Some(Instant::now())) } else { None };
         if behind_since.is_some_and(|since| since.elapsed() < WAIT_FOR_LANES) {
-            pause(LOOK_EVERY, &stop).await;
+            pause(BACKLOG_POLL, &stop).await;
             continue;
         }
         if relay.publisher.readiness().is_err() {
@@ -83,7 +83,7 @@ pub async fn run(relay: Relay, stop: CancellationToken) {
                 backoff.reset();
                 tokio::select! {
                     () = relay.wake.notified() => {}
-                    () = tokio::time::sleep(IDLE) => {}
+                    () = tokio::time::sleep(POLL_EVERY) => {}
                     () = stop.cancelled() => {}
                 }
             }
@@ -95,7 +95,7 @@ pub async fn run(relay: Relay, stop: CancellationToken) {
             Err(error) => {
                 session.discard();
                 gauge!("worker_relay_active").set(0.0);
-                tracing::error!(error = chain(&error), "relay failed");
+                tracing::error!(error = chain(&error), "the relay failed and will be retried");
                 pause(backoff.pause(), &stop).await;
             }
         }
@@ -115,29 +115,29 @@ enum Next {
 /// What one transaction did.
 #[derive(Default)]
 struct Passed {
-    /// How many events were read after the place.
+    /// How many events were read after the cursor.
     taken: usize,
     published: usize,
     last: Option<Uuid>,
-    /// The types that the broker did not take.
+    /// The types that the broker refused.
     refused: BTreeMap<String, Refusal>,
-    /// The types of which it was asked again and took one, or of which none is left.
+    /// The types that it accepts again, or of which no event is left.
     accepted: Vec<String>,
-    /// What went wrong with the broker, if not with an event, and how many were not published for it.
+    /// A failure of the broker rather than of an event, and how many events it left unpublished.
     fault: Option<PublishError>,
     left: usize,
 }
 
-/// What the relay knows from one pass to the next.
+/// What the relay remembers from one pass to the next.
 struct Progress {
-    place: Place,
+    cursor: Cursor,
     aside: Aside,
     missed: Missed,
 }
 
 impl Progress {
     fn start() -> Self {
-        Self { place: Place::start(), aside: Aside::default(), missed: Missed::default() }
+        Self { cursor: Cursor::start(), aside: Aside::default(), missed: Missed::default() }
     }
 
     fn note(&mut self, passed: &Passed, now: Instant) -> Next {
@@ -146,9 +146,9 @@ impl Progress {
         }
         self.aside.accept(&passed.accepted, now);
         if let Some(error) = passed.fault {
-            tracing::warn!(left = passed.left, %error, "events not published, they stay in the outbox");
+            tracing::warn!(left = passed.left, %error, "some events could not be published; they stay in the outbox");
         }
-        self.place.move_on(passed, self.aside.is_empty());
+        self.cursor.advance(passed, self.aside.is_empty());
         match (passed.fault, passed.taken, passed.accepted.len()) {
             (Some(_), _, _) => Next::BackOff,
             (None, 0, 0) => Next::Rest,
@@ -157,24 +157,24 @@ impl Progress {
     }
 }
 
-/// How far the relay has come. An event may be committed after others with a later id, so it starts over when it has
-/// caught up, and now and then under load.
-struct Place {
+/// How far the relay has read. An event may be committed after others with later ids, so the cursor starts over when the relay
+/// has caught up, and regularly under load.
+struct Cursor {
     last: Option<Uuid>,
     started: Instant,
 }
 
-impl Place {
+impl Cursor {
     fn start() -> Self {
         Self { last: None, started: Instant::now() }
     }
 
     fn after(&self) -> Uuid {
-        self.last.map_or(Uuid::nil(), |last| earlier(last, COMMITTED_LATE))
+        self.last.map_or(Uuid::nil(), |last| earlier(last, COMMIT_SKEW))
     }
 
-    /// Goes on past what was refused, too: that is left to [`Aside`], which brings it back.
-    fn move_on(&mut self, passed: &Passed, nothing_aside: bool) {
+    /// Moves past refused events, too: [`Aside`] brings them back.
+    fn advance(&mut self, passed: &Passed, nothing_aside: bool) {
         let starts_over = passed.fault.is_some()
             || !passed.accepted.is_empty()
             || (passed.taken == 0 && nothing_aside)
@@ -187,7 +187,7 @@ impl Place {
     }
 }
 
-/// Since when other sessions have had the claim whenever this one tried.
+/// Since when every attempt to claim the relay has found another session holding it.
 #[derive(Default)]
 struct Missed {
     since: Option<Instant>,
@@ -195,7 +195,7 @@ struct Missed {
 }
 
 impl Missed {
-    /// Whether it is time to look at the outbox, and log.
+    /// Whether it is time to check the outbox, and to log.
     fn again(&mut self, now: Instant) -> bool {
         let since = *self.since.get_or_insert(now);
         !self.logged && now.duration_since(since) >= CLAIM_MISSED_MAX
@@ -209,19 +209,20 @@ fn earlier(id: Uuid, by: Duration) -> Uuid {
 }
 
 impl Relay {
-    async fn pass(&self, session: &mut Session, progress: &mut Progress) -> Result<Next, DatabaseAway> {
+    async fn pass(&self, session: &mut Session, progress: &mut Progress) -> Result<Next, DatabaseUnavailable> {
         let conn = session.conn().await?;
-        let (after, aside) = (progress.place.after(), &progress.aside);
-        let passed = bounded(conn.transaction(async |conn| self.publish_and_delete(conn, after, aside).await)).await?;
+        let (after, aside) = (progress.cursor.after(), &progress.aside);
+        let passed =
+            with_timeout(conn.transaction(async |conn| self.publish_and_delete(conn, after, aside).await)).await?;
         gauge!("worker_relay_active").set(if passed.is_some() { 1.0 } else { 0.0 });
         let Some(passed) = passed else {
             if progress.missed.again(Instant::now()) {
                 let seconds = i64::try_from(CLAIM_MISSED_MAX.as_secs()).unwrap_or(i64::MAX);
-                progress.missed.logged = bounded(events::waits_longer_than(conn, seconds)).await?;
+                progress.missed.logged = with_timeout(outbox::waits_longer_than(conn, seconds)).await?;
                 if progress.missed.logged {
                     tracing::warn!(
-                        "events wait in the outbox, and for a minute another session has held the row of the table relay: \
-                         if no worker's metric worker_relay_active is 1, find that session in pg_stat_activity and end it"
+                        "events wait in the outbox, and another session has held the row of the table relay for a minute: \
+                         if worker_relay_active is 1 at no worker, find that session in pg_stat_activity and end it"
                     );
                 }
             }
@@ -239,19 +240,19 @@ impl Relay {
         after: Uuid,
         aside: &Aside,
     ) -> Result<Option<Passed>, Error> {
-        if !events::claim(conn).await? {
+        if !outbox::claim(conn).await? {
             return Ok(None);
         }
         let due = aside.due(Instant::now());
-        let tries = if due.is_empty() { Vec::new() } else { events::oldest_of_each(conn, &due).await? };
+        let tries = if due.is_empty() { Vec::new() } else { outbox::oldest_of_each(conn, &due).await? };
         let room = i64::try_from(BATCH.saturating_sub(tries.len())).unwrap_or_default();
-        let taken = events::oldest(conn, after, &aside.types(), room).await?;
+        let taken = outbox::oldest(conn, after, &aside.types(), room).await?;
 
         let mut passed = Passed { taken: taken.len(), last: taken.last().map(|event| event.id), ..Passed::default() };
         let mut published = Vec::with_capacity(BATCH);
         let answers = join_all(tries.iter().chain(&taken).map(|event| self.publish(event))).await;
         for (event, answer) in tries.iter().chain(&taken).zip(answers) {
-            match answer.map_err(|error| (error, Refusal::of(error))) {
+            match answer.map_err(|error| (error, Refusal::from_answer(error))) {
                 Ok(()) => published.push(event.id),
                 Err((_, Some(refusal))) => {
                     passed.refused.insert(event.r#type.clone(), refusal);
@@ -267,7 +268,7 @@ impl Relay {
         }
         passed.published = published.len();
         if !published.is_empty() {
-            events::delete(conn, published).await?;
+            outbox::delete(conn, published).await?;
         }
         Ok(Some(passed))
     }
@@ -292,40 +293,40 @@ mod tests {
     use super::*;
 
     #[test]
-    fn earlier_ids_are_those_of_an_earlier_time() {
+    fn an_earlier_id_has_an_earlier_time() {
         let id: Uuid = "0192f0c0-0000-7abc-8000-000000000001".parse().unwrap();
         assert_eq!(earlier(id, Duration::from_millis(2)).to_string(), "0192f0bf-fffe-0000-0000-000000000000");
         assert_eq!(earlier(Uuid::nil(), Duration::from_millis(2)), Uuid::nil());
     }
 
     #[test]
-    fn what_was_refused_is_passed_and_what_the_broker_failed_at_is_read_again() {
+    fn refused_events_are_skipped_and_events_that_met_a_broken_broker_are_read_again() {
         let last = Some(Uuid::now_v7());
         let refused = BTreeMap::from([("refund.closed".to_owned(), Refusal::Unroutable)]);
         let mut progress = Progress::start();
         let passed = Passed { taken: 1024, last, refused, ..Passed::default() };
         assert!(matches!(progress.note(&passed, Instant::now()), Next::GoOn));
-        assert_eq!((progress.place.last, progress.aside.types()), (last, vec!["refund.closed".to_owned()]));
+        assert_eq!((progress.cursor.last, progress.aside.types()), (last, vec!["refund.closed".to_owned()]));
 
         let nothing = Passed::default();
         assert!(matches!(progress.note(&nothing, Instant::now()), Next::Rest));
-        assert_eq!(progress.place.last, last, "the rows that are set aside are read again");
+        assert_eq!(progress.cursor.last, last, "the cursor must not start over while types are set aside");
 
         let accepted = Passed { accepted: vec!["refund.closed".to_owned()], ..Passed::default() };
         assert!(matches!(progress.note(&accepted, Instant::now()), Next::GoOn));
-        assert!(progress.place.last.is_none() && progress.aside.is_empty());
+        assert!(progress.cursor.last.is_none() && progress.aside.is_empty());
 
         let fault = Passed { taken: 3, last, fault: Some(PublishError::Unknown), left: 3, ..Passed::default() };
         assert!(matches!(progress.note(&fault, Instant::now()), Next::BackOff));
-        assert_eq!(progress.place.last, None);
+        assert_eq!(progress.cursor.last, None);
     }
 
     #[test]
-    fn a_missing_claim_is_worth_a_line_after_a_minute_and_only_once() {
+    fn a_missing_claim_is_logged_after_a_minute_and_only_once() {
         let (mut missed, start) = (Missed::default(), Instant::now());
         assert!(!missed.again(start) && !missed.again(start + Duration::from_secs(59)));
         assert!(missed.again(start + Duration::from_mins(1)));
-        assert!(missed.again(start + Duration::from_secs(61)), "the outbox was empty: it is looked at again");
+        assert!(missed.again(start + Duration::from_secs(61)), "the outbox was empty, so it is checked again");
         missed.logged = true;
         assert!(!missed.again(start + Duration::from_hours(1)));
     }

@@ -1,7 +1,8 @@
-//! Whether the database can do its work now: the proof that decides who is at fault when a message fails.
+//! Whether the database can do its work now. When a message fails, this check decides whether the message or the database is at
+//! fault.
 //!
-//! A rehearsal writes what a message would write, as bare rows in the same partition and tables, and rolls it back: a missing
-//! right, a lock on a table, a full disk shows here, and a message at fault does not.
+//! It writes rows like a message's, without any data from outside, to the same partition and tables, and rolls them back. A missing
+//! right, a lock on a table or a full disk makes it fail; a bad message does not.
 
 use std::time::Instant;
 
@@ -15,48 +16,77 @@ use shared::domain::order::{Order, OrderState};
 use shared::domain::payment::{Disposition, PaymentRecord};
 use uuid::Uuid;
 
-use crate::apply::{ApplyError, Handled, Part, Rules};
-use crate::message::{Examined, Message};
-use crate::outcome::Undecided;
-use crate::plan::{self, Decided, Finding, Happened, OrderEvent, OrderKey};
-use crate::settle::may_be_a_lock;
-use crate::store::orders::Locked;
+use super::message::{Examined, Finding, Message};
+use super::outcome::NotDecided;
+use super::plan::{self, Decided, Handled, Happened, OrderEvent, OrderKey, Part};
+use super::transaction::Policy;
+use crate::store::orders::OnLocked;
 use crate::store::payments::{Brought, Changed};
-use crate::store::{events, notifications, orders, payments, quarantine, refunds};
+use crate::store::session::{DatabaseUnavailable, Session, TransactionError, may_be_a_lock};
+use crate::store::{held, ledger, orders, outbox, payments, refunds};
 
-/// The body of a row that stands for any callback: long enough to need a page of its own on a disk that is full.
-pub const BODY_BYTES_USUAL: usize = 8 * 1024;
+/// The size of the body in a check for no particular callback: large enough to need a new page, which a full disk refuses.
+const BODY_BYTES_USUAL: usize = 8 * 1024;
+
+/// Checks that the database can do its work now, before a message is at stake.
+///
+/// # Errors
+/// When the database cannot be reached, was never migrated, grants too little, or refuses rows.
+pub async fn self_check(session: &mut Session, policy: Policy<'_>) -> Result<(), DatabaseUnavailable> {
+    session.require(async |conn| write_and_roll_back(conn, policy, wall_clock(), BODY_BYTES_USUAL).await).await
+}
+
+/// Checks that only this message can be at fault: the database accepts rows in the message's partition, and writes to its
+/// orders, or to others if not to these.
+///
+/// # Errors
+/// The database is unavailable.
+pub async fn self_check_for(
+    session: &mut Session,
+    message: &Message,
+    policy: Policy<'_>,
+) -> Result<(), DatabaseUnavailable> {
+    session
+        .require(async |conn| write_and_roll_back(conn, policy, message.received_at, message.body.len()).await)
+        .await?;
+    session.require(async |conn| try_its_orders(conn, message, policy).await).await
+}
+
+#[expect(clippy::disallowed_methods, reason = "the shell reads the clock for the partition of the checked rows")]
+fn wall_clock() -> DateTime<Utc> {
+    Utc::now()
+}
 
 /// Runs every statement of a batch on rows of no order, received at `received_at` and with a body as long as that of the
 /// callback in question, and rolls back.
 ///
 /// # Errors
 /// The database is at fault.
-pub async fn rehearse(
+async fn write_and_roll_back(
     conn: &mut AsyncPgConnection,
-    rules: Rules<'_>,
+    policy: Policy<'_>,
     received_at: DateTime<Utc>,
     body_bytes: usize,
-) -> Result<(), ApplyError> {
+) -> Result<(), TransactionError> {
     let rows = Rows::new(received_at, body_bytes);
     AnsiTransactionManager::begin_transaction(conn).await?;
-    let tried = write(conn, rules, &rows).await;
+    let tried = write(conn, policy, &rows).await;
     Ok(undo(conn, tried).await?)
 }
 
-/// How many other orders are tried before the database is taken for one that refuses every order.
+/// How many other orders are tried before the database counts as refusing every order.
 const OTHERS_MAX: i64 = 8;
 
 /// Writes the orders that `message` names as they are, without those that another session has locked, and rolls back.
 ///
 /// # Errors
 /// The database refuses these orders, and every other one that was tried: they are not at fault.
-pub async fn try_its_orders(
+async fn try_its_orders(
     conn: &mut AsyncPgConnection,
     message: &Message,
-    rules: Rules<'_>,
-) -> Result<(), ApplyError> {
-    let keys = order_keys(message, rules);
+    policy: Policy<'_>,
+) -> Result<(), TransactionError> {
+    let keys = order_keys(message, policy);
     AnsiTransactionManager::begin_transaction(conn).await?;
     let tried = orders::touch(conn, &keys).await;
     let Err(problem) = undo(conn, tried).await else { return Ok(()) };
@@ -68,7 +98,7 @@ pub async fn try_its_orders(
         AnsiTransactionManager::begin_transaction(conn).await?;
         let tried = orders::touch_another(conn, &keys, skipped).await;
         match undo(conn, tried).await {
-            // Or there is no other one that is free: the rehearsal has passed, and no lock on the table shows.
+            // This includes having found no other free order: the check of the partition has passed, and no table lock shows.
             Ok(_) => return Ok(()),
             // A lock on the table: the next order would only wait as long again.
             Err(_) if may_be_a_lock(started) => break,
@@ -87,22 +117,22 @@ fn is_about_the_row(problem: &Error) -> bool {
     )
 }
 
-/// Ends a transaction that was only a try.
+/// Rolls back a trial transaction.
 async fn undo<T>(conn: &mut AsyncPgConnection, tried: Result<T, Error>) -> Result<T, Error> {
     AnsiTransactionManager::rollback_transaction(conn).await?;
     tried
 }
 
-fn order_keys(message: &Message, rules: Rules<'_>) -> Vec<OrderKey> {
-    let examined = message.examine_carefully(rules.keys);
+fn order_keys(message: &Message, policy: Policy<'_>) -> Vec<OrderKey> {
+    let examined = message.authenticate_and_decode_catching_panics(policy.keys);
     let key = |finding: &Finding| match finding {
-        Finding::Notified(notification) => plan::order_key(notification),
-        Finding::Undecided(_) => None,
+        Finding::Notified(notification) => plan::named_order_key(notification),
+        Finding::NotDecided(_) => None,
     };
     examined.iter().filter_map(|examined| key(&examined.finding)).collect()
 }
 
-/// Bytes that the database cannot make shorter: hashes of hashes.
+/// Bytes that the database cannot compress: hashes of hashes.
 fn incompressible(id: Uuid, bytes: usize) -> Vec<u8> {
     let hashes = std::iter::successors(Some(Sha256::digest(id.as_bytes())), |hash| Some(Sha256::digest(hash)));
     hashes.flatten().take(bytes).collect()
@@ -128,7 +158,7 @@ impl Rows {
             suspect: true,
         };
         let amount = Money { amount_minor: 1, currency: Currency::CNY };
-        let mch_id = MchId::parse("rehearsal").unwrap();
+        let mch_id = MchId::parse("self_check").unwrap();
         let payment = PaymentRecord {
             order_id: 0,
             mch_id: mch_id.clone(),
@@ -143,27 +173,27 @@ impl Rows {
             mch_id,
             sub_mch_id: None,
             app_id: None,
-            out_trade_no: OutTradeNo::parse("rehearsal").unwrap(),
+            out_trade_no: OutTradeNo::parse("self_check").unwrap(),
             amount,
             state: OrderState::Pending,
             refunded_minor: 0,
             version: 0,
         };
-        let happened = Happened::Refused { payment: payment.clone(), reason: "rehearsal" };
+        let happened = Happened::Refused { payment: payment.clone(), reason: "self_check" };
         Self { message, payment, event: OrderEvent { order, happened } }
     }
 }
 
-async fn write(conn: &mut AsyncPgConnection, rules: Rules<'_>, rows: &Rows) -> Result<(), Error> {
-    orders::lock(conn, &[], Locked::Skip).await?;
+async fn write(conn: &mut AsyncPgConnection, policy: Policy<'_>, rows: &Rows) -> Result<(), Error> {
+    orders::lock(conn, &[], OnLocked::Skip).await?;
     orders::existing(conn, &[]).await?;
     orders::touch(conn, &[]).await?;
-    payments::orders_of(conn, &[]).await?;
+    payments::order_keys(conn, &[]).await?;
     payments::read(conn, std::iter::empty()).await?;
     refunds::read(conn, &[]).await?;
-    let why = Undecided::DecideAlone;
+    let why = NotDecided::DecideAlone;
     let decided = Decided { outcome: why.outcome(), seen: None, event: None };
-    let handled = Handled { part: Part::held_whole(&rows.message, Examined::undecided(why)), decided, event: None };
+    let handled = Handled { part: Part::held_whole(&rows.message, Examined::not_decided(why)), decided, event: None };
     let brought = Brought { id: rows.message.id, received_at: rows.message.received_at, part: 0 };
     let conn = &*conn;
     orders::update(conn, &[]).await?;
@@ -171,7 +201,7 @@ async fn write(conn: &mut AsyncPgConnection, rules: Rules<'_>, rows: &Rows) -> R
     payments::write(conn, &Changed::default()).await?;
     payments::insert(conn, &[(&rows.payment, brought)]).await?;
     payments::update(conn, &[]).await?;
-    notifications::insert(conn, &[&handled]).await?;
-    quarantine::insert(conn, &[&handled], rules.wait_limit).await?;
-    events::insert(conn, &[rows.message.id], std::slice::from_ref(&rows.event)).await
+    ledger::insert(conn, &[&handled]).await?;
+    held::insert(conn, &[&handled], policy.wait_limit).await?;
+    outbox::insert(conn, &[rows.message.id], std::slice::from_ref(&rows.event)).await
 }

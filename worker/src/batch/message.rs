@@ -1,7 +1,7 @@
-//! One callback of a batch, and what its bytes turn out to be.
+//! One callback of a batch, and what its bytes decode to.
 //!
 //! The worker authenticates the stored bytes again: write access to the broker delays a payment, and never forges one.
-//! [`Message::examine`] is the only place where bytes become notifications.
+//! [`Message::authenticate_and_decode`] is the only place where bytes become notifications.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,30 +21,38 @@ use shared::protocol::v3::resource::{self, OpenError};
 use shared::protocol::{self, AuthenticateError, DecodeError, glance, reveal};
 use uuid::Uuid;
 
-use crate::outcome::Undecided;
-use crate::plan::Finding;
+use super::outcome::NotDecided;
 
-/// From this many earlier deliveries on a message is not decided among others.
+/// After this many deliveries a message is no longer decided together with others.
 pub const DELIVERIES_BEFORE_ALONE: u64 = 5;
 
-/// A callback with what the broker or the ledger knows of it.
+/// A callback with its data from the broker or the ledger.
 #[derive(Debug, Clone)]
 pub struct Message {
     /// The AMQP `message_id`, the key of the ledger.
     pub id: Uuid,
     /// The time inside `id`.
     pub received_at: DateTime<Utc>,
-    /// What rode in the message's properties and headers.
+    /// The message's type and headers.
     pub headers: BTreeMap<String, String>,
     /// The exact bytes that WeChat Pay sent.
     pub body: Vec<u8>,
-    /// Whether it may have been handled before.
+    /// Whether it may have been processed before.
     pub redelivered: bool,
-    /// Whether it must not be decided among others.
+    /// Whether it must be decided apart from others, because it may be crashing workers.
     pub suspect: bool,
 }
 
-/// What one callback, or one sub-order of a combined one, turned out to be.
+/// What the bytes of one callback, or of one sub-order of a combined one, turned out to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finding {
+    /// An authentic notification: the order's state decides.
+    Notified(Notification),
+    /// Something that no order can decide.
+    NotDecided(NotDecided),
+}
+
+/// One callback, or one sub-order of a combined one, after decoding.
 #[derive(Debug, Clone)]
 pub struct Examined<'keys> {
     /// What it says, or why it could not be read.
@@ -55,7 +63,7 @@ pub struct Examined<'keys> {
     pub key: Option<&'keys str>,
 }
 
-/// What a callback names, for the columns by which people look for it.
+/// What a callback names, for the columns that operators search by.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Names {
     /// `payment`, `refund` or `other`.
@@ -77,7 +85,7 @@ pub struct Names {
 impl Names {
     /// What a notification names.
     #[must_use]
-    pub fn of(notification: &Notification) -> Self {
+    pub fn from_notification(notification: &Notification) -> Self {
         let (sub_mch_id, paid) = match notification {
             Notification::Payment(Payment { sub_mch_id, result, .. }) => match result {
                 PaymentResult::Success(success) => (sub_mch_id.clone(), Some(success.total)),
@@ -130,25 +138,25 @@ impl Message {
         self.headers.get(MCH_ID).and_then(|text| MchId::parse(text))
     }
 
-    /// The message without anything that a database could refuse: its bytes, and what it takes to replay it.
+    /// The message without any header that a database could refuse: its bytes, and the headers that a replay needs.
     #[must_use]
-    pub fn bare(&self) -> Self {
+    pub fn with_essential_headers(&self) -> Self {
         let kind = self.kind().map(|kind| ("type".to_owned(), kind.name().to_owned()));
         let mch_id = self.mch_id().map(|mch_id| (MCH_ID.to_owned(), mch_id.to_string()));
         Self { headers: kind.into_iter().chain(mch_id).collect(), ..self.clone() }
     }
 
-    /// What the body says, opened as far as keys permit, with the payer's own data masked: for an operator's eyes.
+    /// The body for an operator to read: opened as far as the keys permit, with the payer's own data masked.
     ///
     /// # Errors
-    /// Why it cannot be shown.
+    /// The reason why it cannot be shown.
     pub fn reveal(&self, keys: &Keys) -> Result<String, String> {
         let revealed = match (self.kind(), self.mch_id()) {
             (Some(CallbackKind::V2Payment), _) => reveal::v2_payment(&self.body, keys),
             (Some(CallbackKind::V2Refund), _) => reveal::v2_refund(&self.body, keys),
             (Some(CallbackKind::V3), Some(mch_id)) => reveal::v3(&self.body, mch_id.as_str(), keys),
-            (Some(CallbackKind::V3), None) => return Err("it does not say which merchant it is for".to_owned()),
-            (None, _) => return Err("this version does not know its type".to_owned()),
+            (Some(CallbackKind::V3), None) => return Err("the message has no mch-id header".to_owned()),
+            (None, _) => return Err("this version of the worker does not know its type".to_owned()),
         };
         revealed.map_err(|error| error.to_string())
     }
@@ -156,36 +164,36 @@ impl Message {
     /// Authenticates and decodes the body: one finding, or one per sub-order of a combined order. A signed text that can be
     /// read in more than one way is read only when an operator has accepted it.
     #[must_use]
-    pub fn examine<'keys>(&self, keys: &'keys Keys, asked: Asked) -> Vec<Examined<'keys>> {
+    pub fn authenticate_and_decode<'keys>(&self, keys: &'keys Keys, asked: Asked) -> Vec<Examined<'keys>> {
         if self.suspect {
-            return vec![Examined::undecided(Undecided::DecideAlone)];
+            return vec![Examined::not_decided(NotDecided::DecideAlone)];
         }
         if let Some(other) = self.headers.get(VERSION).filter(|version| *version != ENVELOPE_VERSION) {
-            let problem = format!("version {other} of a message's layout, which this worker does not know");
-            return vec![Examined::undecided(Undecided::ForVersion(problem))];
+            let problem = format!("message layout version {other} is unknown to this worker");
+            return vec![Examined::not_decided(NotDecided::ForVersion(problem))];
         }
         let read = match self.kind() {
             Some(CallbackKind::V2Payment) => read_v2_payment(&self.body, keys, asked),
             Some(CallbackKind::V2Refund) => read_v2_refund(&self.body, keys),
             Some(CallbackKind::V3) => read_v3(&self.body, self.mch_id(), keys),
-            None => Err(Undecided::ForVersion("a type of message that this version does not know".into())),
+            None => Err(NotDecided::ForVersion("unknown message type".into())),
         };
         match read {
             Ok((_, parts)) if parts.is_empty() => {
-                vec![Examined::undecided(Undecided::Undecodable("it says nothing".to_owned()))]
+                vec![Examined::not_decided(NotDecided::Undecodable("it contains no notification".to_owned()))]
             }
             Ok((key, parts)) => self.examined(key, parts, keys),
             Err(undecided) => {
                 let names = self.names(self.glance(keys).into_iter().next());
-                vec![Examined { names, ..Examined::undecided(undecided) }]
+                vec![Examined { names, ..Examined::not_decided(undecided) }]
             }
         }
     }
 
-    /// The same of a message that may be what makes this worker panic: then nothing.
+    /// The same for a message that may make this worker panic: nothing if it does.
     #[must_use]
-    pub fn examine_carefully<'keys>(&self, keys: &'keys Keys) -> Vec<Examined<'keys>> {
-        let examined = AssertUnwindSafe(|| self.examine(keys, Asked::ByReport));
+    pub fn authenticate_and_decode_catching_panics<'keys>(&self, keys: &'keys Keys) -> Vec<Examined<'keys>> {
+        let examined = AssertUnwindSafe(|| self.authenticate_and_decode(keys, Asked::ByReport));
         catch_unwind(examined).unwrap_or_default()
     }
 
@@ -199,11 +207,11 @@ impl Message {
             let glance = glances.next();
             match part {
                 Ok(notification) => {
-                    let names = Names::of(&notification);
+                    let names = Names::from_notification(&notification);
                     Examined { finding: Finding::Notified(notification), names, key: Some(key) }
                 }
                 Err(error) => {
-                    let finding = Finding::Undecided(undecodable(error));
+                    let finding = Finding::NotDecided(undecodable(error));
                     Examined { finding, names: self.names(glance), key: Some(key) }
                 }
             }
@@ -211,7 +219,7 @@ impl Message {
         parts.into_iter().map(decoded).collect()
     }
 
-    /// What could be read of a part that could not be decoded; at least the merchant that ingest took it for.
+    /// The names in a part that could not be decoded; at least the merchant that ingest identified.
     fn names(&self, glance: Option<glance::Glance>) -> Names {
         let Some(glance) = glance else { return Names { mch_id: self.mch_id(), ..Names::default() } };
         let paid = if self.kind() == Some(CallbackKind::V2Refund) { None } else { glance.amount_minor };
@@ -226,7 +234,7 @@ impl Message {
         }
     }
 
-    /// What can be read of a callback that could not be decoded, by part.
+    /// Whatever can be read in a callback that could not be decoded, by part.
     fn glance(&self, keys: &Keys) -> Vec<glance::Glance> {
         match (self.kind(), self.mch_id()) {
             (Some(CallbackKind::V2Payment), _) => glance::v2_payment(&self.body, keys),
@@ -238,15 +246,15 @@ impl Message {
 }
 
 impl Examined<'_> {
-    /// Something of which nothing can be read.
+    /// A callback of which nothing can be read.
     #[must_use]
-    pub fn undecided(why: Undecided) -> Self {
-        Self { finding: Finding::Undecided(why), names: Names::default(), key: None }
+    pub fn not_decided(why: NotDecided) -> Self {
+        Self { finding: Finding::NotDecided(why), names: Names::default(), key: None }
     }
 }
 
 /// The key that proved a body, and what it says.
-type Read<'keys> = Result<(&'keys str, Vec<protocol::Part>), Undecided>;
+type Read<'keys> = Result<(&'keys str, Vec<protocol::Part>), NotDecided>;
 
 fn read_v2_payment<'keys>(body: &[u8], keys: &'keys Keys, asked: Asked) -> Read<'keys> {
     let payment = payment::authenticate(body, keys).map_err(|error| not_v2(&error))?;
@@ -254,7 +262,7 @@ fn read_v2_payment<'keys>(body: &[u8], keys: &'keys Keys, asked: Asked) -> Read<
     let fields = match asked {
         Asked::ByAcceptance => payment.content.accepted_by_operator(),
         Asked::ByReport | Asked::ByReplay => {
-            payment.content.unambiguous().map_err(|error| Undecided::AmbiguousSignature(error.to_string()))?
+            payment.content.unambiguous().map_err(|error| NotDecided::AmbiguousSignature(error.to_string()))?
         }
     };
     Ok((&payment.key.name, payment::decode(&fields, payment.merchant).map_err(undecodable)?))
@@ -267,36 +275,36 @@ fn read_v2_refund<'keys>(body: &[u8], keys: &'keys Keys) -> Read<'keys> {
 }
 
 fn read_v3<'keys>(body: &[u8], mch_id: Option<MchId>, keys: &'keys Keys) -> Read<'keys> {
-    let mch_id = mch_id.ok_or_else(|| Undecided::NotAuthentic("the header mch-id is missing".to_owned()))?;
+    let mch_id = mch_id.ok_or_else(|| NotDecided::NotAuthentic("the header mch-id is missing".to_owned()))?;
     let event = resource::open(body, mch_id.as_str(), keys).map_err(|error| match error {
-        // Ingest knew WeChat Pay's signature. If this worker cannot open it, its merchants file may be the older one.
-        OpenError::UnknownMerchant | OpenError::NoKeyOpens => Undecided::ForKey(error.to_string()),
+        // Ingest verified WeChat Pay's signature. If this worker cannot open it, its merchants file may be the older one.
+        OpenError::UnknownMerchant | OpenError::NoKeyOpens => NotDecided::ForKey(error.to_string()),
         OpenError::TooLarge
         | OpenError::NotAnEnvelope
         | OpenError::Algorithm
         | OpenError::Nonce
-        | OpenError::Ciphertext => Undecided::Malformed(error.to_string()),
+        | OpenError::Ciphertext => NotDecided::Malformed(error.to_string()),
     })?;
     keys.count_use(event.key);
     Ok((&event.key.name, notification::decode(&event.content, event.merchant).map_err(undecodable)?))
 }
 
-fn undecodable(error: DecodeError) -> Undecided {
+fn undecodable(error: DecodeError) -> NotDecided {
     match error {
-        DecodeError::MerchantNotCombined => Undecided::MchIdMismatch(error.to_string()),
-        other => Undecided::Undecodable(other.to_string()),
+        DecodeError::MerchantNotCombined => NotDecided::MchIdMismatch(error.to_string()),
+        other => NotDecided::Undecodable(other.to_string()),
     }
 }
 
-fn not_v2(error: &AuthenticateError) -> Undecided {
+fn not_v2(error: &AuthenticateError) -> NotDecided {
     match error {
-        // Ingest knew a key for it. If this worker does not, its merchants file may be the older one.
+        // Ingest had a key for it. If this worker does not, its merchants file may be the older one.
         AuthenticateError::UnknownMerchant(_)
         | AuthenticateError::NotSigned(VerifyError::SignatureDiffers)
-        | AuthenticateError::NotOpened(refund::OpenError::NoKeyOpens) => Undecided::ForKey(error.to_string()),
-        AuthenticateError::Malformed(error) => Undecided::Malformed(error.to_string()),
+        | AuthenticateError::NotOpened(refund::OpenError::NoKeyOpens) => NotDecided::ForKey(error.to_string()),
+        AuthenticateError::Malformed(error) => NotDecided::Malformed(error.to_string()),
         AuthenticateError::NoMerchant | AuthenticateError::NotSigned(_) | AuthenticateError::NotOpened(_) => {
-            Undecided::NotAuthentic(error.to_string())
+            NotDecided::NotAuthentic(error.to_string())
         }
     }
 }

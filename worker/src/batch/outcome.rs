@@ -1,19 +1,53 @@
-//! What one callback came to, under the names in which the ledger and the quarantine have it.
+//! The outcome of one callback, with the names that the ledger and the quarantine use for it.
 
 use shared::domain::verdict::{Awaited, Ignored, Refusal};
 
+/// The names in `quarantine.reason` that code other than the domain's compares with.
+pub mod reason {
+    /// `decide` waits for the order.
+    pub const FOR_ORDER: &str = "for_order";
+    /// `decide` waits for the payment.
+    pub const FOR_PAYMENT: &str = "for_payment";
+    /// See [`super::NotDecided::ForKey`].
+    pub const FOR_KEY: &str = "for_key";
+    /// See [`super::NotDecided::ForLock`].
+    pub const FOR_LOCK: &str = "for_lock";
+    /// See [`super::NotDecided::ForVersion`].
+    pub const FOR_VERSION: &str = "for_version";
+    /// See [`super::NotDecided::DecideAlone`].
+    pub const DECIDE_ALONE: &str = "decide_alone";
+    /// See [`super::NotDecided::Malformed`].
+    pub const MALFORMED: &str = "malformed";
+    /// See [`super::NotDecided::NotAuthentic`].
+    pub const NOT_AUTHENTIC: &str = "not_authentic";
+    /// See [`super::NotDecided::AmbiguousSignature`].
+    pub const AMBIGUOUS_SIGNATURE: &str = "ambiguous_signature";
+    /// See [`super::NotDecided::Undecodable`].
+    pub const UNDECODABLE: &str = "undecodable";
+    /// See [`super::NotDecided::MchIdMismatch`].
+    pub const MCH_ID_MISMATCH: &str = "mch_id_mismatch";
+    /// See [`super::NotDecided::RejectedByDatabase`].
+    pub const REJECTED_BY_DATABASE: &str = "rejected_by_database";
+    /// `decide` refused it for its sub-merchant.
+    pub const SUB_MCH_ID_MISMATCH: &str = "sub_mch_id_mismatch";
+    /// `decide` refused it for WeChat Pay's number of the refund.
+    pub const REFUND_ID_MISMATCH: &str = "refund_id_mismatch";
+    /// `decide` refused it for the end that the refund had come to.
+    pub const REFUND_STATE_CONFLICT: &str = "refund_state_conflict";
+}
+
 /// Why a callback was not decided against an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Undecided {
-    /// No key in this worker's ring made its signature; the key may be on its way.
+pub enum NotDecided {
+    /// No key of this worker made its signature; the key may not have been deployed here yet.
     ForKey(String),
     /// Another session holds a lock that deciding it needs.
     ForLock(String),
     /// A version or kind that this worker does not know; a newer worker will.
     ForVersion(String),
-    /// Delivered so often that it may be what ends workers: decided later, apart from the others.
+    /// Delivered so often that it may be crashing workers: decided later, apart from the others.
     DecideAlone,
-    /// Not the XML of a callback.
+    /// Not a well-formed callback.
     Malformed(String),
     /// Not signed as WeChat Pay signs.
     NotAuthentic(String),
@@ -23,20 +57,20 @@ pub enum Undecided {
     Undecodable(String),
     /// A sub-order of a merchant that the combining merchant may not combine.
     MchIdMismatch(String),
-    /// The database refuses it however it is written.
+    /// The database refuses it in every form.
     RejectedByDatabase(String),
 }
 
-/// What one callback came to: the outcome in the ledger.
+/// The outcome of one callback in the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// The order was changed.
     Applied,
-    /// The order showed it already.
+    /// The order already reflected it.
     Duplicate,
-    /// Nothing that concerns the order.
+    /// It has no effect on the order.
     Ignored(Ignored),
-    /// Held until what it waits for has come.
+    /// Held until what it waits for has arrived.
     Waiting(Held),
     /// Held for an operator.
     Quarantined(Held),
@@ -49,15 +83,15 @@ pub enum Held {
     Awaiting(Awaited),
     /// `decide` refused it.
     Refused(Refusal),
-    /// It never came to `decide`.
-    Undecided(Undecided),
+    /// It never reached `decide`.
+    NotDecided(NotDecided),
 }
 
-impl Undecided {
-    /// What the ledger says of such a callback.
+impl NotDecided {
+    /// The outcome of such a callback.
     #[must_use]
     pub fn outcome(&self) -> Outcome {
-        let held = Held::Undecided(self.clone());
+        let held = Held::NotDecided(self.clone());
         match self {
             Self::ForKey(_) | Self::ForLock(_) | Self::ForVersion(_) | Self::DecideAlone => Outcome::Waiting(held),
             Self::Malformed(_)
@@ -73,16 +107,16 @@ impl Undecided {
     #[must_use]
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::ForKey(_) => "for_key",
-            Self::ForLock(_) => "for_lock",
-            Self::ForVersion(_) => "for_version",
-            Self::DecideAlone => "decide_alone",
-            Self::Malformed(_) => "malformed",
-            Self::NotAuthentic(_) => "not_authentic",
-            Self::AmbiguousSignature(_) => "ambiguous_signature",
-            Self::Undecodable(_) => "undecodable",
-            Self::MchIdMismatch(_) => "mch_id_mismatch",
-            Self::RejectedByDatabase(_) => "rejected_by_database",
+            Self::ForKey(_) => reason::FOR_KEY,
+            Self::ForLock(_) => reason::FOR_LOCK,
+            Self::ForVersion(_) => reason::FOR_VERSION,
+            Self::DecideAlone => reason::DECIDE_ALONE,
+            Self::Malformed(_) => reason::MALFORMED,
+            Self::NotAuthentic(_) => reason::NOT_AUTHENTIC,
+            Self::AmbiguousSignature(_) => reason::AMBIGUOUS_SIGNATURE,
+            Self::Undecodable(_) => reason::UNDECODABLE,
+            Self::MchIdMismatch(_) => reason::MCH_ID_MISMATCH,
+            Self::RejectedByDatabase(_) => reason::REJECTED_BY_DATABASE,
         }
     }
 
@@ -157,7 +191,7 @@ impl Held {
         match self {
             Self::Awaiting(awaited) => awaited.name(),
             Self::Refused(refusal) => refusal.name(),
-            Self::Undecided(undecided) => undecided.reason(),
+            Self::NotDecided(undecided) => undecided.reason(),
         }
     }
 
@@ -170,7 +204,7 @@ impl Held {
                 let (expected, got) = refusal.evidence();
                 serde_json::json!({ "expected": expected, "got": got })
             }
-            Self::Undecided(undecided) => match undecided.problem() {
+            Self::NotDecided(undecided) => match undecided.problem() {
                 Some(problem) => serde_json::json!({ "problem": problem }),
                 None => serde_json::json!({}),
             },

@@ -1,4 +1,4 @@
-//! Types of event that the broker does not take, set aside so that they hold up no other.
+//! Event types that the broker refuses, set aside so that they do not hold up other types.
 //!
 //! The routing key of an event is its type, so the broker's answer to one event holds for all of its type: no queue is
 //! bound for it, or a queue that is bound is full. Such a type is left in the outbox, and one event of it is tried again
@@ -16,7 +16,7 @@ const TRY_EVERY: Duration = Duration::from_secs(1);
 /// A type that is still refused is logged again after this long.
 const LOG_EVERY: Duration = Duration::from_mins(1);
 
-/// Why the broker does not take events of one type.
+/// Why the broker refuses events of one type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     /// No queue is bound for it.
@@ -28,7 +28,7 @@ pub enum Refusal {
 impl Refusal {
     /// The refusal in the publisher's answer; `None` for one that says nothing about the event.
     #[must_use]
-    pub fn of(error: PublishError) -> Option<Self> {
+    pub fn from_answer(error: PublishError) -> Option<Self> {
         match error {
             PublishError::Unroutable => Some(Self::Unroutable),
             PublishError::Refused => Some(Self::Refused),
@@ -86,12 +86,12 @@ impl Aside {
     /// Takes types back: one event of each was accepted, or there is none left.
     pub fn accept(&mut self, kinds: &[String], now: Instant) {
         for kind in kinds {
-            // A full queue that is being read takes some every second, which is not worth a line.
+            // A full queue that is being read accepts a few events every second: that is not worth a log line.
             if let Some(since) = self.types.remove(kind)
                 && now.duration_since(since.at) > TRY_EVERY.saturating_mul(2)
             {
                 self.logged.remove(kind);
-                tracing::info!(r#type = kind, "events of this type are published again");
+                tracing::info!(r#type = kind, "events of this type are being published again");
             }
             show(kind, None);
         }
@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_refused_is_tried_once_a_second_until_it_is_accepted() {
+    fn a_refused_type_is_retried_once_a_second_until_it_is_accepted() {
         let (mut aside, start) = (Aside::default(), Instant::now());
         let at = |millis| start + Duration::from_millis(millis);
         assert!(aside.due(start).is_empty());
@@ -144,10 +144,10 @@ mod tests {
 
     #[test]
     fn only_an_answer_about_the_event_is_a_refusal() {
-        assert_eq!(Refusal::of(PublishError::Unroutable), Some(Refusal::Unroutable));
-        assert_eq!(Refusal::of(PublishError::Refused), Some(Refusal::Refused));
+        assert_eq!(Refusal::from_answer(PublishError::Unroutable), Some(Refusal::Unroutable));
+        assert_eq!(Refusal::from_answer(PublishError::Refused), Some(Refusal::Refused));
         for broken in [PublishError::Unknown, PublishError::Busy, PublishError::Down] {
-            assert_eq!(Refusal::of(broken), None);
+            assert_eq!(Refusal::from_answer(broken), None);
         }
     }
 }

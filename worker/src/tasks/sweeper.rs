@@ -1,7 +1,8 @@
-//! The sweeper: decides held callbacks again when what they wait for has come, and tells an operator when it has not.
+//! The sweeper: decides held callbacks again when what they wait for has arrived, and opens them for an operator when it has
+//! not.
 //!
-//! It uses the same transaction as the lanes, in which it also holds the quarantine rows. What is held is tried again in
-//! batches until its cause is gone, however long that takes. A row whose order is locked stays exactly as it is.
+//! It uses the same transaction as the lanes, and locks the quarantine rows in it. A held callback is retried, in batches,
+//! until its cause is gone, however long that takes. A row whose order is locked stays exactly as it is.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,42 +15,42 @@ use shared::telemetry::chain;
 use tokio_util::sync::CancellationToken;
 
 use self::decide::Limit;
-use crate::lane::{backoff, pause};
-use crate::settle::{DatabaseAway, Session, bounded};
+use super::{backoff, pause};
 use crate::store::database::Database;
-use crate::store::sweep::{self as store, Cause};
+use crate::store::due::{self as store, Cause};
+use crate::store::session::{DatabaseUnavailable, Session, with_timeout};
 
 mod decide;
 mod suspects;
 
-/// How many held callbacks are moved in one transaction.
+/// How many held callbacks are decided in one transaction.
 const BATCH: i64 = 256;
 /// The shortest pause between two sweeps.
 const INTERVAL: Duration = Duration::from_millis(500);
-/// A sweep that took long is followed by a pause this many times as long, so that sweeping never crowds out the lanes ..
+/// A long sweep is followed by a pause this many times as long, so that sweeping never crowds out the lanes.
 const PAUSE_PER_SWEEP: u32 = 2;
-/// .. but no longer than this.
+/// The longest pause between two sweeps.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
-/// The longest that one cause is worked on in a sweep; the next sweep goes on where it stopped.
+/// How long a sweep works on one cause; the next sweep resumes where it stopped.
 const CAUSE_TIME_MAX: Duration = Duration::from_secs(5);
-/// The longest that a sweep is busy, for one cause, with callbacks that the database refuses one by one.
+/// How long a sweep spends, for one cause, on callbacks that the database refuses one by one.
 const ALONE_TIME_MAX: Duration = Duration::from_secs(1);
-/// How often callbacks that wait for a key are tried: one more signature check each.
+/// How often callbacks that wait for a key are retried; each try costs a signature check.
 const KEYS_EVERY: Duration = Duration::from_secs(5);
-/// How often callbacks are tried that wait for a lock, or that the database refused.
+/// How often callbacks that wait for a lock, or that the database refused, are retried.
 const DATABASE_EVERY: Duration = Duration::from_secs(5);
-/// How often the gauges that only the database knows are read.
+/// How often the gauges that come from the database are refreshed.
 const MEASURE_EVERY: Duration = Duration::from_secs(5);
 
-/// What the sweeper needs to know.
+/// The sweeper's settings and what it shares with the other tasks.
 pub struct Sweeper {
     /// Where the database is.
     pub database: Database,
     /// The keys.
     pub merchants: Arc<MerchantsFile>,
-    /// How long a callback waits before an operator is told.
+    /// How long a callback waits before it is opened for an operator.
     pub wait_limit: Duration,
-    /// Told when a sweep wrote events.
+    /// Notified after every commit that wrote events.
     pub wake_relay: Arc<tokio::sync::Notify>,
 }
 
@@ -61,8 +62,8 @@ struct Memory {
     keys_tried: Option<Instant>,
     database_tried: Option<Instant>,
     measured: Option<Instant>,
-    /// How far each cause has come that ran out of time.
-    places: Vec<(Cause, i64)>,
+    /// Where to resume each cause that ran out of time: its last row.
+    resume_after: Vec<(Cause, i64)>,
     /// Suspects whose attempt has been counted and has not ended.
     claimed: Vec<i64>,
     /// The currencies of `worker_money_held_minor`.
@@ -85,7 +86,7 @@ pub async fn run(sweeper: Sweeper, stop: CancellationToken) {
             }
             Err(error) => {
                 session.discard();
-                tracing::error!(error = chain(&error), "a sweep failed and is tried again");
+                tracing::error!(error = chain(&error), "a sweep failed and will be retried");
                 pause(backoff.pause(), &stop).await;
             }
         }
@@ -101,12 +102,12 @@ async fn sweep(
     session: &mut Session,
     memory: &mut Memory,
     stop: &CancellationToken,
-) -> Result<(), DatabaseAway> {
+) -> Result<(), DatabaseUnavailable> {
     let now = Instant::now();
     let is_due = |last: Option<Instant>, every| last.is_none_or(|last| last.elapsed() >= every);
     let keys = Arc::clone(&sweeper.merchants.keys());
     let has_new_keys = memory.keys.as_ref().is_none_or(|tried| !Arc::ptr_eq(tried, &keys));
-    // What an operator asks for comes last: by then the refunds of a payment are applied, and money that has gone back pays no order.
+    // Replays come last: by then the refunds of a payment are applied, so returned money pays no order.
     for cause in [Cause::OrderAppeared, Cause::PaymentRecorded, Cause::Replay] {
         drain(sweeper, session, memory, cause, stop).await?;
     }
@@ -124,10 +125,10 @@ async fn sweep(
         memory.database_tried = Some(now);
     }
     let conn = session.conn().await?;
-    while bounded(store::resolve_refused(conn, BATCH)).await? > 0 && !stop.is_cancelled() {}
+    while with_timeout(store::resolve_refused(conn, BATCH)).await? > 0 && !stop.is_cancelled() {}
     let mut opened = 0_usize;
     loop {
-        let some = bounded(store::expire(conn, suspects::ATTEMPTS_MAX, BATCH)).await?;
+        let some = with_timeout(store::expire(conn, suspects::ATTEMPTS_MAX, BATCH)).await?;
         opened = opened.saturating_add(some);
         if some == 0 || stop.is_cancelled() {
             break;
@@ -136,41 +137,42 @@ async fn sweep(
     if opened > 0 {
         tracing::warn!(
             opened,
-            "callbacks have waited too long and are open now; list them with: worker quarantine list"
+            "callbacks reached their wait limit and are now open for an operator; list them with: worker quarantine list"
         );
     }
     if is_due(memory.measured, MEASURE_EVERY) {
-        bounded(measure(conn, &mut memory.currencies)).await?;
+        with_timeout(measure(conn, &mut memory.currencies)).await?;
         memory.measured = Some(now);
     }
     Ok(())
 }
 
-/// Decides everything that is due for `cause`, as far as the time for it goes; false when that was not all.
+/// Decides everything that is due for `cause` until its time is up; false when some of it is left.
 async fn drain(
     sweeper: &Sweeper,
     session: &mut Session,
     memory: &mut Memory,
     cause: Cause,
     stop: &CancellationToken,
-) -> Result<bool, DatabaseAway> {
+) -> Result<bool, DatabaseUnavailable> {
     let started = Instant::now();
-    let place = memory.places.iter().position(|(of, _)| *of == cause).map(|at| memory.places.swap_remove(at));
+    let place =
+        memory.resume_after.iter().position(|(of, _)| *of == cause).map(|at| memory.resume_after.swap_remove(at));
     let mut after = place.map_or(0, |(_, after)| after);
     let mut limit = Limit::new(BATCH);
     while let Some(last) = sweeper.decide_batch(session, cause, after, &mut limit).await? {
         after = last;
         let is_over = started.elapsed() >= CAUSE_TIME_MAX || limit.alone >= ALONE_TIME_MAX;
         if is_over || stop.is_cancelled() {
-            memory.places.push((cause, after));
+            memory.resume_after.push((cause, after));
             return Ok(false);
         }
     }
     Ok(true)
 }
 
-/// What an operator watches that only the database knows.
-async fn measure(conn: &mut AsyncPgConnection, currencies: &mut BTreeSet<String>) -> Result<(), DatabaseAway> {
+/// Refreshes the gauges that come from the database.
+async fn measure(conn: &mut AsyncPgConnection, currencies: &mut BTreeSet<String>) -> Result<(), DatabaseUnavailable> {
     let unresolved = store::unresolved(conn).await?;
     for state in ["waiting", "open"] {
         let rows = unresolved.iter().filter(|row| row.state == state).map(|row| row.rows).sum();
@@ -189,7 +191,7 @@ async fn measure(conn: &mut AsyncPgConnection, currencies: &mut BTreeSet<String>
     Ok(())
 }
 
-/// For a gauge, in two halves that are exact: a sum of money may pass 2^32.
+/// A gauge's value, converted in two exact halves because a sum of money may exceed 2^32.
 fn number(count: i64) -> f64 {
     let half = |bits: i64| u32::try_from(bits).map_or(f64::INFINITY, f64::from);
     half(count >> 32).mul_add(4_294_967_296.0, half(count & 0xffff_ffff))

@@ -1,4 +1,4 @@
-//! What the sweeper reads and expires: held parts whose time has come.
+//! What the sweeper reads and expires: held parts that are due.
 //!
 //! Every query locks with SKIP LOCKED, so that the sweepers of many workers share the work instead of queueing for it.
 
@@ -9,24 +9,24 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use shared::domain::decide::Asked;
 use uuid::Uuid;
 
-use super::notifications::{self, Stored};
+use super::ledger::{self, Stored};
 
 /// Why held parts are decided again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
     /// An operator asked for it.
     Replay,
-    /// The order it waited for is there.
+    /// The order it waited for exists now.
     OrderAppeared,
-    /// The payment whose refund it is, is on record.
+    /// The payment that it refunds is on record now.
     PaymentRecorded,
     /// The lock that another session held may be gone.
     LockMayBeGone,
-    /// The key it waits for may have come, by another worker's word.
+    /// This worker may know the key that it waits for: a worker with an older merchants file may have held it.
     KeyMayHaveCome,
-    /// This worker has new keys, or is new itself: also for what an operator was told of already.
+    /// This worker has new keys, or has just started. This also retries rows that are already open for an operator.
     NewKeys,
-    /// The database may take now what it refused.
+    /// The database may accept now what it refused before.
     DatabaseMayTakeIt,
 }
 
@@ -117,7 +117,7 @@ pub async fn due(conn: &mut AsyncPgConnection, cause: Cause, after: i64, limit: 
 /// When the database is unavailable.
 pub async fn load(conn: &mut AsyncPgConnection, due: Vec<Due>) -> Result<Vec<(Due, Option<Stored>)>, Error> {
     let keys = due.iter().map(|row| (row.notification_id, row.notification_received_at));
-    let stored = notifications::load(conn, keys).await?;
+    let stored = ledger::load(conn, keys).await?;
     // Several parts of one message: each row has a copy.
     let with_message = |row: Due| {
         let found = stored.get(&row.notification_id);
@@ -127,7 +127,7 @@ pub async fn load(conn: &mut AsyncPgConnection, due: Vec<Due>) -> Result<Vec<(Du
     Ok(due.into_iter().map(with_message).collect())
 }
 
-/// Says of rows that nothing is left to decide, because their month has been dropped from the ledger.
+/// Marks rows that can no longer be decided, because their month has been dropped from the ledger.
 ///
 /// # Errors
 /// When the database is unavailable.
@@ -144,8 +144,8 @@ pub async fn give_up(conn: &mut AsyncPgConnection, ids: Vec<i64>) -> Result<(), 
     .map(drop)
 }
 
-/// Suspects: parts that may be what ends workers, those tried least first. Counts one more attempt at each, which the caller
-/// commits before it touches any of them.
+/// Takes suspects, which are parts that may be crashing workers, and counts one more attempt at each. The caller commits before
+/// it touches any of them.
 ///
 /// # Errors
 /// When the database is unavailable.
@@ -167,7 +167,7 @@ pub async fn claim_suspects(conn: &mut AsyncPgConnection, attempts: i32, limit: 
     Ok(claimed.into_iter().map(|claimed| claimed.id).collect())
 }
 
-/// Takes back the attempt that was counted for these suspects: the database failed, not they.
+/// Takes back the attempt that was counted for these suspects, because the database failed and not they.
 ///
 /// # Errors
 /// When the database is unavailable.
@@ -219,7 +219,7 @@ pub async fn expire(conn: &mut AsyncPgConnection, attempts_max: i32, limit: i64)
     .await
 }
 
-/// Resolves open rows of refused payments that have been accepted or have gone back meanwhile; returns how many.
+/// Resolves open rows of refused payments that have since been accepted or returned; returns how many.
 ///
 /// # Errors
 /// When the database is unavailable.
