@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use actix_web::http::header::{ALLOW, ContentType};
 use actix_web::{HttpRequest, HttpResponse, Route, web};
 use shared::merchants_file::MerchantsFile;
-use shared::messaging::envelope::CALLBACKS_EXCHANGE;
 use shared::messaging::publisher::{Publisher, PublisherOptions};
+use shared::messaging::topology::CALLBACKS_EXCHANGE;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::allowance::Allowance;

@@ -6,14 +6,14 @@ use actix_web::HttpRequest;
 use actix_web::http::header::CONTENT_TYPE;
 use chrono::{DateTime, Utc};
 use shared::domain::ids::MchId;
-use shared::merchants_file::Keys;
-use shared::messaging::envelope::{CallbackKind, Envelope};
+use shared::merchants_file::MeteredKeyRing;
+use shared::messaging::envelope::Envelope;
 use shared::messaging::publisher::Outgoing;
-use shared::protocol::AuthenticateError;
-use shared::protocol::merchants::Merchant;
+use shared::protocol::keys::Merchant;
 use shared::protocol::v2::xml::XmlError;
 use shared::protocol::v2::{payment, refund, signature};
 use shared::protocol::v3::headers::{SERIAL, UnverifiedHeaders, VerifyError};
+use shared::protocol::{AuthenticateError, CallbackKind};
 
 use crate::app::App;
 use crate::outcome::Outcome;
@@ -30,7 +30,7 @@ pub(crate) fn authenticate(
     let keys = app.merchants.keys();
     match prove(kind, request, &body, &keys, app, received_at) {
         Ok((envelope, mch_id)) => Ok((envelope.into_outgoing(body), mch_id)),
-        Err(refusal) => Err(refusal.look_into(kind, request, &body, &keys)),
+        Err(refusal) => Err(refusal.look_into(kind, request, &body, keys.ring())),
     }
 }
 
@@ -38,7 +38,7 @@ fn prove(
     kind: CallbackKind,
     request: &HttpRequest,
     body: &[u8],
-    keys: &Keys,
+    keys: &MeteredKeyRing,
     app: &App,
     received_at: DateTime<Utc>,
 ) -> Result<(Envelope, MchId), Refusal> {
@@ -47,12 +47,12 @@ fn prove(
     };
     Ok(match kind {
         CallbackKind::V2Payment => {
-            let payment = payment::authenticate(body, keys).map_err(|error| refused_v2(&error))?;
+            let payment = payment::authenticate(body, keys.ring()).map_err(|error| refused_v2(&error))?;
             keys.count_use(payment.key);
             (envelope(payment.key.mch_id.as_str()), payment.key.mch_id.clone())
         }
         CallbackKind::V2Refund => {
-            let refund = refund::authenticate(body, keys).map_err(|error| refused_v2(&error))?;
+            let refund = refund::authenticate(body, keys.ring()).map_err(|error| refused_v2(&error))?;
             keys.count_use(refund.key);
             (envelope(refund.key.mch_id.as_str()), refund.key.mch_id.clone())
         }
@@ -67,13 +67,13 @@ fn prove(
 fn verify_v3<'request, 'ring>(
     request: &'request HttpRequest,
     body: &[u8],
-    keys: &'ring Keys,
+    keys: &'ring MeteredKeyRing,
     app: &App,
     received_at: DateTime<Utc>,
 ) -> Result<(UnverifiedHeaders<'request>, &'ring Merchant), Refusal> {
     let mch_id = request.match_info().get("mch_id").unwrap_or_default();
     let stranger = || Refusal::new(Outcome::UnknownMerchant, format!("the path names merchant {mch_id}"));
-    let merchant = keys.merchant(mch_id).ok_or_else(stranger)?;
+    let merchant = keys.ring().merchant(mch_id).ok_or_else(stranger)?;
     let headers = UnverifiedHeaders::read(|name| header(request, name)).map_err(refused_v3)?;
     match headers.verify(body, merchant, received_at) {
         Ok(authentic) => keys.count_use(authentic.key),

@@ -17,9 +17,8 @@ use chrono::{DateTime, Utc};
 use futures_util::StreamExt;
 use metrics::Gauge;
 use shared::domain::ids::MchId;
-use shared::messaging::envelope::CallbackKind;
 use shared::messaging::publisher::{Outgoing, PublishError};
-use shared::protocol::{BODY_BYTES_MAX, reply};
+use shared::protocol::{BODY_BYTES_MAX, CallbackKind, reply};
 use tokio::time::{Instant, timeout_at};
 
 use crate::app::App;

@@ -14,7 +14,7 @@ use actix_web::dev::{Server, ServerHandle};
 use actix_web::web;
 use anyhow::Context;
 use shared::merchants_file::MerchantsFile;
-use shared::{admin, process, telemetry};
+use shared::process::{self, admin, telemetry};
 use tokio::task::JoinHandle;
 
 use crate::app::App;

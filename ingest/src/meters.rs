@@ -5,7 +5,7 @@ use std::sync::{PoisonError, RwLock};
 
 use metrics::{Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram};
 use shared::domain::ids::MchId;
-use shared::messaging::envelope::CallbackKind;
+use shared::protocol::CallbackKind;
 use tokio::time::Instant;
 
 use crate::outcome::Outcome;

@@ -10,10 +10,9 @@ use std::time::{Duration, Instant};
 
 use actix_web::HttpRequest;
 use shared::domain::ids::MchId;
-use shared::messaging::envelope::CallbackKind;
-use shared::protocol::Unverified;
-use shared::protocol::merchants::KeyRing;
+use shared::protocol::keys::KeyRing;
 use shared::protocol::v2::xml::{self, Fields};
+use shared::protocol::{CallbackKind, Unverified};
 
 use crate::app::{V2_PAYMENT, V2_REFUND, V3};
 use crate::outcome::Outcome;

@@ -11,7 +11,7 @@ use actix_http::{ConnectionType, HttpService, Protocol};
 use actix_service::{IntoServiceFactory, ServiceFactoryExt, map_config};
 use actix_web::dev::{AppConfig, Extensions, Server, Service, fn_service};
 use actix_web::{App, web};
-use shared::config::ConfigError;
+use shared::process::config::ConfigError;
 use tokio::net::TcpStream;
 
 use crate::app::{self, routes};

@@ -14,7 +14,7 @@ use shared::domain::ids::{MchId, OutRefundNo, TransactionId};
 use shared::domain::notification::Notification;
 use shared::domain::order::{Order, OrderState};
 use shared::domain::payment::PaymentRecord;
-use shared::merchants_file::Keys;
+use shared::merchants_file::MeteredKeyRing;
 use uuid::Uuid;
 
 use crate::message::{Examined, Message};
@@ -31,7 +31,7 @@ pub const RACES_MAX: usize = 3;
 #[derive(Debug, Clone, Copy)]
 pub struct Rules<'a> {
     /// The keys that authenticate.
-    pub keys: &'a Keys,
+    pub keys: &'a MeteredKeyRing,
     /// How long a callback waits before an operator is told.
     pub wait_limit: Duration,
 }

@@ -15,7 +15,7 @@ use chrono::{DateTime, Utc};
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 use futures_util::FutureExt;
-use shared::telemetry::chain;
+use shared::process::telemetry::chain;
 use tokio::time::timeout;
 
 use crate::apply::{self, ApplyError, LookUp, Part, Rules};
