@@ -1,96 +1,98 @@
-//! Whether a callback is WeChat Pay's: from a request and its body to the message to store, or to how it ends.
+//! Whether a callback is WeChat Pay's: from a request and its body to the message to publish, or to a refusal.
 //!
-//! All of it is computation: nothing is asked of anybody else before a callback is known to be authentic.
+//! Pure, apart from counting which keys are used: no network and no clock of its own, so that it is tested without a
+//! publisher, and so that no callback costs anyone else anything before it is known to be authentic.
 
-use actix_web::HttpRequest;
 use actix_web::http::header::CONTENT_TYPE;
 use chrono::{DateTime, Utc};
 use shared::domain::ids::MchId;
-use shared::merchants_file::Keys;
-use shared::messaging::envelope::{CallbackKind, Envelope};
+use shared::merchants_file::MeteredKeyRing;
+use shared::messaging::envelope::Envelope;
 use shared::messaging::publisher::Outgoing;
-use shared::protocol::AuthenticateError;
-use shared::protocol::merchants::Merchant;
+use shared::protocol::keys::Merchant;
 use shared::protocol::v2::xml::XmlError;
 use shared::protocol::v2::{payment, refund, signature};
 use shared::protocol::v3::headers::{SERIAL, UnverifiedHeaders, VerifyError};
+use shared::protocol::{AuthenticateError, CallbackKind};
 
-use crate::app::App;
 use crate::outcome::Outcome;
+use crate::rate_limit::RateLimit;
 use crate::refusal::Refusal;
+use crate::request::Request;
 
-/// The message to store and its merchant, once the callback is known to be WeChat Pay's.
+/// The message to publish and its merchant, once the callback is known to be WeChat Pay's.
+///
+/// `diagnoses` limits how often the cause of a wrong v3 signature is looked for.
 pub(crate) fn authenticate(
-    kind: CallbackKind,
-    request: &HttpRequest,
+    request: Request<'_>,
     body: Vec<u8>,
-    app: &App,
+    keys: &MeteredKeyRing,
+    diagnoses: &RateLimit,
     received_at: DateTime<Utc>,
 ) -> Result<(Outgoing, MchId), Refusal> {
-    let keys = app.merchants.keys();
-    match prove(kind, request, &body, &keys, app, received_at) {
+    match prove(request, &body, keys, diagnoses, received_at) {
         Ok((envelope, mch_id)) => Ok((envelope.into_outgoing(body), mch_id)),
-        Err(refusal) => Err(refusal.look_into(kind, request, &body, &keys)),
+        Err(refusal) => Err(refusal.look_into(request, &body, keys.ring())),
     }
 }
 
 fn prove(
-    kind: CallbackKind,
-    request: &HttpRequest,
+    request: Request<'_>,
     body: &[u8],
-    keys: &Keys,
-    app: &App,
+    keys: &MeteredKeyRing,
+    diagnoses: &RateLimit,
     received_at: DateTime<Utc>,
 ) -> Result<(Envelope, MchId), Refusal> {
-    let envelope = |mch_id: &str| {
-        Envelope::new(received_at, kind, mch_id, header(request, CONTENT_TYPE.as_str()), header(request, "traceparent"))
+    let envelope = |mch_id: &MchId| {
+        let (content_type, traceparent) = (request.header(CONTENT_TYPE.as_str()), request.header("traceparent"));
+        Envelope::new(received_at, request.kind, mch_id.as_str(), content_type, traceparent)
     };
-    Ok(match kind {
+    Ok(match request.kind {
         CallbackKind::V2Payment => {
-            let payment = payment::authenticate(body, keys).map_err(|error| refused_v2(&error))?;
+            let payment = payment::authenticate(body, keys.ring()).map_err(|error| refuse_v2(&error))?;
             keys.count_use(payment.key);
-            (envelope(payment.key.mch_id.as_str()), payment.key.mch_id.clone())
+            (envelope(&payment.key.mch_id), payment.key.mch_id.clone())
         }
         CallbackKind::V2Refund => {
-            let refund = refund::authenticate(body, keys).map_err(|error| refused_v2(&error))?;
+            let refund = refund::authenticate(body, keys.ring()).map_err(|error| refuse_v2(&error))?;
             keys.count_use(refund.key);
-            (envelope(refund.key.mch_id.as_str()), refund.key.mch_id.clone())
+            (envelope(&refund.key.mch_id), refund.key.mch_id.clone())
         }
         CallbackKind::V3 => {
-            let (headers, merchant) = verify_v3(request, body, keys, app, received_at)?;
-            (envelope(merchant.mch_id().as_str()).with_signature(headers.evidence()), merchant.mch_id().clone())
+            let (headers, merchant) = verify_v3(request, body, keys, diagnoses, received_at)?;
+            (envelope(merchant.mch_id()).with_signature(headers.evidence()), merchant.mch_id().clone())
         }
     })
 }
 
-/// The key's serial and the signature stand in the headers, the merchant in the path.
+/// The key's serial and the signature are in the headers, the merchant is in the path.
 fn verify_v3<'request, 'ring>(
-    request: &'request HttpRequest,
+    request: Request<'request>,
     body: &[u8],
-    keys: &'ring Keys,
-    app: &App,
+    keys: &'ring MeteredKeyRing,
+    diagnoses: &RateLimit,
     received_at: DateTime<Utc>,
 ) -> Result<(UnverifiedHeaders<'request>, &'ring Merchant), Refusal> {
-    let mch_id = request.match_info().get("mch_id").unwrap_or_default();
+    let mch_id = request.path_mch_id;
     let stranger = || Refusal::new(Outcome::UnknownMerchant, format!("the path names merchant {mch_id}"));
-    let merchant = keys.merchant(mch_id).ok_or_else(stranger)?;
-    let headers = UnverifiedHeaders::read(|name| header(request, name)).map_err(refused_v3)?;
+    let merchant = keys.ring().merchant(mch_id).ok_or_else(stranger)?;
+    let headers = UnverifiedHeaders::read(|name| request.header(name)).map_err(refuse_v3)?;
     match headers.verify(body, merchant, received_at) {
         Ok(authentic) => keys.count_use(authentic.key),
-        Err(VerifyError::SignatureDiffers) if app.diagnoses.take() && headers.was_altered(merchant) => {
+        Err(VerifyError::SignatureDiffers) if diagnoses.take() && headers.was_altered(merchant) => {
             return Err(Outcome::Altered.into());
         }
         Err(VerifyError::UnknownSerial) => {
-            let serial = header(request, SERIAL).unwrap_or_default();
+            let serial = request.header(SERIAL).unwrap_or_default();
             return Err(Refusal::new(Outcome::UnknownSerial, format!("{SERIAL} is {serial}")));
         }
-        Err(error) => return Err(refused_v3(error)),
+        Err(error) => return Err(refuse_v3(error)),
     }
     Ok((headers, merchant))
 }
 
-fn refused_v2(error: &AuthenticateError) -> Refusal {
-    let outcome = match &error {
+fn refuse_v2(error: &AuthenticateError) -> Refusal {
+    let outcome = match error {
         AuthenticateError::Malformed(XmlError::TooLarge) => Outcome::TooLarge,
         AuthenticateError::Malformed(_) | AuthenticateError::NoMerchant => Outcome::Malformed,
         AuthenticateError::UnknownMerchant(_) => Outcome::UnknownMerchant,
@@ -100,7 +102,7 @@ fn refused_v2(error: &AuthenticateError) -> Refusal {
     Refusal::new(outcome, error.to_string())
 }
 
-fn refused_v3(error: VerifyError) -> Refusal {
+fn refuse_v3(error: VerifyError) -> Refusal {
     let outcome = match error {
         VerifyError::MissingHeader(_) => Outcome::MissingHeader,
         VerifyError::MalformedHeader(_) => Outcome::Malformed,
@@ -111,13 +113,4 @@ fn refused_v3(error: VerifyError) -> Refusal {
         VerifyError::SignatureDiffers => Outcome::Forged,
     };
     Refusal::new(outcome, error.to_string())
-}
-
-/// The value of a header that is there exactly once.
-pub(crate) fn header<'request>(request: &'request HttpRequest, name: &str) -> Option<&'request str> {
-    let mut values = request.headers().get_all(name);
-    match (values.next(), values.next()) {
-        (Some(value), None) => value.to_str().ok(),
-        _ => None,
-    }
 }

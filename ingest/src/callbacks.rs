@@ -1,42 +1,152 @@
-//! What happens to one callback: read → prove authentic → publish → reply.
+//! What happens to one callback: read → authenticate → publish → reply.
 //!
-//! The one invariant: SUCCESS is said for [`Outcome::Stored`] and for nothing else. Everything takes place within
-//! [`REQUEST_DEADLINE`] of the request's head. Reading and publishing have a bound each: a slow body never takes a slot
+//! The one invariant: the reply is SUCCESS for [`Outcome::Stored`] and for nothing else. Everything happens within
+//! [`REQUEST_DEADLINE`] of the request's head. Reading and publishing are bounded separately: a slow body never takes a slot
 //! from a callback that is known to be authentic.
 
-use std::convert::Infallible;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use actix_web::body::{BodySize, MessageBody};
-use actix_web::http::header::CONTENT_LENGTH;
-use actix_web::web::{self, Bytes};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpRequest, HttpResponse, web};
 use chrono::{DateTime, Utc};
-use futures_util::StreamExt;
 use metrics::Gauge;
 use shared::domain::ids::MchId;
-use shared::messaging::envelope::CallbackKind;
 use shared::messaging::publisher::{Outgoing, PublishError};
-use shared::protocol::{BODY_BYTES_MAX, reply};
+use shared::protocol::{CallbackKind, reply};
 use tokio::time::{Instant, timeout_at};
 
-use crate::app::App;
-use crate::authenticate::{authenticate, header};
+use crate::authenticate::authenticate;
+use crate::body::{BODY_BYTES_USUAL, FailureBody, read_body};
 use crate::outcome::Outcome;
-use crate::reading::Room;
 use crate::refusal::Refusal;
+use crate::request::Request;
+use crate::state::App;
 
-/// Every callback is answered this long after its head came in, so that the answer is on the wire inside 4 s: WeChat Pay
-/// itself hangs up after 5 s.
-pub const REQUEST_DEADLINE: Duration = Duration::from_millis(3900);
-/// How much of that the client may take over its body; the rest is for the broker.
-pub const BODY_TIMEOUT: Duration = Duration::from_millis(1500);
-/// What is set aside for a body before it comes. A callback has 1 to 3 KiB.
-const BODY_BYTES_USUAL: usize = 4 * 1024;
+/// Every callback is answered at most this long after its head came in, so that the reply is on the wire within 4 s: WeChat
+/// Pay itself hangs up after 5 s.
+const REQUEST_DEADLINE: Duration = Duration::from_millis(3900);
+/// How much of that the client may spend on sending the body; the rest is for the broker.
+const BODY_TIMEOUT: Duration = Duration::from_millis(1500);
 
-/// One more, for as long as it lives: also when the client hangs up and the handler is dropped.
+/// `POST /wechatpay/v2/payment`.
+pub(crate) async fn v2_payment(request: HttpRequest, payload: web::Payload, app: web::Data<App>) -> HttpResponse {
+    process(CallbackKind::V2Payment, request, payload, app).await
+}
+
+/// `POST /wechatpay/v2/refund`.
+pub(crate) async fn v2_refund(request: HttpRequest, payload: web::Payload, app: web::Data<App>) -> HttpResponse {
+    process(CallbackKind::V2Refund, request, payload, app).await
+}
+
+/// `POST /wechatpay/v3/{mch_id}`.
+pub(crate) async fn v3(request: HttpRequest, payload: web::Payload, app: web::Data<App>) -> HttpResponse {
+    process(CallbackKind::V3, request, payload, app).await
+}
+
+/// When a request's head came in.
+#[derive(Debug, Clone, Copy)]
+struct Received {
+    /// By the wall clock: what the callback's id and the signature's time are about.
+    at: DateTime<Utc>,
+    /// By the monotonic clock, from which the deadlines count.
+    since: Instant,
+}
+
+impl Received {
+    #[expect(clippy::disallowed_methods, reason = "the shell reads the clock once per request")]
+    fn now() -> Self {
+        Self { at: Utc::now(), since: Instant::now() }
+    }
+}
+
+async fn process(
+    kind: CallbackKind,
+    request: HttpRequest,
+    mut payload: web::Payload,
+    app: web::Data<App>,
+) -> HttpResponse {
+    let received = Received::now();
+    let request = Request::new(kind, &request);
+    let (outcome, merchant) = match receive_and_publish(&app, request, &mut payload, received).await {
+        Ok(merchant) => (Outcome::Stored, Some(merchant)),
+        Err(refusal) => {
+            refusal.log(kind, &app.refusals);
+            (refusal.outcome, refusal.merchant)
+        }
+    };
+    app.meters.count(kind, outcome, merchant.as_ref(), received.since);
+    reply(kind, outcome, payload)
+}
+
+/// Everything but the reply. Gives the merchant of a callback that was stored.
+async fn receive_and_publish(
+    app: &App,
+    request: Request<'_>,
+    payload: &mut web::Payload,
+    received: Received,
+) -> Result<MchId, Refusal> {
+    let (message, merchant) = receive(app, request, payload, received).await?;
+    match publish_and_confirm(app, message, received.since).await {
+        Outcome::Stored => Ok(merchant),
+        outcome => Err(Refusal::from(outcome).about(Some(merchant))),
+    }
+}
+
+/// Reads the body and authenticates it. The memory reserved for the body is released on return: publishing has a bound of
+/// its own.
+async fn receive(
+    app: &App,
+    request: Request<'_>,
+    payload: &mut web::Payload,
+    received: Received,
+) -> Result<(Outgoing, MchId), Refusal> {
+    let _reading = OneMore::new(&app.meters.reading);
+    let mut room = app.reading.reserve(BODY_BYTES_USUAL).ok_or(Outcome::Overloaded)?;
+    let body = match timeout_at(received.since + BODY_TIMEOUT, read_body(request, payload, &mut room)).await {
+        Ok(body) => body?,
+        Err(_elapsed) => return Err(Outcome::Slow.into()),
+    };
+    authenticate(request, body, &app.merchants.keys(), &app.diagnoses, received.at)
+}
+
+/// Publishes the message and waits for its confirm, until the request's deadline.
+async fn publish_and_confirm(app: &App, message: Outgoing, since: Instant) -> Outcome {
+    let Some(_slot) = app.try_admit() else { return Outcome::Overloaded };
+    let _in_flight = OneMore::new(&app.meters.in_flight);
+    let message_id = message.message_id.clone();
+    let published = timeout_at(since + REQUEST_DEADLINE, app.publisher.publish(message)).await;
+    match published.unwrap_or(Err(PublishError::Unknown)) {
+        Ok(()) => {
+            tracing::debug!(message_id, "stored a callback");
+            Outcome::Stored
+        }
+        Err(PublishError::Down) if app.is_stopping() => not_stored(app, &message_id, Outcome::Stopping),
+        Err(error) => not_stored(app, &message_id, error.into()),
+    }
+}
+
+fn not_stored(app: &App, message_id: &str, outcome: Outcome) -> Outcome {
+    if app.warnings.take() {
+        tracing::warn!(message_id, outcome = outcome.name(), "an authentic callback was not stored");
+    }
+    outcome
+}
+
+fn reply(kind: CallbackKind, outcome: Outcome, payload: web::Payload) -> HttpResponse {
+    let (content_type, success, failure): (_, _, fn(&'static str) -> String) = match kind {
+        CallbackKind::V2Payment | CallbackKind::V2Refund => {
+            (reply::V2_CONTENT_TYPE, reply::V2_SUCCESS, reply::v2_failure)
+        }
+        CallbackKind::V3 => (reply::V3_CONTENT_TYPE, reply::V3_SUCCESS, reply::v3_failure),
+    };
+    let mut response = HttpResponse::build(outcome.status());
+    response.content_type(content_type);
+    if outcome == Outcome::Stored {
+        return response.body(success);
+    }
+    response.body(FailureBody::new(failure(outcome.reply()), payload))
+}
+
+/// Raises a gauge by one for as long as it lives: also when the client hangs up and the handler is dropped.
 struct OneMore<'app>(&'app Gauge);
 
 impl<'app> OneMore<'app> {
@@ -49,144 +159,5 @@ impl<'app> OneMore<'app> {
 impl Drop for OneMore<'_> {
     fn drop(&mut self) {
         self.0.decrement(1.0);
-    }
-}
-
-/// `POST /wechatpay/v2/payment`.
-pub async fn v2_payment(request: HttpRequest, payload: web::Payload, app: web::Data<App>) -> HttpResponse {
-    handle(CallbackKind::V2Payment, request, payload, app).await
-}
-
-/// `POST /wechatpay/v2/refund`.
-pub async fn v2_refund(request: HttpRequest, payload: web::Payload, app: web::Data<App>) -> HttpResponse {
-    handle(CallbackKind::V2Refund, request, payload, app).await
-}
-
-/// `POST /wechatpay/v3/{mch_id}`.
-pub async fn v3(request: HttpRequest, payload: web::Payload, app: web::Data<App>) -> HttpResponse {
-    handle(CallbackKind::V3, request, payload, app).await
-}
-
-async fn handle(
-    kind: CallbackKind,
-    request: HttpRequest,
-    mut payload: web::Payload,
-    app: web::Data<App>,
-) -> HttpResponse {
-    let since = Instant::now();
-    #[expect(clippy::disallowed_methods, reason = "the shell reads the clock once per request")]
-    let received_at = Utc::now();
-    let (outcome, merchant) = match take(kind, &request, &mut payload, &app, since, received_at).await {
-        Ok(merchant) => (Outcome::Stored, Some(merchant)),
-        Err(refusal) => {
-            refusal.log(kind, &app.refusals);
-            (refusal.outcome, refusal.merchant)
-        }
-    };
-    app.meters.count(kind, outcome, merchant.as_ref(), since);
-    reply(kind, outcome, payload)
-}
-
-/// The whole of it, without the reply; gives the merchant of a callback that was stored.
-async fn take(
-    kind: CallbackKind,
-    request: &HttpRequest,
-    payload: &mut web::Payload,
-    app: &App,
-    since: Instant,
-    received_at: DateTime<Utc>,
-) -> Result<MchId, Refusal> {
-    let (message, merchant) = {
-        let _reading = OneMore::new(&app.meters.reading);
-        let mut room = app.reading.reserve(BODY_BYTES_USUAL).ok_or(Outcome::Overloaded)?;
-        let body = match timeout_at(since + BODY_TIMEOUT, read_body(request, payload, &mut room)).await {
-            Ok(body) => body?,
-            Err(_elapsed) => return Err(Outcome::Slow.into()),
-        };
-        authenticate(kind, request, body, app, received_at)?
-    };
-    match store(app, message, since).await {
-        Outcome::Stored => Ok(merchant),
-        outcome => Err(Refusal::from(outcome).of(Some(merchant))),
-    }
-}
-
-/// The body, as long as it stays within [`BODY_BYTES_MAX`], however it is framed, and as long as there is room.
-async fn read_body(request: &HttpRequest, payload: &mut web::Payload, room: &mut Room<'_>) -> Result<Vec<u8>, Outcome> {
-    let announced = header(request, CONTENT_LENGTH.as_str()).and_then(|length| length.parse::<usize>().ok());
-    if announced.is_some_and(|length| length > BODY_BYTES_MAX) {
-        return Err(Outcome::TooLarge);
-    }
-    let mut body = Vec::with_capacity(announced.unwrap_or(BODY_BYTES_USUAL).min(BODY_BYTES_USUAL));
-    while let Some(chunk) = payload.next().await {
-        // A client that hung up in the middle: nobody reads this reply.
-        let chunk = chunk.map_err(|_| Outcome::Malformed)?;
-        let length = body.len().saturating_add(chunk.len());
-        if length > BODY_BYTES_MAX {
-            return Err(Outcome::TooLarge);
-        }
-        if !room.grow_to(length) {
-            return Err(Outcome::Overloaded);
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
-}
-
-/// Hands the message to the broker and waits for its confirm, until the request's deadline.
-async fn store(app: &App, message: Outgoing, since: Instant) -> Outcome {
-    let Some(_slot) = app.enter() else { return Outcome::Overloaded };
-    let _in_flight = OneMore::new(&app.meters.in_flight);
-    let message_id = message.message_id.clone();
-    let published = timeout_at(since + REQUEST_DEADLINE, app.publisher.publish(message)).await;
-    match published.unwrap_or(Err(PublishError::Unknown)) {
-        Ok(()) => {
-            tracing::debug!(message_id, "stored a callback");
-            Outcome::Stored
-        }
-        Err(error) => {
-            let outcome = Outcome::of_error(error, app.is_stopping());
-            if app.warnings.take() {
-                tracing::warn!(message_id, outcome = outcome.name(), "an authentic callback was not stored");
-            }
-            outcome
-        }
-    }
-}
-
-fn reply(kind: CallbackKind, outcome: Outcome, payload: web::Payload) -> HttpResponse {
-    let (content_type, success, failure): (_, _, fn(&'static str) -> String) = match kind {
-        CallbackKind::V2Payment | CallbackKind::V2Refund => {
-            (reply::V2_CONTENT_TYPE, reply::V2_SUCCESS, reply::v2_failure)
-        }
-        CallbackKind::V3 => (reply::V3_CONTENT_TYPE, reply::V3_SUCCESS, reply::v3_failure),
-    };
-    let (status, reason) = outcome.reply();
-    let mut response = HttpResponse::build(status);
-    response.content_type(content_type);
-    if outcome == Outcome::Stored {
-        return response.body(success);
-    }
-    let text = Bytes::from(failure(reason));
-    response.body(FailureBody { text, _unread: payload })
-}
-
-/// A failure's text, together with what was not read of the request. While that is alive actix closes the connection
-/// after the reply; were it dropped, actix would read on to the end of a chunked body, which may never come.
-struct FailureBody {
-    text: Bytes,
-    _unread: web::Payload,
-}
-
-impl MessageBody for FailureBody {
-    type Error = Infallible;
-
-    fn size(&self) -> BodySize {
-        self.text.size()
-    }
-
-    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Infallible>>> {
-        let text = std::mem::take(&mut self.text);
-        Poll::Ready((!text.is_empty()).then_some(Ok(text)))
     }
 }

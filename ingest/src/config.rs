@@ -5,12 +5,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use shared::config::ConfigError;
-use shared::listener;
-use shared::merchants_file::MerchantsFile;
+use shared::merchants_file::{MerchantsFile, Program};
 use shared::messaging::connection::AmqpUrls;
-use shared::protocol::merchants::Side;
-use shared::telemetry::LogFormat;
+use shared::process::config::ConfigError;
+use shared::process::listener;
+use shared::process::telemetry::LogFormat;
 
 /// Takes WeChat Pay's callbacks, proves them authentic, and stores them in the broker before it says SUCCESS.
 ///
@@ -74,7 +73,7 @@ impl Config {
     /// # Errors
     /// Names `MERCHANTS_FILE` and what is wrong with it.
     pub fn open_merchants(&self) -> Result<MerchantsFile, ConfigError> {
-        MerchantsFile::open(self.merchants_file.clone(), Side::Edge)
+        MerchantsFile::open(self.merchants_file.clone(), Program::Ingest)
     }
 
     /// Opens the public port.

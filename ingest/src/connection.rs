@@ -25,8 +25,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::HEAD_TIMEOUT;
-
+/// How long a client may take over a request's head, from its first byte.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long a client may leave replies unread that the socket has no room for.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(4);
 

@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 
 use ingest::config::{Cli, Command, Config};
-use shared::config::{ConfigError, parse_args};
 use shared::merchants_file::MerchantsFile;
-use shared::stop::stop_signal;
-use shared::{admin, process, telemetry};
+use shared::process::config::{ConfigError, parse_args};
+use shared::process::shutdown::shutdown_signal;
+use shared::process::{self, admin, telemetry};
 
 fn main() -> ExitCode {
     process::no_core_dumps();
@@ -45,5 +45,5 @@ async fn run(config: &Config, merchants: MerchantsFile) -> anyhow::Result<()> {
     config.amqp_urls.warn_of_plain();
     let listener = config.listen()?;
     let admin_listener = config.listen_admin()?;
-    ingest::run(listener, admin_listener, config, merchants, stop_signal()?).await
+    ingest::run(listener, admin_listener, config, merchants, shutdown_signal()?).await
 }

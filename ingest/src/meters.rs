@@ -5,7 +5,7 @@ use std::sync::{PoisonError, RwLock};
 
 use metrics::{Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram};
 use shared::domain::ids::MchId;
-use shared::messaging::envelope::CallbackKind;
+use shared::protocol::CallbackKind;
 use tokio::time::Instant;
 
 use crate::outcome::Outcome;
@@ -41,7 +41,7 @@ impl Meters {
         describe_gauge!("ingest_reading", "Callbacks whose body is coming in");
         describe_counter!("ingest_unknown_path_total", "Requests for a path that ingest does not have, answered 404");
         describe_counter!("ingest_wrong_method_total", "Requests for a callback's path other than POST, answered 405");
-        let of_kind = |kind| Outcome::ALL.into_iter().map(move |outcome| ((kind, outcome), counter(kind, outcome, "")));
+        let of_kind = |kind| Outcome::ALL.iter().map(move |&outcome| ((kind, outcome), counter(kind, outcome, "")));
         Self {
             strangers: CallbackKind::ALL.into_iter().flat_map(of_kind).collect(),
             merchants: RwLock::default(),

@@ -1,13 +1,13 @@
-//! How much memory the bodies that are being read may have, so that slow ones stay bounded. What is read through and
-//! authentic has left it: publishing has a bound of its own.
+//! How much memory the bodies that are being read may take, so that slow ones stay bounded. A body that is complete and
+//! authentic no longer counts: publishing has a bound of its own.
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// One permit for each byte.
+/// The memory for all bodies: one permit for each byte.
 #[derive(Debug)]
 pub(crate) struct Reading(Semaphore);
 
-/// Set aside for one body, for as long as it lives.
+/// Memory reserved for one body, for as long as this lives.
 #[derive(Debug)]
 pub(crate) struct Room<'reading> {
     reading: &'reading Semaphore,
@@ -15,12 +15,12 @@ pub(crate) struct Room<'reading> {
 }
 
 impl Reading {
-    pub(crate) fn of_mib(mib: u32) -> Self {
+    pub(crate) fn with_mib(mib: u32) -> Self {
         let bytes = usize::try_from(mib).unwrap_or(usize::MAX).saturating_mul(1024 * 1024);
         Self(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS)))
     }
 
-    /// `None` when there is too little left.
+    /// Reserves room for a body; `None` when too little is left.
     pub(crate) fn reserve(&self, bytes: usize) -> Option<Room<'_>> {
         let bytes = self.0.try_acquire_many(u32::try_from(bytes).ok()?).ok()?;
         Some(Room { reading: &self.0, bytes })
@@ -28,7 +28,7 @@ impl Reading {
 }
 
 impl Room<'_> {
-    /// Whether the body may have that many bytes in all.
+    /// Whether the body may grow to this many bytes in total.
     pub(crate) fn grow_to(&mut self, bytes: usize) -> bool {
         let more = bytes.saturating_sub(self.bytes.num_permits());
         if more == 0 {
@@ -50,7 +50,7 @@ mod tests {
 
     #[test]
     fn bodies_share_the_memory_and_give_it_back() {
-        let reading = Reading::of_mib(1);
+        let reading = Reading::with_mib(1);
         let mut first = reading.reserve(4096).unwrap();
         let second = reading.reserve(MIB - 8192).unwrap();
         assert!(first.grow_to(8192) && first.grow_to(100));

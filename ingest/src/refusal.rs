@@ -1,33 +1,32 @@
 //! Why a callback was refused, as an operator needs it: the cause, the merchant if it is one of ours, the right address if
-//! it came to a wrong one. One log line a minute for each cause and merchant, because the sender decides how many there are.
+//! it came to a wrong one. One log line a minute for each cause and merchant, because the sender controls the volume.
 //!
-//! What the callback says about itself is not proven here, and only chooses a label and a line. No body, key or payer is
-//! logged; a text of the sender's is cut and escaped.
+//! What a refused callback says about itself is unproved: it chooses a label and a log line, nothing else. No body, key or
+//! payer is logged; text from the sender is cut and escaped.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use actix_web::HttpRequest;
 use shared::domain::ids::MchId;
-use shared::messaging::envelope::CallbackKind;
-use shared::protocol::Unverified;
-use shared::protocol::merchants::KeyRing;
+use shared::protocol::keys::KeyRing;
 use shared::protocol::v2::xml::{self, Fields};
+use shared::protocol::{CallbackKind, Unverified};
 
-use crate::app::{V2_PAYMENT, V2_REFUND, V3};
+use crate::addresses::address;
 use crate::outcome::Outcome;
+use crate::request::Request;
 
-/// How often the same cause has a line for the same merchant.
-const SAY_EVERY: Duration = Duration::from_mins(1);
-/// The longest text of a sender's in a log line, in characters.
+/// How often the same cause is logged for the same merchant.
+const LOG_EVERY: Duration = Duration::from_mins(1);
+/// The longest text from a sender in a log line, in characters.
 const DETAIL_CHARS_MAX: usize = 160;
 
-/// How a callback ended that was not stored.
+/// How a callback ended that was not stored, and what is known about it.
 #[derive(Debug)]
 pub(crate) struct Refusal {
     pub(crate) outcome: Outcome,
-    /// One of the merchants file.
+    /// A merchant of the merchants file, as the callback claims.
     pub(crate) merchant: Option<MchId>,
     detail: String,
 }
@@ -43,15 +42,16 @@ impl Refusal {
         Self { outcome, merchant: None, detail }
     }
 
-    pub(crate) fn of(self, merchant: Option<MchId>) -> Self {
+    pub(crate) fn about(self, merchant: Option<MchId>) -> Self {
         Self { merchant, ..self }
     }
 
-    /// Finds out from a body that was refused whose it is, and whether it belongs to another address.
-    pub(crate) fn look_into(self, kind: CallbackKind, request: &HttpRequest, body: &[u8], ring: &KeyRing) -> Self {
+    /// Adds what the refused callback itself says: whose it claims to be, and whether it belongs to another address.
+    pub(crate) fn look_into(self, request: Request<'_>, body: &[u8], ring: &KeyRing) -> Self {
+        let kind = request.kind;
         let fields = xml::read(body).ok();
         let claimed = match (kind, &fields) {
-            (CallbackKind::V3, _) => request.match_info().get("mch_id"),
+            (CallbackKind::V3, _) => Some(request.path_mch_id),
             (_, Some(fields)) => fields.claimed("mch_id").or_else(|| fields.claimed("combine_mch_id")),
             (_, None) => None,
         };
@@ -61,11 +61,11 @@ impl Refusal {
                 let detail = format!("a {} belongs to {}", name(other), address(other));
                 Self { outcome: Outcome::WrongRoute, merchant, detail }
             }
-            None => self.of(merchant),
+            None => self.about(merchant),
         }
     }
 
-    /// Whether a wrong address explains it.
+    /// Whether a wrong address could explain it.
     fn may_be_misrouted(&self) -> bool {
         matches!(
             self.outcome,
@@ -73,10 +73,10 @@ impl Refusal {
         )
     }
 
-    /// Logs it, within the allowance.
-    pub(crate) fn log(&self, kind: CallbackKind, allowance: &Allowances) {
+    /// Logs it, if `log` allows a line now.
+    pub(crate) fn log(&self, kind: CallbackKind, log: &RefusalLog) {
         let (Some(advice), cause) = (self.outcome.advice(), self.outcome.name()) else { return };
-        let Some(suppressed) = allowance.take(cause, self.merchant.as_ref()) else { return };
+        let Some(suppressed) = log.take(cause, self.merchant.as_ref()) else { return };
         let merchant = self.merchant.as_ref().map_or("", MchId::as_str);
         let detail = printable(&self.detail);
         tracing::warn!(
@@ -90,9 +90,9 @@ impl Refusal {
     }
 }
 
-/// Logs a request for what ingest does not have, within the allowance.
-pub(crate) fn log_unknown(cause: &'static str, path: &str, allowance: &Allowances) {
-    if let Some(suppressed) = allowance.take(cause, None) {
+/// Logs a request for a path or with a method that ingest does not have, if `log` allows a line now.
+pub(crate) fn log_unknown(cause: &'static str, path: &str, log: &RefusalLog) {
+    if let Some(suppressed) = log.take(cause, None) {
         let path = printable(path);
         tracing::warn!(
             cause,
@@ -104,7 +104,7 @@ pub(crate) fn log_unknown(cause: &'static str, path: &str, allowance: &Allowance
     }
 }
 
-/// The kind that a body has by its shape alone.
+/// The kind of callback that a body looks like.
 fn made_for(body: &[u8], fields: Option<&Unverified<Fields<'_>>>) -> Option<CallbackKind> {
     match fields {
         Some(fields) if fields.claimed("req_info").is_some() => Some(CallbackKind::V2Refund),
@@ -122,15 +122,7 @@ fn name(kind: CallbackKind) -> &'static str {
     }
 }
 
-fn address(kind: CallbackKind) -> &'static str {
-    match kind {
-        CallbackKind::V2Payment => V2_PAYMENT,
-        CallbackKind::V2Refund => V2_REFUND,
-        CallbackKind::V3 => V3,
-    }
-}
-
-/// Short, on one line, without a character that a terminal would obey.
+/// Short, on one line, and without characters that a terminal would interpret.
 fn printable(text: &str) -> String {
     let mut shown = String::new();
     for character in text.chars().take(DETAIL_CHARS_MAX) {
@@ -142,29 +134,29 @@ fn printable(text: &str) -> String {
     shown
 }
 
-/// Who has had a line, and when. As many as there are causes and merchants in the file.
+/// Which refusals were logged when, by cause and merchant. Bounded, because only merchants of the file are keys.
 #[derive(Debug, Default)]
-pub(crate) struct Allowances(Mutex<HashMap<(&'static str, Option<MchId>), Said>>);
+pub(crate) struct RefusalLog(Mutex<HashMap<(&'static str, Option<MchId>), LastLine>>);
 
 #[derive(Debug)]
-struct Said {
+struct LastLine {
     at: Instant,
     suppressed: u64,
 }
 
-impl Allowances {
-    /// How many had no line since the last one, if there may be a line now.
+impl RefusalLog {
+    /// If a line is due now: how many refusals were not logged since the last one.
     fn take(&self, cause: &'static str, merchant: Option<&MchId>) -> Option<u64> {
         self.take_at(cause, merchant, Instant::now())
     }
 
     fn take_at(&self, cause: &'static str, merchant: Option<&MchId>, now: Instant) -> Option<u64> {
-        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(last) = said.get_mut(&(cause, merchant.cloned())) else {
-            said.insert((cause, merchant.cloned()), Said { at: now, suppressed: 0 });
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(last) = lines.get_mut(&(cause, merchant.cloned())) else {
+            lines.insert((cause, merchant.cloned()), LastLine { at: now, suppressed: 0 });
             return Some(0);
         };
-        if now.saturating_duration_since(last.at) < SAY_EVERY {
+        if now.saturating_duration_since(last.at) < LOG_EVERY {
             last.suppressed = last.suppressed.saturating_add(1);
             return None;
         }
@@ -178,10 +170,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_cause_and_merchant_has_a_line_a_minute_and_the_rest_are_counted() {
-        let (allowances, begin) = (Allowances::default(), Instant::now());
+    fn each_cause_and_merchant_is_logged_once_a_minute_and_the_rest_are_counted() {
+        let (log, begin) = (RefusalLog::default(), Instant::now());
         let (one, other) = (MchId::parse("1").unwrap(), MchId::parse("2").unwrap());
-        let take = |cause, merchant, seconds| allowances.take_at(cause, merchant, begin + Duration::from_secs(seconds));
+        let take = |cause, merchant, seconds| log.take_at(cause, merchant, begin + Duration::from_secs(seconds));
         assert_eq!(take("forged", Some(&one), 0), Some(0));
         assert_eq!(take("forged", Some(&one), 1), None);
         assert_eq!(take("forged", Some(&one), 59), None);
@@ -194,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_of_the_senders_is_short_and_harmless() {
+    fn text_from_a_sender_is_short_and_harmless() {
         assert_eq!(printable("/pay\r\n\u{1b}]0;x\u{202e}"), r"/pay\u{d}\u{a}\u{1b}]0;x\u{202e}");
         assert_eq!(printable(&"x".repeat(1000)).len(), DETAIL_CHARS_MAX);
     }

@@ -1,68 +1,91 @@
-//! The public port: actix's HTTP/1 behind sockets that have a deadline for every head, and no more of them than the process
-//! has descriptors for.
+//! The whole process: start, serve, stop in order. The public port is actix's HTTP/1 on sockets that have a deadline for
+//! every request head.
 
+use std::future::Future;
 use std::net::TcpListener;
-use std::num::NonZero;
 use std::rc::Rc;
-use std::thread::available_parallelism;
 use std::time::Duration;
 
 use actix_http::{ConnectionType, HttpService, Protocol};
 use actix_service::{IntoServiceFactory, ServiceFactoryExt, map_config};
-use actix_web::dev::{AppConfig, Extensions, Server, Service, fn_service};
-use actix_web::{App, web};
-use shared::config::ConfigError;
+use actix_web::dev::{AppConfig, Extensions, Server, ServerHandle, Service, fn_service};
+use actix_web::http::header::{ALLOW, ContentType};
+use actix_web::{HttpRequest, HttpResponse, Route, web};
+use anyhow::Context;
+use shared::merchants_file::MerchantsFile;
+use shared::process::{self, admin, telemetry};
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 
-use crate::app::{self, routes};
-use crate::connection::{Connection, Heads, is_chunked};
-use crate::{DRAIN_SECONDS, HEAD_TIMEOUT, KEEP_ALIVE};
+use crate::capacity::Capacity;
+use crate::config::Config;
+use crate::connection::{Connection, HEAD_TIMEOUT, Heads, is_chunked};
+use crate::refusal::log_unknown;
+use crate::state::App;
+use crate::{addresses, callbacks};
 
-/// How long a connection may take to close once it is to be closed.
+/// How long an idle connection is kept: longer than the proxies in front keep theirs (nginx: 60 s), so that no proxy sends a
+/// callback into a connection that is just being closed here.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// How long a connection may take to close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Descriptors that no public connection may take: the broker, the admin port and its clients, files, the runtime.
-const DESCRIPTORS_RESERVED: u64 = 64;
-/// What each thread that serves connections has open itself; measured as 4.
-const DESCRIPTORS_PER_THREAD: u64 = 6;
-/// The most connections of one thread, however many descriptors there are: at 40 KiB each they would have 1 GiB.
-const CONNECTIONS_PER_THREAD_MAX: u64 = 25_000;
+/// How long requests may take to finish once no new ones are accepted; none takes longer than `REQUEST_DEADLINE`.
+const DRAIN_SECONDS: u64 = 5;
+/// How long stopping may take in total, after the grace.
+const STOP_TIMEOUT: Duration = Duration::from_secs(12);
 
-/// How many connections are served, and by how many threads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Capacity {
-    pub(crate) threads: usize,
-    pub(crate) connections_per_thread: usize,
+/// Serves until `shutdown` resolves, then stops in order: readiness off, a grace, no new connections, a reply for every
+/// request that waits for a confirm, the connection to the broker closed.
+///
+/// # Errors
+/// A listener cannot be served, or a server stopped unexpectedly.
+pub async fn run(
+    listener: TcpListener,
+    admin_listener: TcpListener,
+    config: &Config,
+    merchants: MerchantsFile,
+    shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let capacity = Capacity::within(process::open_files_max())?;
+    let metrics = telemetry::init_metrics().context("cannot record metrics")?;
+    let app = web::Data::new(App::start(config, merchants));
+    let reloading = tokio::spawn(app.merchants.clone().reload_on_hangup().context("cannot listen for SIGHUP")?);
+    let readiness = app.clone();
+    let admin = admin::serve(admin_listener, metrics, move || readiness.readiness()).context("the admin port")?;
+    let (admin, _admin_task) = spawn(admin);
+    let (server, mut server_task) = spawn(serve(listener, app.clone(), capacity).context("the public port")?);
+    tracing::info!(addr = %config.ingest_addr, connections_max = capacity.connections(), "taking callbacks");
+
+    tokio::select! {
+        () = shutdown => {}
+        ended = &mut server_task => {
+            ended.context("the server panicked")?.context("the server failed")?;
+            anyhow::bail!("the server stopped unexpectedly");
+        }
+    }
+
+    tracing::info!(grace = ?config.readiness_grace(), "stopping");
+    app.stop();
+    tokio::time::sleep(config.readiness_grace()).await;
+    let stopping = async {
+        server.stop(true).await;
+        app.close().await;
+        admin.stop(true).await;
+    };
+    if tokio::time::timeout(STOP_TIMEOUT, stopping).await.is_err() {
+        tracing::warn!("shutdown timed out after {STOP_TIMEOUT:?}; WeChat Pay will resend unanswered callbacks");
+    }
+    reloading.abort();
+    tracing::info!("stopped");
+    Ok(())
 }
 
-impl Capacity {
-    /// As many as the process may have, with a reserve for everything else.
-    ///
-    /// # Errors
-    /// The limit leaves no room for connections.
-    pub(crate) fn within(descriptors: u64) -> Result<Self, ConfigError> {
-        Self::of(descriptors, available_parallelism().map_or(1, NonZero::get))
-    }
-
-    fn of(descriptors: u64, threads: usize) -> Result<Self, ConfigError> {
-        let count = u64::try_from(threads).unwrap_or(u64::MAX).max(1);
-        let reserved = DESCRIPTORS_PER_THREAD.saturating_mul(count).saturating_add(DESCRIPTORS_RESERVED);
-        let each = descriptors.saturating_sub(reserved).checked_div(count).unwrap_or_default();
-        if each == 0 {
-            let needed = reserved.saturating_add(count);
-            let problem = format!("the limit of open files is {descriptors}, and ingest needs more than {needed}");
-            return Err(ConfigError { variable: "RLIMIT_NOFILE", problem });
-        }
-        let each = usize::try_from(each.min(CONNECTIONS_PER_THREAD_MAX)).unwrap_or(usize::MAX);
-        Ok(Self { threads, connections_per_thread: each })
-    }
-
-    pub(crate) fn connections(self) -> usize {
-        self.threads.saturating_mul(self.connections_per_thread)
-    }
+fn spawn(server: Server) -> (ServerHandle, JoinHandle<std::io::Result<()>>) {
+    (server.handle(), tokio::spawn(server))
 }
 
 /// actix has a runtime of its own in every thread; the publisher stays on the caller's.
-pub(crate) fn serve(listener: TcpListener, app: web::Data<app::App>, capacity: Capacity) -> std::io::Result<Server> {
+fn serve(listener: TcpListener, app: web::Data<App>, capacity: Capacity) -> std::io::Result<Server> {
     let server = Server::build()
         .workers(capacity.threads)
         .max_concurrent_connections(capacity.connections_per_thread)
@@ -71,7 +94,7 @@ pub(crate) fn serve(listener: TcpListener, app: web::Data<app::App>, capacity: C
     let draining = server.graceful_shutdown_signal();
     let server = server.listen("callbacks", listener, move || {
         let draining = draining.clone();
-        let app = App::new().app_data(app.clone()).configure(routes).wrap_fn(|request, next| {
+        let app = actix_web::App::new().app_data(app.clone()).configure(routes).wrap_fn(|request, next| {
             let heads = request.conn_data::<Rc<Heads>>().cloned();
             let is_chunked = is_chunked(request.head());
             if let Some(heads) = &heads {
@@ -112,22 +135,26 @@ pub(crate) fn serve(listener: TcpListener, app: web::Data<app::App>, capacity: C
     Ok(server.run())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// The public routes, each also with a trailing slash. Any other path is a 404, and any other method on a route a 405.
+fn routes(config: &mut web::ServiceConfig) {
+    let with_slash = |path: &str| [path.to_owned(), format!("{path}/")];
+    let route =
+        |path, route: Route| web::resource(with_slash(path)).route(route).default_service(web::to(wrong_method));
+    config
+        .service(route(addresses::V2_PAYMENT, web::post().to(callbacks::v2_payment)))
+        .service(route(addresses::V2_REFUND, web::post().to(callbacks::v2_refund)))
+        .service(route(addresses::V3, web::post().to(callbacks::v3)))
+        .default_service(web::to(unknown_path));
+}
 
-    #[test]
-    fn connections_leave_a_reserve_whatever_the_machine() {
-        for threads in [1, 2, 64, 256] {
-            for descriptors in [256, 1024, 20_000, 1_048_576, u64::MAX] {
-                let Ok(capacity) = Capacity::of(descriptors, threads) else { continue };
-                let taken = u64::try_from(capacity.connections()).unwrap();
-                assert!(taken > 0 && taken + 64 <= descriptors, "{descriptors} and {threads}: {capacity:?}");
-                assert!(capacity.connections_per_thread <= 25_000);
-            }
-        }
-        assert_eq!(Capacity::of(1024, 2).unwrap(), Capacity { threads: 2, connections_per_thread: 474 });
-        let error = Capacity::of(64, 2).unwrap_err();
-        assert_eq!(error.to_string(), "RLIMIT_NOFILE: the limit of open files is 64, and ingest needs more than 78");
-    }
+async fn unknown_path(request: HttpRequest, app: web::Data<App>) -> HttpResponse {
+    app.meters.unknown_path.increment(1);
+    log_unknown("unknown_path", request.path(), &app.refusals);
+    HttpResponse::NotFound().content_type(ContentType::plaintext()).body("not found\n")
+}
+
+async fn wrong_method(request: HttpRequest, app: web::Data<App>) -> HttpResponse {
+    app.meters.wrong_method.increment(1);
+    log_unknown("wrong_method", request.path(), &app.refusals);
+    HttpResponse::MethodNotAllowed().insert_header((ALLOW, "POST")).finish()
 }

@@ -14,8 +14,10 @@ use kit::proxy::Proxy;
 use kit::servers::Servers;
 use kit::{TestResult, until};
 use shared::messaging::connection::AmqpUrls;
-use shared::messaging::envelope::{CALLBACKS_EXCHANGE, CALLBACKS_QUEUE, CallbackKind, Envelope};
+use shared::messaging::envelope::Envelope;
 use shared::messaging::publisher::{Outgoing, PublishError, Publisher, PublisherOptions};
+use shared::messaging::topology::{CALLBACKS_EXCHANGE, CALLBACKS_QUEUE};
+use shared::protocol::CallbackKind;
 use tokio::time::Instant;
 
 /// A memory alarm on the whole node, for as long as it lives; also when the test panics.

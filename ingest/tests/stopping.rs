@@ -14,7 +14,7 @@ use kit::servers::Servers;
 use kit::{TestResult, until};
 use shared::messaging::connection::AmqpUrls;
 use shared::messaging::consumer::Consumer;
-use shared::messaging::envelope::CALLBACKS_QUEUE;
+use shared::messaging::topology::CALLBACKS_QUEUE;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 

@@ -9,8 +9,9 @@ use chrono::DateTime;
 use criterion::{Criterion, criterion_group, criterion_main};
 use secrecy::SecretString;
 use serde_json::json;
-use shared::protocol::merchants::{KeyRing, Merchant, Side};
-use shared::protocol::v2::signature::{SignType, sign_fields};
+use shared::merchants_file::{self, Program};
+use shared::protocol::keys::{KeyRing, Merchant, SignType};
+use shared::protocol::v2::signature::sign_fields;
 use shared::protocol::v2::{payment, refund};
 use shared::protocol::v3::headers::{self, UnverifiedHeaders};
 use shared::protocol::v3::{notification, resource};
@@ -59,7 +60,7 @@ const REFUND: [(&str, &str); 11] = [
 ];
 
 fn v2(criterion: &mut Criterion) {
-    let ring = ring(Side::Worker);
+    let ring = ring(Program::Worker);
     for (name, sign_type) in [("v2 payment, MD5", SignType::Md5), ("v2 payment, HMAC-SHA256", SignType::HmacSha256)] {
         let body = padded(|padding| signed_payment(sign_type, padding));
         assert!(payment::authenticate(body.as_bytes(), &ring).is_ok());
@@ -85,7 +86,7 @@ fn v2(criterion: &mut Criterion) {
 }
 
 fn v3(criterion: &mut Criterion) {
-    let (edge, worker) = (ring(Side::Edge), ring(Side::Worker));
+    let (edge, worker) = (ring(Program::Ingest), ring(Program::Worker));
     let merchant = edge.merchant(MERCHANT).expect("the ring has one merchant");
     let body = padded(sealed_payment);
     let signature = sign(body.as_bytes()).expect("the platform key signs");
@@ -167,13 +168,13 @@ fn sign(body: &[u8]) -> anyhow::Result<String> {
     key.context("the platform's key")?.sign(&SIGNED_AT.to_string(), NONCE, body)
 }
 
-fn ring(side: Side) -> KeyRing {
+fn ring(program: Program) -> KeyRing {
     let pem = CERTIFICATE_PEM;
     let text = format!(
         "[[merchant]]\nmch_id = {MERCHANT:?}\nv2_keys = [{KEY:?}]\nv3_keys = [{KEY:?}]\n\
          [[merchant.v3_platform_keys]]\nserial = {SERIAL:?}\npem = {pem:?}\n"
     );
-    KeyRing::parse(&text, side).expect("a merchants file")
+    merchants_file::parse(&text, program).expect("a merchants file")
 }
 
 criterion_group!(callbacks, v2, v3);

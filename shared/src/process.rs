@@ -1,21 +1,33 @@
-//! What a program asks of the system for itself as a whole.
+//! What a program needs around its work, whatever that work is.
+//!
+//! Reading order: [`config`] (the environment), [`telemetry`] (logs and metrics), [`admin`] (health, readiness, metrics over
+//! HTTP), [`listener`] and [`loopback`] (sockets and addresses), [`shutdown`], [`backoff`]. This file has what a program asks
+//! of the operating system for the process as a whole.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// From here on no copy of the memory, which holds keys and callbacks, is written when the program crashes, and no other
-/// process of the same user may read it.
+pub mod admin;
+pub mod backoff;
+pub mod config;
+pub mod listener;
+pub mod loopback;
+pub mod shutdown;
+pub mod telemetry;
+
+/// Keeps the process's memory, which holds keys and callbacks, out of core dumps and out of reach of the same user's other
+/// processes.
 ///
-/// A limit of 0 alone would not do: the kernel hands the memory to a program in `core_pattern` all the same.
+/// A core limit of 0 is not enough: the kernel still pipes the dump to a program named in `core_pattern`.
 pub fn no_core_dumps() {
     let without = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
     #[cfg(target_os = "linux")]
     let without = without.and(rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable));
     if let Err(error) = without {
-        eprintln!("core dumps could not be switched off: {error}");
+        eprintln!("cannot disable core dumps: {error}");
     }
 }
 
-/// How many descriptors the process may have open: `RLIMIT_NOFILE`, as `ulimit -n` shows it.
+/// How many file descriptors the process may have open: `RLIMIT_NOFILE`, as `ulimit -n` shows it.
 #[must_use]
 pub fn open_files_max() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
@@ -26,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_left_of_a_crash() {
+    fn a_crash_leaves_no_core_dump() {
         no_core_dumps();
         assert_eq!(getrlimit(Resource::Core), Rlimit { current: Some(0), maximum: Some(0) });
         #[cfg(target_os = "linux")]

@@ -10,10 +10,9 @@ use kit::{TestResult, until};
 use lapin::options::QueueDeleteOptions;
 use shared::messaging::connection::AmqpUrls;
 use shared::messaging::consumer::{ConsumeError, Consumer, Delivery};
-use shared::messaging::envelope::{
-    BODY_BYTES, BODY_SHA256, CALLBACKS_EXCHANGE, CALLBACKS_QUEUE, CALLBACKS_ROUTING_KEY, CallbackKind,
-};
-use shared::protocol::BODY_BYTES_MAX;
+use shared::messaging::envelope::{BODY_BYTES, BODY_SHA256};
+use shared::messaging::topology::{CALLBACKS_EXCHANGE, CALLBACKS_QUEUE, CALLBACKS_ROUTING_KEY};
+use shared::protocol::{BODY_BYTES_MAX, CallbackKind};
 use url::Url;
 
 async fn broker_with(messages: usize) -> Result<Broker> {

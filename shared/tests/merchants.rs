@@ -5,9 +5,8 @@ use std::fs;
 
 use secrecy::ExposeSecret;
 use shared::domain::ids::MchId;
-use shared::protocol::merchants::key::Purpose;
-use shared::protocol::merchants::{KeyRing, Merchant, Side};
-use shared::protocol::v2::signature::SignType;
+use shared::merchants_file::{self, Program};
+use shared::protocol::keys::{Merchant, Purpose, SignType};
 
 const SECRET: &str = "SECRETSECRETSECRETSECRETSECRET00";
 
@@ -23,7 +22,7 @@ fn a_key_is_itself_or_in_a_file_or_in_the_environment() {
         "[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"literal\", \"file:{}\", \"env:{variable}\"]",
         file.display()
     );
-    let ring = KeyRing::parse(&text, Side::Edge).unwrap();
+    let ring = merchants_file::parse(&text, Program::Ingest).unwrap();
     assert_eq!(keys(ring.merchant("m").unwrap()), ["literal", "from-a-file", "shared"]);
     fs::remove_dir_all(folder).unwrap();
 }
@@ -31,26 +30,26 @@ fn a_key_is_itself_or_in_a_file_or_in_the_environment() {
 #[test]
 fn retired_keys_open_what_is_queued_and_not_the_edge() {
     let text = "[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"new\"]\nv2_keys_retired = [\"old\", \"older\"]";
-    let keys_of = |side| keys(KeyRing::parse(text, side).unwrap().merchant("m").unwrap());
-    assert_eq!(keys_of(Side::Edge), ["new"]);
-    assert_eq!(keys_of(Side::Worker), ["new", "old", "older"]);
+    let keys_of = |program| keys(merchants_file::parse(text, program).unwrap().merchant("m").unwrap());
+    assert_eq!(keys_of(Program::Ingest), ["new"]);
+    assert_eq!(keys_of(Program::Worker), ["new", "old", "older"]);
 }
 
 #[test]
 fn a_merchant_accepts_both_digests_at_the_edge_unless_it_says_otherwise() {
-    let accepts_at = |side, line: &str| {
+    let accepts_at = |program, line: &str| {
         let text = format!("[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"k\"]\n{line}");
-        let ring = KeyRing::parse(&text, side).unwrap();
+        let ring = merchants_file::parse(&text, program).unwrap();
         [SignType::Md5, SignType::HmacSha256].map(|sign_type| ring.merchant("m").unwrap().accepts(sign_type))
     };
-    let accepts = |line| accepts_at(Side::Edge, line);
+    let accepts = |line| accepts_at(Program::Ingest, line);
     assert_eq!(accepts(""), [true, true]);
     assert_eq!(accepts("v2_sign_types = [\"MD5\", \"HMAC-SHA256\"]"), [true, true]);
     assert_eq!(accepts("v2_sign_types = [\"HMAC-SHA256\"]"), [false, true]);
     assert_eq!(accepts("v2_sign_types = [\"MD5\"]"), [true, false]);
     // What the edge took before its rule was tightened was answered SUCCESS.
     for line in ["", "v2_sign_types = [\"HMAC-SHA256\"]", "v2_sign_types = [\"MD5\"]"] {
-        assert_eq!(accepts_at(Side::Worker, line), [true, true], "{line}");
+        assert_eq!(accepts_at(Program::Worker, line), [true, true], "{line}");
     }
 }
 
@@ -58,8 +57,8 @@ fn a_merchant_accepts_both_digests_at_the_edge_unless_it_says_otherwise() {
 fn a_merchant_combines_its_own_orders_and_those_that_the_file_names() {
     let text = "[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"k\"]\ncombines = [\"n\", \"o\"]\n
                 [[merchant]]\nmch_id = \"n\"\nv2_keys = [\"k\"]";
-    for side in [Side::Edge, Side::Worker] {
-        let ring = KeyRing::parse(text, side).unwrap();
+    for program in [Program::Ingest, Program::Worker] {
+        let ring = merchants_file::parse(text, program).unwrap();
         let combines = |mch_id: &str| {
             ["m", "n", "o", "p"].map(|other| ring.merchant(mch_id).unwrap().combines(&MchId::parse(other).unwrap()))
         };
@@ -70,7 +69,7 @@ fn a_merchant_combines_its_own_orders_and_those_that_the_file_names() {
 
 #[test]
 fn a_merchant_that_is_not_in_the_file_is_nobody() {
-    let ring = KeyRing::parse("[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"k\"]", Side::Edge).unwrap();
+    let ring = merchants_file::parse("[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"k\"]", Program::Ingest).unwrap();
     assert!(ring.merchant("M").is_none());
     assert!(ring.merchant("").is_none());
     assert_eq!(ring.merchants().count(), 1);
@@ -140,7 +139,7 @@ fn a_file_that_is_wrong_is_refused_with_the_place() {
 
 #[test]
 fn a_file_that_is_not_there_is_said_to_be_unreadable() {
-    let error = KeyRing::load("/nowhere/at/all".as_ref(), Side::Edge).unwrap_err();
+    let error = merchants_file::load("/nowhere/at/all".as_ref(), Program::Ingest).unwrap_err();
     assert!(error.to_string().starts_with("cannot be read"), "{error}");
 }
 
@@ -178,7 +177,7 @@ fn no_error_shows_a_key() {
         format!("[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"{SECRET}\"]\n").repeat(2),
     ];
     for text in texts {
-        let error = KeyRing::parse(&text, Side::Worker).unwrap_err();
+        let error = merchants_file::parse(&text, Program::Worker).unwrap_err();
         for told in [error.to_string(), format!("{error:?}")] {
             assert!(!told.contains("SECRET"), "{text}\nis refused with\n{told}");
         }
@@ -188,7 +187,7 @@ fn no_error_shows_a_key() {
 #[test]
 fn a_ring_that_is_logged_shows_no_key() {
     let text = format!("[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"{SECRET}\"]\nv2_keys_retired = [\"{SECRET}\"]");
-    let ring = KeyRing::parse(&text, Side::Worker).unwrap();
+    let ring = merchants_file::parse(&text, Program::Worker).unwrap();
     assert!(!format!("{ring:?}").contains("SECRET"));
     let ids: Vec<_> = ring.merchant("m").unwrap().key_ids().collect();
     assert_eq!(ids.iter().map(|(_, is_retired)| *is_retired).collect::<Vec<_>>(), [false, true]);
@@ -201,7 +200,7 @@ fn keys(merchant: &Merchant) -> Vec<String> {
 }
 
 fn refusal(text: &str) -> String {
-    match KeyRing::parse(text, Side::Worker) {
+    match merchants_file::parse(text, Program::Worker) {
         Ok(_) => panic!("taken: {text}"),
         Err(error) => error.to_string(),
     }

@@ -10,8 +10,9 @@ use kit::v3::{Event, sub_order};
 use serde_json::json;
 use shared::domain::ids::{MchId, OutTradeNo, TransactionId};
 use shared::domain::money::Currency;
+use shared::merchants_file::{self, Program};
 use shared::protocol::glance::{self, Glance};
-use shared::protocol::merchants::{KeyRing, Side};
+use shared::protocol::keys::KeyRing;
 use shared::protocol::reveal::{self, RevealError};
 
 /// A payer of the kit's.
@@ -19,7 +20,7 @@ const PAYER: &str = "oUpF8uMuAJO_M2pxb1Q9zNjWeS6o";
 
 static RING: LazyLock<KeyRing> = LazyLock::new(|| {
     let file = MerchantsFile::write().unwrap();
-    KeyRing::load(file.path(), Side::Worker).unwrap()
+    merchants_file::load(file.path(), Program::Worker).unwrap()
 });
 
 #[test]

@@ -5,7 +5,8 @@ use kit::callback::Callback;
 use kit::merchants::{INSTITUTION, KEY, MERCHANT, MerchantsFile};
 use shared::domain::money::{Currency, Money};
 use shared::domain::notification::{Notification, Payment, PaymentResult};
-use shared::protocol::merchants::{KeyRing, Side};
+use shared::merchants_file::{self, Program};
+use shared::protocol::keys::KeyRing;
 use shared::protocol::v2::payment::{authenticate, decode};
 use shared::protocol::v2::xml::XmlError;
 use shared::protocol::{AuthenticateError, DecodeError, SINGLE_BODY_BYTES_MAX};
@@ -303,7 +304,7 @@ fn one_merchants_key_does_not_sign_for_another() {
 
 fn ring() -> KeyRing {
     let file = MerchantsFile::write().unwrap();
-    KeyRing::load(file.path(), Side::Edge).unwrap()
+    merchants_file::load(file.path(), Program::Ingest).unwrap()
 }
 
 fn decoded(callback: &Callback) -> Payment {

@@ -13,8 +13,9 @@ use proptest::sample::Index;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use shared::domain::notification::{Notification, PaymentResult};
-use shared::protocol::merchants::{KeyRing, Merchant, Side};
-use shared::protocol::v2::signature::{SignType, sign_fields};
+use shared::merchants_file::{self, Program};
+use shared::protocol::keys::{KeyRing, Merchant, SignType};
+use shared::protocol::v2::signature::sign_fields;
 use shared::protocol::v2::{payment, refund};
 use shared::protocol::v3::headers::{self, UnverifiedHeaders, VerifyError};
 use shared::protocol::v3::{notification, resource};
@@ -33,8 +34,8 @@ const V3_KEYS: [&str; 3] =
 const FOREIGN_KEY: &str = "f1d4rQn0QxR3bJc7TzW9uYvE1mLhA2sN";
 const PUBLIC_KEY_SERIAL: &str = "PUB_KEY_ID_0119000001092025112500000000000001";
 
-static WORKER: LazyLock<KeyRing> = LazyLock::new(|| ring(Side::Worker));
-static EDGE: LazyLock<KeyRing> = LazyLock::new(|| ring(Side::Edge));
+static WORKER: LazyLock<KeyRing> = LazyLock::new(|| ring(Program::Worker));
+static EDGE: LazyLock<KeyRing> = LazyLock::new(|| ring(Program::Ingest));
 static PLATFORM: LazyLock<[PlatformKey; 2]> = LazyLock::new(|| {
     [
         PlatformKey::from_pem(CERTIFICATE_SERIAL, CERTIFIED_PEM).unwrap(),
@@ -314,7 +315,7 @@ fn envelope(ciphertext: &str, nonce: &str, associated_data: &str) -> String {
     json!({ "event_type": "TRANSACTION.SUCCESS", "resource": resource }).to_string()
 }
 
-fn ring(side: Side) -> KeyRing {
+fn ring(program: Program) -> KeyRing {
     let (certificate, public_key) = (CERTIFICATE_PEM, PUBLIC_KEY_PEM);
     let ([v2_keys @ .., v2_retired], [v3_keys @ .., v3_retired]) = (V2_KEYS, V3_KEYS);
     let text = format!(
@@ -324,13 +325,13 @@ fn ring(side: Side) -> KeyRing {
          [[merchant.v3_platform_keys]]\nserial = {CERTIFICATE_SERIAL:?}\npem = {certificate:?}\n\
          [[merchant.v3_platform_keys]]\nserial = {PUBLIC_KEY_SERIAL:?}\npem = {public_key:?}\n"
     );
-    KeyRing::parse(&text, side).unwrap()
+    merchants_file::parse(&text, program).unwrap()
 }
 
 fn merchant(ring: &'static KeyRing) -> &'static Merchant {
     ring.merchant(MERCHANT).unwrap()
 }
 
-fn v2_key(id: &shared::protocol::merchants::key::KeyId) -> &'static str {
+fn v2_key(id: &shared::protocol::keys::KeyId) -> &'static str {
     merchant(&WORKER).v2_keys().find(|key| key.id() == id).unwrap().secret().expose_secret()
 }

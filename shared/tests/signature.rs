@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use kit::callback::Callback;
 use kit::merchants::{INSTITUTION, INSTITUTION_KEY, KEY, MERCHANT};
 use secrecy::SecretString;
-use shared::protocol::merchants::{KeyRing, Side};
-use shared::protocol::v2::signature::{SignType, VerifyError, sign_fields};
+use shared::merchants_file::{self, Program};
+use shared::protocol::keys::SignType;
+use shared::protocol::v2::signature::{VerifyError, sign_fields};
 use shared::protocol::v2::xml;
 
 /// Names and values, sorted as the signature wants them.
@@ -203,7 +204,7 @@ fn a_merchant_that_takes_hmac_only_cannot_be_talked_down_to_md5() {
 fn every_key_of_a_merchant_is_valid_at_once_and_nobody_elses() {
     let ring = "[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"first\", \"second\", \"third\"]\n
                 [[merchant]]\nmch_id = \"n\"\nv2_keys = [\"fourth\"]";
-    let ring = KeyRing::parse(ring, Side::Edge).unwrap();
+    let ring = merchants_file::parse(ring, Program::Ingest).unwrap();
     for (key, is_valid) in [("first", true), ("second", true), ("third", true), ("fourth", false), ("firs", false)] {
         for sign_type in BOTH {
             let body = write(&sign_into(fields(&[("mch_id", "m"), ("total_fee", "1")]), key, sign_type));
@@ -254,7 +255,7 @@ fn verify_body(body: &str, mch_id: &str) -> Result<(), VerifyError> {
         "[[merchant]]\nmch_id = \"{MERCHANT}\"\nv2_keys = [\"{KEY}\"]\n
          [[merchant]]\nmch_id = \"{INSTITUTION}\"\nv2_keys = [\"{INSTITUTION_KEY}\"]\nv2_sign_types = [\"HMAC-SHA256\"]"
     );
-    let ring = KeyRing::parse(&ring, Side::Edge).unwrap();
+    let ring = merchants_file::parse(&ring, Program::Ingest).unwrap();
     xml::read(body.as_bytes()).unwrap().verify(ring.merchant(mch_id).unwrap()).map(|_| ())
 }
 

@@ -9,7 +9,7 @@ const LINES_MAX: usize = 400;
 
 #[test]
 fn the_domain_knows_no_other_layer() {
-    let others = ["protocol", "messaging", "config", "telemetry", "admin"];
+    let others = ["protocol", "merchants_file", "messaging", "process"];
     for name in others {
         assert_absent(&["shared/src/domain", "shared/src/domain.rs"], &[], &format!("crate::{name}"));
         assert_absent(&["shared/src/domain", "shared/src/domain.rs"], &[], &format!("super::super::{name}"));
@@ -20,15 +20,13 @@ fn the_domain_knows_no_other_layer() {
 }
 
 #[test]
-fn the_protocol_knows_no_messaging_and_does_no_io_but_reading_keys() {
+fn the_protocol_knows_no_layer_above_it_and_does_no_io() {
     let protocol = ["shared/src/protocol", "shared/src/protocol.rs"];
-    for name in ["crate::messaging", "crate::admin", "crate::telemetry", "crate::config", "tokio", "actix_web", "lapin"]
-    {
-        assert_absent(&protocol, &[], name);
+    for layer in ["crate::merchants_file", "crate::messaging", "crate::process"] {
+        assert_absent(&protocol, &[], layer);
     }
-    for name in ["std::fs", "std::env", "std::net"] {
-        let homes = ["shared/src/protocol/merchants.rs", "shared/src/protocol/merchants/key.rs"];
-        assert_absent(&protocol, &homes, name);
+    for name in ["std::fs", "std::env", "std::net", "tokio", "actix_web", "lapin"] {
+        assert_absent(&protocol, &[], name);
     }
 }
 

@@ -10,9 +10,10 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use secrecy::SecretString;
 use serde_json::json;
+use shared::merchants_file::{self, Program};
 use shared::messaging::envelope::Envelope;
-use shared::protocol::merchants::{KeyRing, Side};
-use shared::protocol::v2::signature::{SignType, sign_fields};
+use shared::protocol::keys::{KeyRing, SignType};
+use shared::protocol::v2::signature::sign_fields;
 use shared::protocol::v2::{payment, refund};
 use shared::protocol::v3::headers::{self, UnverifiedHeaders};
 use shared::protocol::v3::{notification, resource};
@@ -37,7 +38,7 @@ const TRIES: usize = 6;
 
 static WORKER: LazyLock<KeyRing> = LazyLock::new(|| {
     let text = format!("[[merchant]]\nmch_id = {MERCHANT:?}\nv2_keys = [{KEY:?}]\nv3_keys = [{KEY:?}]\n");
-    KeyRing::parse(&text, Side::Worker).unwrap()
+    merchants_file::parse(&text, Program::Worker).unwrap()
 });
 
 /// Something hostile, of so many bytes.
@@ -148,7 +149,7 @@ fn what_rides_beside_a_callback_takes_time_in_proportion() {
     let table: Shape = ("a delivery's headers", |bytes| repeat("x", bytes));
     grows_in_proportion(table, |text| {
         let headers = (0..text.len() / 8).map(|number| (format!("h{number}"), "\0".to_owned()));
-        let envelope = Envelope::of_delivery(Some(text), Some(text), Some(text), headers, text.as_bytes());
+        let envelope = Envelope::from_delivery(Some(text), Some(text), Some(text), headers, text.as_bytes());
         black_box(envelope.headers.len());
     });
 }

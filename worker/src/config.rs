@@ -8,12 +8,11 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use secrecy::SecretString;
-use shared::config::ConfigError;
-use shared::merchants_file::MerchantsFile;
+use shared::merchants_file::{MerchantsFile, Program};
 use shared::messaging::connection::AmqpUrls;
-use shared::messaging::envelope::CALLBACKS_QUEUE;
-use shared::protocol::merchants::Side;
-use shared::telemetry::LogFormat;
+use shared::messaging::topology::CALLBACKS_QUEUE;
+use shared::process::config::ConfigError;
+use shared::process::telemetry::LogFormat;
 
 use crate::operator;
 use crate::store::database::Database;
@@ -157,7 +156,7 @@ impl Settings {
     /// When `MERCHANTS_FILE` is missing or invalid.
     pub fn merchants(&self) -> Result<MerchantsFile, ConfigError> {
         let path = self.merchants_file.clone().ok_or_else(|| required("MERCHANTS_FILE"))?;
-        MerchantsFile::open(path, Side::Worker)
+        MerchantsFile::open(path, Program::Worker)
     }
 
     /// How long a callback waits before it is opened for an operator.

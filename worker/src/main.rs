@@ -4,8 +4,8 @@ use std::net::TcpListener;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use shared::stop::stop_signal;
-use shared::{admin, config, process, telemetry};
+use shared::process::shutdown::shutdown_signal;
+use shared::process::{self, admin, config, telemetry};
 use worker::config::{Cli, Command, MigrateArgs, Settings};
 use worker::store::schema::{self, MigrateError};
 use worker::{operator, run};
@@ -45,7 +45,7 @@ async fn run_until_stopped(settings: &Settings) -> anyhow::Result<()> {
     let config = settings.config()?;
     config.urls.warn_of_plain();
     config.database.warn_of_plain();
-    let shutdown = stop_signal()?;
+    let shutdown = shutdown_signal()?;
     let listener = TcpListener::bind(settings.admin_addr)
         .map_err(|error| config_error("WORKER_ADMIN_ADDR", format!("{}: {error}", settings.admin_addr)))?;
     run::run(listener, config, shutdown).await

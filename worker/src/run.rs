@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use metrics::gauge;
-use shared::messaging::envelope::EVENTS_EXCHANGE;
 use shared::messaging::publisher::{Publisher, PublisherOptions};
-use shared::{admin, telemetry};
+use shared::messaging::topology::EVENTS_EXCHANGE;
+use shared::process::{admin, telemetry};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use metrics::counter;
-use shared::backoff::Backoff;
+use shared::process::backoff::Backoff;
 use tokio_util::sync::CancellationToken;
 
 use crate::batch::outcome::Outcome;

@@ -11,7 +11,7 @@ use kit::broker::Broker;
 use kit::merchants::MerchantsFile;
 use kit::program::Launch;
 use kit::servers::Servers;
-use shared::messaging::envelope::CALLBACKS_QUEUE;
+use shared::messaging::topology::CALLBACKS_QUEUE;
 
 mod clients;
 mod heads;

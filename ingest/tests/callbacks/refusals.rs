@@ -9,7 +9,7 @@ use kit::merchants::{INSTITUTION, INSTITUTION_KEY, MERCHANT};
 use kit::post::{Post, post};
 use kit::program::Program;
 use kit::v3::Event;
-use shared::protocol::v2::signature::SignType;
+use shared::protocol::keys::SignType;
 use tokio::io::AsyncReadExt;
 
 use crate::Stage;

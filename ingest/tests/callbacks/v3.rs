@@ -130,7 +130,7 @@ async fn a_v2_refund_is_told_by_its_decryption() -> TestResult {
     assert_eq!(stage.depth().await?, 0);
     let reply = post(ingest.public(), &refund).await?;
     assert!(reply.is_success(), "{reply:?}");
-    let stored = stage.broker.take_all(shared::messaging::envelope::CALLBACKS_QUEUE).await?;
+    let stored = stage.broker.take_all(shared::messaging::topology::CALLBACKS_QUEUE).await?;
     assert_eq!(stored[0].kind.as_deref(), Some("wechatpay.v2.refund"));
     assert_eq!(stored[0].body, refund.body());
     assert!(!ingest.log()?.contains(KEY));

@@ -13,7 +13,7 @@ use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
 use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{Connection, ConnectionProperties, ErrorKind};
 
-use crate::loopback::is_loopback;
+use crate::process::loopback::is_loopback;
 
 /// How long one attempt may take, from TCP to an open connection. lapin has no limit of its own, and an attempt given
 /// up leaves a thread behind until the broker answers or dies: so callers try one at a time and back off.

@@ -11,9 +11,9 @@ use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, B
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Acker, Channel, Connection};
 
-use super::DEFINITIONS_FILE;
 use super::connection::{self, AmqpUrls, CONNECT_TIMEOUT, ConnectError};
 use super::envelope::Envelope;
+use super::topology::DEFINITIONS_FILE;
 
 /// How often the broker says it has delivered this message before without an ack. On a first delivery the broker writes
 /// no such header, and passes on the publisher's.
@@ -241,7 +241,7 @@ fn read(delivery: AmqpDelivery) -> Delivery {
     let properties = &delivery.properties;
     let headers = properties.headers().as_ref();
     let texts = headers.into_iter().flatten().filter_map(|(name, value)| Some((name.to_string(), text_of(value)?)));
-    let envelope = Envelope::of_delivery(
+    let envelope = Envelope::from_delivery(
         properties.message_id().as_ref().map(ShortString::as_str),
         properties.kind().as_ref().map(ShortString::as_str),
         properties.content_type().as_ref().map(ShortString::as_str),

@@ -11,18 +11,8 @@ use sha2::{Digest, Sha256};
 use uuid::{NoContext, Timestamp, Uuid, Version};
 
 use super::publisher::Outgoing;
-use crate::protocol::BODY_BYTES_MAX;
-
-/// Where ingest publishes callbacks.
-pub const CALLBACKS_EXCHANGE: &str = "wechatpay.callbacks";
-/// Which queue behind [`CALLBACKS_EXCHANGE`]: more queues get more keys.
-pub const CALLBACKS_ROUTING_KEY: &str = CALLBACKS_QUEUE;
-/// Where workers find callbacks.
-pub const CALLBACKS_QUEUE: &str = "wechatpay.callbacks.v1";
-/// Where the relay publishes what happened to orders.
-pub const EVENTS_EXCHANGE: &str = "order.events";
-/// Where the merchant's fulfilment finds it.
-pub const EVENTS_QUEUE: &str = "order.events.v1";
+use super::topology::CALLBACKS_ROUTING_KEY;
+use crate::protocol::{BODY_BYTES_MAX, CallbackKind};
 
 /// The version of this layout of properties and headers.
 pub const ENVELOPE_VERSION: &str = "1";
@@ -48,38 +38,6 @@ const CONTENT_TYPE_BYTES_MAX: usize = 255;
 const HEADERS_MAX: usize = 32;
 /// The longest header value kept of a delivery, in characters.
 const HEADER_CHARS_MAX: usize = 1024;
-
-/// Which callback a message carries, and so how the worker reads it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum CallbackKind {
-    /// API v2, XML: an order was paid, or an attempt failed.
-    V2Payment,
-    /// API v2, XML with a sealed part: what became of a refund.
-    V2Refund,
-    /// API v3, JSON: payments, refunds and everything else; what it is shows only when it is opened.
-    V3,
-}
-
-impl CallbackKind {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::V2Payment, Self::V2Refund, Self::V3];
-
-    /// The AMQP `type`.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::V2Payment => "wechatpay.v2.payment",
-            Self::V2Refund => "wechatpay.v2.refund",
-            Self::V3 => "wechatpay.v3",
-        }
-    }
-
-    /// `None`: a type that this version does not know.
-    #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name)
-    }
-}
 
 /// What travels beside the bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -165,7 +123,7 @@ impl Envelope {
     /// Without a UUID v7 in `message_id` the id is the [`content_id`], so that a redelivery still meets its own row. Public
     /// so that it can be fuzzed: the programs have it from [`super::consumer`].
     #[must_use]
-    pub fn of_delivery(
+    pub fn from_delivery(
         message_id: Option<&str>,
         kind: Option<&str>,
         content_type: Option<&str>,
@@ -282,7 +240,7 @@ mod tests {
     fn what_is_published_comes_back_the_same() {
         let envelope = Envelope::new(at(), CallbackKind::V2Payment, "1900000109", Some("text/xml"), None);
         let sent = envelope.clone().into_outgoing(b"<xml/>".to_vec());
-        let back = Envelope::of_delivery(
+        let back = Envelope::from_delivery(
             Some(&sent.message_id),
             Some(&sent.kind),
             sent.content_type.as_deref(),
@@ -306,9 +264,9 @@ mod tests {
     fn a_foreign_message_id_gives_way_to_the_content() {
         let v4 = "0d5f2f6c-9a1f-4c4e-8a53-5a4b3f6f5a11";
         for message_id in [None, Some(""), Some("order-1"), Some(v4)] {
-            let first = Envelope::of_delivery(message_id, None, None, std::iter::empty(), b"body");
-            let again = Envelope::of_delivery(message_id, None, None, std::iter::empty(), b"body");
-            let other = Envelope::of_delivery(message_id, None, None, std::iter::empty(), b"other");
+            let first = Envelope::from_delivery(message_id, None, None, std::iter::empty(), b"body");
+            let again = Envelope::from_delivery(message_id, None, None, std::iter::empty(), b"body");
+            let other = Envelope::from_delivery(message_id, None, None, std::iter::empty(), b"other");
             assert_eq!(first, again);
             assert_ne!(first.id, other.id);
             assert_eq!(first.id.get_version_num(), 8);
@@ -327,7 +285,7 @@ mod tests {
                 let mch_id_header = mch_id.map(|value| (MCH_ID.to_owned(), value.to_owned()));
                 let other = ("another".to_owned(), Uuid::now_v7().to_string());
                 let headers = mch_id_header.into_iter().chain([other]);
-                let envelope = Envelope::of_delivery(None, kind, Some("text/xml"), headers, body);
+                let envelope = Envelope::from_delivery(None, kind, Some("text/xml"), headers, body);
                 assert_eq!(envelope.id, content_id(kind, mch_id, body));
                 assert!(ids.insert(envelope.id), "{kind:?} {mch_id:?} {body:?} has the id of another content");
             }
@@ -354,7 +312,7 @@ mod tests {
     fn a_publisher_cannot_claim_that_a_body_was_cut() {
         let claims = OURS_ALONE.map(|name| (name.to_owned(), "1".to_owned()));
         let (envelope, _) =
-            Envelope::of_delivery(None, None, None, claims.into_iter(), b"short").bounded(b"short".into());
+            Envelope::from_delivery(None, None, None, claims.into_iter(), b"short").bounded(b"short".into());
         assert!(envelope.headers.is_empty(), "{:?}", envelope.headers);
     }
 
@@ -362,7 +320,7 @@ mod tests {
     fn the_version_is_the_publishers_word() {
         let of = |version: Option<&str>| {
             let header = version.map(|version| (VERSION.to_owned(), version.to_owned()));
-            Envelope::of_delivery(None, None, None, header.into_iter(), b"").version().map(ToOwned::to_owned)
+            Envelope::from_delivery(None, None, None, header.into_iter(), b"").version().map(ToOwned::to_owned)
         };
         assert_eq!(Envelope::new(at(), CallbackKind::V3, "1", None, None).version(), Some(ENVELOPE_VERSION));
         assert_eq!(of(Some("2")).as_deref(), Some("2"));
@@ -372,7 +330,7 @@ mod tests {
     #[test]
     fn hostile_headers_are_cut_to_what_a_row_can_hold() {
         let hostile = (0..1000).map(|number| (format!("h{number:04}"), "\0".repeat(5000)));
-        let kept = Envelope::of_delivery(None, Some("a\0b"), None, hostile, b"").headers;
+        let kept = Envelope::from_delivery(None, Some("a\0b"), None, hostile, b"").headers;
         assert_eq!(kept.len(), HEADERS_MAX + 1);
         assert!(kept.values().all(|value| !value.contains('\0') && value.chars().count() <= HEADER_CHARS_MAX));
     }

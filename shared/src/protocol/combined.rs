@@ -5,13 +5,11 @@
 
 use std::collections::HashSet;
 
+use super::error::{DecodeError, Part};
 use super::json::Node;
-use super::merchants::Merchant;
-use super::{DecodeError, Part};
+use super::keys::Merchant;
+use super::limits::SUB_ORDERS_MAX;
 use crate::domain::notification::Notification;
-
-/// The most orders that WeChat Pay combines.
-pub const SUB_ORDERS_MAX: usize = 50;
 
 /// The parts of a list of sub-orders, each read by `read`. One that is malformed or another merchant's costs itself.
 ///

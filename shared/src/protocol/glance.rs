@@ -5,9 +5,9 @@
 //! Each function gives nothing for a callback that is not authentic here, and otherwise one [`Glance`] for each part that
 //! decoding has or would have.
 
-use super::combined::SUB_ORDERS_MAX;
 use super::json::Node;
-use super::merchants::{KeyRing, Merchant};
+use super::keys::{KeyRing, Merchant};
+use super::limits::SUB_ORDERS_MAX;
 use super::v2::fields::parse_amount;
 use super::v2::xml::Fields;
 use super::v2::{self, payment, refund};
@@ -40,12 +40,12 @@ pub fn v2_payment(body: &[u8], ring: &KeyRing) -> Vec<Glance> {
     let fields = payment.content.accepted_by_operator();
     let sub_orders = v2::combined::sub_orders(&fields).unwrap_or_default();
     if (1..=SUB_ORDERS_MAX).contains(&sub_orders.len()) {
-        return sub_orders.iter().map(of_v2_sub_order).collect();
+        return sub_orders.iter().map(from_v2_sub_order).collect();
     }
     vec![Glance {
         amount_minor: fields.get("total_fee").and_then(parse_amount),
         currency: fields.get("fee_type").and_then(Currency::parse),
-        ..of_v2_fields(&fields, &fields, payment.merchant)
+        ..from_v2_fields(&fields, &fields, payment.merchant)
     }]
 }
 
@@ -55,7 +55,7 @@ pub fn v2_refund(body: &[u8], ring: &KeyRing) -> Vec<Glance> {
     let Ok(refund) = refund::authenticate(body, ring) else { return Vec::new() };
     let (outer, sealed) = (refund.content.outer(), refund.content.sealed());
     let amount_minor = sealed.get("refund_fee").and_then(parse_amount);
-    vec![Glance { amount_minor, ..of_v2_fields(outer, sealed, refund.merchant) }]
+    vec![Glance { amount_minor, ..from_v2_fields(outer, sealed, refund.merchant) }]
 }
 
 /// Of a v3 callback to `mch_id`, whatever it is about.
@@ -66,13 +66,13 @@ pub fn v3(body: &[u8], mch_id: &str, ring: &KeyRing) -> Vec<Glance> {
     let Ok(resource) = serde_json::from_slice::<Node>(&event.content.resource) else { return vec![of_merchant] };
     match resource.member("sub_orders") {
         Some(Node::List(sub_orders)) if (1..=SUB_ORDERS_MAX).contains(&sub_orders.len()) => {
-            sub_orders.iter().map(of_v3_sub_order).collect()
+            sub_orders.iter().map(from_v3_sub_order).collect()
         }
-        _ => vec![Glance { mch_id: of_merchant.mch_id, ..of_v3_resource(&resource) }],
+        _ => vec![Glance { mch_id: of_merchant.mch_id, ..from_v3_resource(&resource) }],
     }
 }
 
-fn of_v2_fields(outer: &Fields<'_>, inner: &Fields<'_>, merchant: &Merchant) -> Glance {
+fn from_v2_fields(outer: &Fields<'_>, inner: &Fields<'_>, merchant: &Merchant) -> Glance {
     Glance {
         mch_id: Some(merchant.mch_id().clone()),
         sub_mch_id: outer.get("sub_mch_id").and_then(SubMchId::parse),
@@ -82,7 +82,7 @@ fn of_v2_fields(outer: &Fields<'_>, inner: &Fields<'_>, merchant: &Merchant) -> 
     }
 }
 
-fn of_v2_sub_order(sub_order: &Node) -> Glance {
+fn from_v2_sub_order(sub_order: &Node) -> Glance {
     Glance {
         mch_id: sub_order.text("mch_id").and_then(MchId::parse),
         sub_mch_id: sub_order.text("sub_mch_id").and_then(SubMchId::parse),
@@ -93,16 +93,16 @@ fn of_v2_sub_order(sub_order: &Node) -> Glance {
     }
 }
 
-fn of_v3_sub_order(sub_order: &Node) -> Glance {
+fn from_v3_sub_order(sub_order: &Node) -> Glance {
     let amount = sub_order.member("amount");
     Glance {
         mch_id: sub_order.text("mchid").and_then(MchId::parse),
         amount_minor: amount.and_then(|amount| amount.whole("total_amount")),
-        ..of_v3_resource(sub_order)
+        ..from_v3_resource(sub_order)
     }
 }
 
-fn of_v3_resource(resource: &Node) -> Glance {
+fn from_v3_resource(resource: &Node) -> Glance {
     let amount = resource.member("amount");
     Glance {
         mch_id: None,

@@ -9,7 +9,7 @@ use serde::de::{DeserializeOwned, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Number, Value};
 
-use super::DecodeError;
+use super::error::DecodeError;
 
 /// One value, with its members in their order, also those that stand twice.
 #[derive(Debug)]

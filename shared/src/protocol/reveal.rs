@@ -6,11 +6,10 @@
 
 use std::fmt::Write;
 
-use super::AuthenticateError;
 use super::json::Node;
-use super::merchants::KeyRing;
+use super::keys::KeyRing;
 use super::v2::xml::Fields;
-use super::v2::{payment, refund};
+use super::v2::{AuthenticateError, payment, refund};
 use super::v3::resource::{self, OpenError};
 
 /// What stands for a value that is the payer's own.

@@ -11,9 +11,10 @@ use kit::callback::{Callback, sub_order};
 use kit::merchants::{KEY, MERCHANT};
 use proptest::prelude::*;
 use secrecy::SecretString;
-use shared::protocol::merchants::{KeyRing, Merchant, Side};
+use shared::merchants_file::{self, Program};
+use shared::protocol::keys::{KeyRing, Merchant, SignType};
 use shared::protocol::v2::payment::{authenticate, decode};
-use shared::protocol::v2::signature::{SignType, sign_fields};
+use shared::protocol::v2::signature::sign_fields;
 use shared::protocol::v2::signed::AmbiguousSignature;
 use shared::protocol::v2::xml;
 use shared::protocol::{DecodeError, Part};
@@ -25,7 +26,7 @@ type Fields = BTreeMap<String, String>;
 
 static RING: LazyLock<KeyRing> = LazyLock::new(|| {
     let text = format!("[[merchant]]\nmch_id = \"{MERCHANT}\"\nv2_keys = [\"{KEY}\"]");
-    KeyRing::parse(&text, Side::Worker).unwrap()
+    merchants_file::parse(&text, Program::Worker).unwrap()
 });
 
 /// A prepared `attach`, how many bytes it may cost, what the genuine payment differs in, and what the forged one says.

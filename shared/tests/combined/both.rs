@@ -4,8 +4,7 @@ use kit::merchants::{INSTITUTION, MERCHANT, PARTNER};
 use serde_json::json;
 use shared::domain::money::{Currency, Money};
 use shared::domain::notification::PaymentResult;
-use shared::protocol::DecodeError;
-use shared::protocol::combined::SUB_ORDERS_MAX;
+use shared::protocol::{DecodeError, SUB_ORDERS_MAX};
 
 use super::{BOTH, payment_in, set, success_in};
 

@@ -12,7 +12,8 @@ use kit::merchants::{MERCHANT, MerchantsFile};
 use kit::v3 as event;
 use serde_json::{Value, json};
 use shared::domain::notification::{Notification, Payment, PaymentResult, PaymentSuccess};
-use shared::protocol::merchants::{KeyRing, Side};
+use shared::merchants_file::{self, Program};
+use shared::protocol::keys::KeyRing;
 use shared::protocol::v2::payment;
 use shared::protocol::v3::{notification, resource};
 use shared::protocol::{DecodeError, Part};
@@ -66,7 +67,7 @@ fn said_v3(event: &event::Event) -> Result<Vec<Part>, DecodeError> {
 /// Of the kit: MERCHANT may combine PARTNER's orders with its own, INSTITUTION its own only.
 fn ring() -> KeyRing {
     let file = MerchantsFile::write().unwrap();
-    KeyRing::load(file.path(), Side::Worker).unwrap()
+    merchants_file::load(file.path(), Program::Worker).unwrap()
 }
 
 /// With this value at this place, as in `/amount/total_amount`.

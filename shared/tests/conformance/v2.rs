@@ -8,9 +8,10 @@ use md5::{Digest, Md5};
 use secrecy::SecretString;
 use serde_json::Value;
 use shared::domain::notification::{Notification, RefundResult, ReportedRefund};
+use shared::merchants_file::{self, Program};
 use shared::protocol::AuthenticateError;
-use shared::protocol::merchants::{KeyRing, Side};
-use shared::protocol::v2::signature::{SignType, sign_fields};
+use shared::protocol::keys::{KeyRing, SignType};
+use shared::protocol::v2::signature::sign_fields;
 use shared::protocol::v2::{payment, refund, xml};
 use signer::encrypt_req_info;
 
@@ -141,5 +142,6 @@ fn decrypted(aes_key: &[u8], base64: &str) -> Option<Vec<u8>> {
 }
 
 fn ring(mch_id: &str, key: &str) -> KeyRing {
-    KeyRing::parse(&format!("[[merchant]]\nmch_id = \"{mch_id}\"\nv2_keys = [\"{key}\"]"), Side::Edge).unwrap()
+    merchants_file::parse(&format!("[[merchant]]\nmch_id = \"{mch_id}\"\nv2_keys = [\"{key}\"]"), Program::Ingest)
+        .unwrap()
 }

@@ -8,10 +8,10 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use shared::domain::ids::MchId;
 use shared::domain::notification::{Notification, PaymentResult};
-use shared::protocol::merchants::{KeyRing, Side};
+use shared::merchants_file::{self, Program};
+use shared::protocol::keys::{KeyRing, PlatformKey, PlatformKeyError};
 use shared::protocol::v3::headers::{SERIAL, TIMESTAMP, UnverifiedHeaders, VerifyError};
 use shared::protocol::v3::notification::decode;
-use shared::protocol::v3::platform_key::{PlatformKey, PlatformKeyError};
 use shared::protocol::v3::resource::{OpenError, open};
 use signer::seal_resource;
 
@@ -273,12 +273,12 @@ fn edge(serial: &str, pem: &str) -> KeyRing {
     let text = format!(
         "[[merchant]]\nmch_id = \"{MERCHANT}\"\n[[merchant.v3_platform_keys]]\nserial = \"{serial}\"\npem = \"\"\"\n{pem}\"\"\"\n"
     );
-    KeyRing::parse(&text, Side::Edge).unwrap()
+    merchants_file::parse(&text, Program::Ingest).unwrap()
 }
 
 fn worker(mch_id: &str, key: &str) -> Result<KeyRing, String> {
     let text = format!("[[merchant]]\nmch_id = \"{mch_id}\"\nv3_keys = [\"{key}\"]");
-    KeyRing::parse(&text, Side::Worker).map_err(|error| error.to_string())
+    merchants_file::parse(&text, Program::Worker).map_err(|error| error.to_string())
 }
 
 fn envelope(original_type: &str, nonce: &str, associated_data: &str, ciphertext: &str) -> Vec<u8> {

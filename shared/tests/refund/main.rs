@@ -5,7 +5,8 @@ mod fields;
 mod opening;
 
 use shared::domain::notification::{Notification, ReportedRefund};
-use shared::protocol::merchants::{KeyRing, Side};
+use shared::merchants_file::{self, Program};
+use shared::protocol::keys::KeyRing;
 use shared::protocol::v2::refund::{OpenError, authenticate, decode};
 use shared::protocol::{AuthenticateError, DecodeError};
 use signer::encrypt_req_info;
@@ -100,17 +101,17 @@ fn elements(fields: &[(String, String)]) -> String {
     fields.iter().map(element).collect::<Vec<_>>().concat()
 }
 
-fn ring(side: Side) -> KeyRing {
+fn ring(program: Program) -> KeyRing {
     let text = format!(
         "[[merchant]]\nmch_id = \"{MERCHANT}\"\nv2_keys = [\"{}\", \"{}\"]\nv2_keys_retired = [\"{RETIRED_KEY}\"]\n\
          [[merchant]]\nmch_id = \"{OTHER_MERCHANT}\"\nv2_keys = [\"{OTHER_KEY}\"]\n",
         KEYS[0], KEYS[1]
     );
-    KeyRing::parse(&text, side).unwrap()
+    merchants_file::parse(&text, program).unwrap()
 }
 
-fn not_opened(body: &[u8], side: Side) -> OpenError {
-    match authenticate(body, &ring(side)) {
+fn not_opened(body: &[u8], program: Program) -> OpenError {
+    match authenticate(body, &ring(program)) {
         Err(AuthenticateError::NotOpened(error)) => error,
         Err(other) => panic!("refused for another reason: {other}"),
         Ok(_) => panic!("opened: {}", String::from_utf8_lossy(body)),
@@ -118,7 +119,7 @@ fn not_opened(body: &[u8], side: Side) -> OpenError {
 }
 
 fn decoded(callback: &Callback) -> ReportedRefund {
-    let (body, ring) = (callback.body(), ring(Side::Edge));
+    let (body, ring) = (callback.body(), ring(Program::Ingest));
     match decode(&authenticate(&body, &ring).unwrap().content).unwrap() {
         Notification::Refund(refund) => refund,
         other => panic!("not a refund: {other:?}"),
@@ -126,6 +127,6 @@ fn decoded(callback: &Callback) -> ReportedRefund {
 }
 
 fn refusal(callback: &Callback) -> DecodeError {
-    let (body, ring) = (callback.body(), ring(Side::Edge));
+    let (body, ring) = (callback.body(), ring(Program::Ingest));
     decode(&authenticate(&body, &ring).unwrap().content).unwrap_err()
 }

@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use shared::protocol::merchants::{KeyRing, Side};
+use shared::merchants_file::{self, Program};
 use shared::protocol::v2::refund::{OpenError, authenticate};
 use shared::protocol::{AuthenticateError, BODY_BYTES_MAX};
 use signer::encrypt_req_info;
@@ -15,8 +15,8 @@ const COMPLETE: [&str; 7] =
 
 #[test]
 fn every_live_key_of_the_merchant_opens_and_is_named() {
-    for side in [Side::Edge, Side::Worker] {
-        let ring = ring(side);
+    for program in [Program::Ingest, Program::Worker] {
+        let ring = ring(program);
         let keys: Vec<_> = ring.merchant(MERCHANT).unwrap().v2_keys().collect();
         for (place, key) in KEYS.into_iter().enumerate() {
             let body = Callback::new().key(key).body();
@@ -28,8 +28,8 @@ fn every_live_key_of_the_merchant_opens_and_is_named() {
 #[test]
 fn a_retired_key_opens_what_is_queued_and_not_the_edge() {
     let body = Callback::new().key(RETIRED_KEY).body();
-    assert_eq!(not_opened(&body, Side::Edge), OpenError::NoKeyOpens);
-    let ring = ring(Side::Worker);
+    assert_eq!(not_opened(&body, Program::Ingest), OpenError::NoKeyOpens);
+    let ring = ring(Program::Worker);
     let retired = ring.merchant(MERCHANT).unwrap().v2_keys().find(|key| key.is_retired()).unwrap();
     assert_eq!(authenticate(&body, &ring).unwrap().key, retired.id());
 }
@@ -37,16 +37,16 @@ fn a_retired_key_opens_what_is_queued_and_not_the_edge() {
 #[test]
 fn a_key_of_nobody_or_of_another_merchant_does_not_open() {
     for key in ["not the key", OTHER_KEY, "KEY-OF-THE-FIRST-MERCHANT-000001"] {
-        assert_eq!(not_opened(&Callback::new().key(key).body(), Side::Worker), OpenError::NoKeyOpens, "{key}");
+        assert_eq!(not_opened(&Callback::new().key(key).body(), Program::Worker), OpenError::NoKeyOpens, "{key}");
     }
     // Whoever changes the merchant outside changes whose keys are tried.
     let stolen = Callback::new().open("mch_id", OTHER_MERCHANT).body();
-    assert_eq!(not_opened(&stolen, Side::Worker), OpenError::NoKeyOpens);
+    assert_eq!(not_opened(&stolen, Program::Worker), OpenError::NoKeyOpens);
 }
 
 #[test]
 fn a_wrong_key_never_makes_a_refund_however_often_it_is_tried() {
-    let ring = ring(Side::Edge);
+    let ring = ring(Program::Ingest);
     // One wrong key in 256 leaves a right padding: nonsense all the same.
     for number in 0..2_000 {
         let body = Callback::new().key(&format!("wrong-{number}")).body();
@@ -57,7 +57,7 @@ fn a_wrong_key_never_makes_a_refund_however_often_it_is_tried() {
 
 #[test]
 fn what_is_not_wechat_pays_is_told_apart() {
-    let ring = ring(Side::Edge);
+    let ring = ring(Program::Ingest);
     let failure = |body: &[u8]| authenticate(body, &ring).unwrap_err();
     assert!(matches!(failure(b"not XML"), AuthenticateError::Malformed(_)));
     assert!(matches!(failure(&Callback::new().open("mch_id", "").body()), AuthenticateError::NoMerchant));
@@ -73,12 +73,12 @@ fn what_is_not_wechat_pays_is_told_apart() {
 fn an_incomplete_refund_under_the_right_key_is_not_authentic() {
     for name in COMPLETE {
         for callback in [Callback::new().without(name), Callback::new().sealed(name, "")] {
-            assert_eq!(not_opened(&callback.body(), Side::Edge), OpenError::NoKeyOpens, "{name}");
+            assert_eq!(not_opened(&callback.body(), Program::Ingest), OpenError::NoKeyOpens, "{name}");
         }
     }
     for name in ["success_time", "settlement_refund_fee", "refund_recv_accout", "refund_account"] {
         let body = Callback::new().without(name).body();
-        assert!(authenticate(&body, &ring(Side::Edge)).is_ok(), "{name} says nothing about who sent it");
+        assert!(authenticate(&body, &ring(Program::Ingest)).is_ok(), "{name} says nothing about who sent it");
     }
 }
 
@@ -98,10 +98,10 @@ fn what_is_sealed_is_flat_xml_under_its_own_root() {
     ];
     for other in others {
         let body = Callback::new().req_info(&encrypt_req_info(KEYS[0], other.as_bytes()));
-        assert_eq!(not_opened(&body, Side::Edge), OpenError::NoKeyOpens, "{other}");
+        assert_eq!(not_opened(&body, Program::Ingest), OpenError::NoKeyOpens, "{other}");
     }
     let not_utf8 = encrypt_req_info(KEYS[0], &[inner.as_bytes(), b"\xff"].concat());
-    assert_eq!(not_opened(&Callback::new().req_info(&not_utf8), Side::Edge), OpenError::NoKeyOpens);
+    assert_eq!(not_opened(&Callback::new().req_info(&not_utf8), Program::Ingest), OpenError::NoKeyOpens);
 }
 
 #[test]
@@ -114,14 +114,16 @@ fn a_padding_that_is_not_pkcs7_does_not_open() {
     }
     let encrypted = BASE64_STANDARD.decode(encrypt_req_info(KEYS[0], callback.inner().as_bytes())).unwrap();
     assert_eq!(encrypted.len(), callback.inner().len() + 16);
-    assert!(authenticate(&Callback::new().req_info(&BASE64_STANDARD.encode(&encrypted)), &ring(Side::Edge)).is_ok());
+    assert!(
+        authenticate(&Callback::new().req_info(&BASE64_STANDARD.encode(&encrypted)), &ring(Program::Ingest)).is_ok()
+    );
 
     let unpadded = &encrypted[..encrypted.len() - 16];
     let first_again = [&encrypted[..], &encrypted[..16]].concat();
     let padded_twice = [&encrypted[..], &encrypted[encrypted.len() - 16..]].concat();
     for other in [unpadded, &first_again, &padded_twice, &[0; 16], &[0; 1600]] {
         let body = Callback::new().req_info(&BASE64_STANDARD.encode(other));
-        assert_eq!(not_opened(&body, Side::Edge), OpenError::NoKeyOpens);
+        assert_eq!(not_opened(&body, Program::Ingest), OpenError::NoKeyOpens);
     }
 }
 
@@ -129,7 +131,7 @@ fn a_padding_that_is_not_pkcs7_does_not_open() {
 fn blocks_that_were_altered_or_dropped_break_what_is_sealed() {
     let encrypted = BASE64_STANDARD.decode(Callback::new().encrypted()).unwrap();
     let opens = |bytes: &[u8]| {
-        authenticate(&Callback::new().req_info(&BASE64_STANDARD.encode(bytes)), &ring(Side::Edge)).is_ok()
+        authenticate(&Callback::new().req_info(&BASE64_STANDARD.encode(bytes)), &ring(Program::Ingest)).is_ok()
     };
     assert!(opens(&encrypted));
     for at in 0..encrypted.len() {
@@ -150,9 +152,13 @@ fn req_info_is_base64_of_whole_blocks() {
     for other in
         ["!!!", "AAA", "AAAA", "====", "支付", &url_safe, &genuine[4..], &format!("{genuine}AAAA"), &genuine[1..]]
     {
-        assert_eq!(not_opened(&Callback::new().req_info(other), Side::Edge), OpenError::Malformed, "{other}");
+        assert_eq!(not_opened(&Callback::new().req_info(other), Program::Ingest), OpenError::Malformed, "{other}");
     }
-    assert_eq!(not_opened(&Callback::new().req_info(" \n "), Side::Edge), OpenError::Malformed, "nothing is no block");
+    assert_eq!(
+        not_opened(&Callback::new().req_info(" \n "), Program::Ingest),
+        OpenError::Malformed,
+        "nothing is no block"
+    );
 }
 
 #[test]
@@ -162,7 +168,7 @@ fn req_info_may_be_broken_into_lines() {
         let lines: Vec<&str> =
             genuine.as_bytes().chunks(width).map(|line| std::str::from_utf8(line).unwrap()).collect();
         let broken = format!("\n{}\n", lines.join(line_end));
-        let ring = ring(Side::Edge);
+        let ring = ring(Program::Ingest);
         assert!(authenticate(&Callback::new().req_info(&broken), &ring).is_ok(), "lines of {width}");
     }
 }
@@ -173,13 +179,13 @@ fn req_info_may_be_longer_than_documented() {
     assert!(callback.encrypted().len() > 1024);
     assert_eq!(decoded(&callback).amount_minor, 500);
     let too_long = Callback::new().sealed("refund_recv_accout", &"x".repeat(BODY_BYTES_MAX));
-    let refused = authenticate(&too_long.body(), &ring(Side::Edge)).unwrap_err();
+    let refused = authenticate(&too_long.body(), &ring(Program::Ingest)).unwrap_err();
     assert!(matches!(refused, AuthenticateError::Malformed(_)), "{refused}");
 }
 
 #[test]
 fn what_is_not_sealed_has_a_bound() {
-    let refused = |body: &[u8]| authenticate(body, &ring(Side::Edge)).err().map(|error| error.to_string());
+    let refused = |body: &[u8]| authenticate(body, &ring(Program::Ingest)).err().map(|error| error.to_string());
     let (long, blanks) = ("y".repeat(3000), " ".repeat(3000));
     let (start, end) = (Callback::new().encrypted(), "</xml>");
     let whole = String::from_utf8(Callback::new().body()).unwrap();
@@ -208,7 +214,7 @@ fn a_key_whose_md5_begins_with_zeros_opens_what_openssl_made() {
         ("27", include_str!("../keys/refund-under-27.txt")),
     ] {
         let text = format!("[[merchant]]\nmch_id = \"{MERCHANT}\"\nv2_keys = [\"{key}\"]");
-        let ring = KeyRing::parse(&text, Side::Edge).unwrap();
+        let ring = merchants_file::parse(&text, Program::Ingest).unwrap();
         let body = Callback::new().req_info(req_info);
         let opened = authenticate(&body, &ring).unwrap();
         assert_eq!(opened.content.sealed().get("out_refund_no"), Some("refund-1"));

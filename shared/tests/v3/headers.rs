@@ -7,7 +7,7 @@ use base64::prelude::BASE64_STANDARD;
 use chrono::{DateTime, Utc};
 use ring::rand::SystemRandom;
 use ring::signature::{RSA_PKCS1_SHA256, RSA_PKCS1_SHA512, RSA_PSS_SHA256, RsaEncoding, RsaKeyPair};
-use shared::protocol::merchants::KeyRing;
+use shared::protocol::keys::KeyRing;
 use shared::protocol::v3::headers::{
     CLOCK_WINDOW_SECONDS, NONCE, SERIAL, SIGNATURE, SIGNATURE_TYPE, SIGNATURE_TYPE_RSA, TIMESTAMP, UnverifiedHeaders,
     VerifyError,

@@ -14,8 +14,9 @@ mod resource;
 
 use serde_json::{Value, json};
 use shared::domain::notification::Notification;
+use shared::merchants_file::{self, Program};
 use shared::protocol::DecodeError;
-use shared::protocol::merchants::{KeyRing, Side};
+use shared::protocol::keys::KeyRing;
 use shared::protocol::v3::notification::decode;
 use shared::protocol::v3::resource::open;
 use signer::keys::{
@@ -48,7 +49,7 @@ fn edge() -> KeyRing {
         "[[merchant]]\nmch_id = \"{MERCHANT}\"\n{certificate}{public_key}\
          [[merchant]]\nmch_id = \"{OTHER_MERCHANT}\"\n{certificate}"
     );
-    KeyRing::parse(&text, Side::Edge).unwrap()
+    merchants_file::parse(&text, Program::Ingest).unwrap()
 }
 
 /// What the worker has: two live keys for [`MERCHANT`], one for [`OTHER_MERCHANT`].
@@ -57,7 +58,7 @@ fn worker() -> KeyRing {
         "[[merchant]]\nmch_id = \"{MERCHANT}\"\nv3_keys = [\"{KEY}\", \"{SECOND_KEY}\"]\n\
          [[merchant]]\nmch_id = \"{OTHER_MERCHANT}\"\nv3_keys = [\"{OTHER_KEY}\"]\n"
     );
-    KeyRing::parse(&text, Side::Worker).unwrap()
+    merchants_file::parse(&text, Program::Worker).unwrap()
 }
 
 /// An envelope round `resource`, sealed for [`MERCHANT`].

@@ -3,8 +3,8 @@
 use std::fs;
 
 use secrecy::ExposeSecret;
-use shared::protocol::merchants::key::Purpose;
-use shared::protocol::merchants::{KeyRing, Merchant, Side};
+use shared::merchants_file::{self, Program};
+use shared::protocol::keys::{Merchant, Purpose};
 
 use super::{
     CERTIFICATE_PEM, CERTIFICATE_SERIAL, CERTIFIED_PEM, KEY, OTHER_KEY, PUBLIC_KEY_ID, PUBLIC_KEY_PEM, SECOND_KEY,
@@ -12,7 +12,7 @@ use super::{
 };
 
 const SECRET: &str = "SECRETSECRETSECRETSECRETSECRET00";
-const BOTH: [Side; 2] = [Side::Edge, Side::Worker];
+const BOTH: [Program; 2] = [Program::Ingest, Program::Worker];
 
 #[test]
 fn a_v3_key_is_itself_or_in_a_file_or_in_the_environment() {
@@ -21,11 +21,11 @@ fn a_v3_key_is_itself_or_in_a_file_or_in_the_environment() {
     let file = folder.join("key");
     fs::write(&file, format!("{SECOND_KEY}\r\n")).unwrap();
     let text = merchant(&format!("v3_keys = [\"{KEY}\", \"file:{}\"]\n", file.display()));
-    assert_eq!(v3_keys(&text, Side::Worker), [KEY, SECOND_KEY]);
+    assert_eq!(v3_keys(&text, Program::Worker), [KEY, SECOND_KEY]);
     fs::remove_dir_all(folder).unwrap();
     // Set for every test by cargo itself, and of another length: so it was read.
     assert_eq!(
-        refusal(&merchant("v3_keys = [\"env:CARGO_PKG_NAME\"]\n"), Side::Worker),
+        refusal(&merchant("v3_keys = [\"env:CARGO_PKG_NAME\"]\n"), Program::Worker),
         "merchant m: v3_keys[0]: an APIv3 key has 32 bytes, this one has 6"
     );
 }
@@ -33,7 +33,7 @@ fn a_v3_key_is_itself_or_in_a_file_or_in_the_environment() {
 #[test]
 fn retired_v3_keys_come_after_the_live_ones() {
     let lists = format!("v3_keys_retired = [\"{OTHER_KEY}\"]\nv3_keys = [\"{KEY}\", \"{SECOND_KEY}\"]\n");
-    let ring = KeyRing::parse(&merchant(&lists), Side::Worker).unwrap();
+    let ring = merchants_file::parse(&merchant(&lists), Program::Worker).unwrap();
     let keys: Vec<_> = ring.merchant("m").unwrap().v3_keys().collect();
     assert_eq!(keys.iter().map(|key| key.secret().expose_secret()).collect::<Vec<_>>(), [KEY, SECOND_KEY, OTHER_KEY]);
     assert_eq!(keys.iter().map(|key| key.is_retired()).collect::<Vec<_>>(), [false, false, true]);
@@ -45,17 +45,17 @@ fn a_v3_key_has_32_bytes() {
         for list in ["v3_keys", "v3_keys_retired"] {
             let text = merchant(&format!("v2_keys = [\"k\"]\n{list} = [\"{}\"]\n", "k".repeat(length)));
             let expected = format!("merchant m: {list}[0]: an APIv3 key has 32 bytes, this one has {length}");
-            assert_eq!(refusal(&text, Side::Worker), expected);
+            assert_eq!(refusal(&text, Program::Worker), expected);
         }
     }
     for (key, problem) in [
         ("", "the key is empty"),
         (&"k".repeat(129), "the key is longer than 128 bytes"),
-        (" 2345678901234567890123456789012", "the key has characters that no API key has"),
-        ("中文中文中文中文中文12", "the key has characters that no API key has"),
+        (" 2345678901234567890123456789012", "the key contains characters that no API key has"),
+        ("中文中文中文中文中文12", "the key contains characters that no API key has"),
     ] {
         let text = merchant(&format!("v3_keys = [\"{KEY}\", \"{key}\"]\n"));
-        assert_eq!(refusal(&text, Side::Worker), format!("merchant m: v3_keys[1]: {problem}"));
+        assert_eq!(refusal(&text, Program::Worker), format!("merchant m: v3_keys[1]: {problem}"));
     }
 }
 
@@ -69,16 +69,16 @@ fn the_edge_never_reads_a_v3_key() {
         "",
     ] {
         let text = merchant(&[lists, platform.as_str()].concat());
-        assert_eq!(v3_keys(&text, Side::Edge), Vec::<String>::new(), "{lists}");
+        assert_eq!(v3_keys(&text, Program::Ingest), Vec::<String>::new(), "{lists}");
     }
 }
 
 #[test]
 fn the_edge_never_reads_a_retired_key() {
     let text = merchant("v2_keys = [\"k\"]\nv2_keys_retired = [\"file:/nowhere/at/all\"]\n");
-    assert_eq!(KeyRing::parse(&text, Side::Edge).unwrap().merchant("m").unwrap().v2_keys().count(), 1);
+    assert_eq!(merchants_file::parse(&text, Program::Ingest).unwrap().merchant("m").unwrap().v2_keys().count(), 1);
     assert!(
-        refusal(&text, Side::Worker)
+        refusal(&text, Program::Worker)
             .starts_with("merchant m: v2_keys_retired[0]: the file that it names cannot be read")
     );
 }
@@ -88,9 +88,9 @@ fn the_worker_never_reads_a_platform_key() {
     let lists = format!("v3_keys = [\"{KEY}\"]\n");
     let unreadable = "[[merchant.v3_platform_keys]]\nserial = \"not a serial\"\npem = \"file:/nowhere/at/all\"\n";
     let text = merchant(&[lists.as_str(), unreadable].concat());
-    let ring = KeyRing::parse(&text, Side::Worker).unwrap();
+    let ring = merchants_file::parse(&text, Program::Worker).unwrap();
     assert_eq!(ring.merchant("m").unwrap().platform_keys().count(), 0);
-    assert!(refusal(&text, Side::Edge).starts_with("merchant m: v3_platform_keys[0]: "));
+    assert!(refusal(&text, Program::Ingest).starts_with("merchant m: v3_platform_keys[0]: "));
 }
 
 #[test]
@@ -100,25 +100,25 @@ fn each_side_needs_something_to_authenticate_with() {
     let only_retired = format!("v3_keys_retired = [\"{KEY}\"]\n");
     let edge = "merchant m: has neither v2_keys nor v3_platform_keys";
     let worker = "merchant m: has neither v2_keys nor v3_keys";
-    for (lines, side, expected) in [
-        ("", Side::Edge, edge),
-        ("", Side::Worker, worker),
-        (&v3, Side::Edge, edge),
-        (&only_retired, Side::Worker, worker),
-        ("v2_keys = []\nv3_keys = []\n", Side::Worker, worker),
-        (&platform, Side::Worker, "merchant m: has v3_platform_keys but no v3_keys to open what they verify"),
+    for (lines, program, expected) in [
+        ("", Program::Ingest, edge),
+        ("", Program::Worker, worker),
+        (&v3, Program::Ingest, edge),
+        (&only_retired, Program::Worker, worker),
+        ("v2_keys = []\nv3_keys = []\n", Program::Worker, worker),
+        (&platform, Program::Worker, "merchant m: has v3_platform_keys but no v3_keys to open what they verify"),
     ] {
-        assert_eq!(refusal(&merchant(lines), side), expected, "{lines:?}");
+        assert_eq!(refusal(&merchant(lines), program), expected, "{lines:?}");
     }
     let with_v2 = merchant(&format!("v2_keys = [\"k\"]\n{platform}"));
-    assert!(KeyRing::parse(&with_v2, Side::Edge).is_ok());
+    assert!(merchants_file::parse(&with_v2, Program::Ingest).is_ok());
     assert_eq!(
-        refusal(&with_v2, Side::Worker),
+        refusal(&with_v2, Program::Worker),
         "merchant m: has v3_platform_keys but no v3_keys to open what they verify"
     );
     for lines in ["v2_keys = [\"k\"]\n", &[v3.as_str(), &platform].concat()] {
-        for side in BOTH {
-            assert!(KeyRing::parse(&merchant(lines), side).is_ok(), "{lines:?}");
+        for program in BOTH {
+            assert!(merchants_file::parse(&merchant(lines), program).is_ok(), "{lines:?}");
         }
     }
 }
@@ -126,8 +126,8 @@ fn each_side_needs_something_to_authenticate_with() {
 #[test]
 fn retired_platform_keys_ask_for_no_v3_key() {
     let retired = platform_entry(CERTIFICATE_SERIAL, CERTIFICATE_PEM) + "retired = true\n";
-    for side in BOTH {
-        assert!(KeyRing::parse(&merchant(&format!("v2_keys = [\"k\"]\n{retired}")), side).is_ok());
+    for program in BOTH {
+        assert!(merchants_file::parse(&merchant(&format!("v2_keys = [\"k\"]\n{retired}")), program).is_ok());
     }
 }
 
@@ -144,8 +144,8 @@ fn a_file_that_is_wrong_is_refused_with_the_place_on_either_side() {
         (merchant("v3_keys = \"k\"\n"), "line 3: invalid type"),
     ];
     for (text, expected) in cases {
-        for side in BOTH {
-            let told = refusal(&text, side);
+        for program in BOTH {
+            let told = refusal(&text, program);
             assert!(told.contains(expected), "{text:?} is refused with {told:?}");
         }
     }
@@ -162,17 +162,20 @@ fn a_key_is_told_by_whose_it_is_what_it_is_for_and_a_name() {
         ]
         .concat(),
     );
-    let ids = |side| {
-        let ring = KeyRing::parse(&text, side).unwrap();
+    let ids = |program| {
+        let ring = merchants_file::parse(&text, program).unwrap();
         let ids = ring.merchant("m").unwrap().key_ids();
         ids.map(|(id, is_retired)| (id.mch_id.to_string(), id.purpose, id.name.clone(), is_retired)).collect::<Vec<_>>()
     };
     let id = |purpose, name: &str, is_retired| ("m".to_owned(), purpose, name.to_owned(), is_retired);
     // The first digits of `printf %s KEY | sha256sum`.
     let v2 = id(Purpose::V2, "8254c329", false);
-    assert_eq!(ids(Side::Worker), [v2.clone(), id(Purpose::V3, "3be3e06b", false), id(Purpose::V3, "881d373b", true)]);
+    assert_eq!(
+        ids(Program::Worker),
+        [v2.clone(), id(Purpose::V3, "3be3e06b", false), id(Purpose::V3, "881d373b", true)]
+    );
     let platform = [CERTIFICATE_SERIAL, PUBLIC_KEY_ID].map(|serial| id(Purpose::Platform, serial, false));
-    assert_eq!(ids(Side::Edge), [vec![v2], platform.to_vec()].concat());
+    assert_eq!(ids(Program::Ingest), [vec![v2], platform.to_vec()].concat());
 }
 
 #[test]
@@ -209,7 +212,7 @@ fn no_error_shows_a_key() {
     ];
     for text in texts {
         let mut refused = 0;
-        for error in BOTH.into_iter().filter_map(|side| KeyRing::parse(&text, side).err()) {
+        for error in BOTH.into_iter().filter_map(|program| merchants_file::parse(&text, program).err()) {
             for told in [error.to_string(), format!("{error:?}")] {
                 assert!(!told.contains("SECRET"), "{text}\nis refused with\n{told}");
                 assert!(!told.contains("PRIVATE KEY-"), "{text}\nis refused with\n{told}");
@@ -224,20 +227,20 @@ fn no_error_shows_a_key() {
 fn a_ring_that_is_logged_shows_no_key() {
     let lists = format!("v2_keys = [\"{SECRET}\"]\nv3_keys = [\"{SECRET}\"]\nv3_keys_retired = [\"{SECRET}\"]\n");
     let text = merchant(&[lists.as_str(), &platform_entry(CERTIFICATE_SERIAL, CERTIFICATE_PEM)].concat());
-    for side in BOTH {
-        let ring = KeyRing::parse(&text, side).unwrap();
+    for program in BOTH {
+        let ring = merchants_file::parse(&text, program).unwrap();
         assert!(!format!("{ring:?} {ring:#?}").contains("SECRET"));
     }
 }
 
-fn v3_keys(text: &str, side: Side) -> Vec<String> {
-    let ring = KeyRing::parse(text, side).unwrap_or_else(|error| panic!("{error}: {text}"));
+fn v3_keys(text: &str, program: Program) -> Vec<String> {
+    let ring = merchants_file::parse(text, program).unwrap_or_else(|error| panic!("{error}: {text}"));
     let keys = |merchant: &Merchant| merchant.v3_keys().map(|key| key.secret().expose_secret().to_owned()).collect();
     keys(ring.merchant("m").unwrap())
 }
 
-fn refusal(text: &str, side: Side) -> String {
-    match KeyRing::parse(text, side) {
+fn refusal(text: &str, program: Program) -> String {
+    match merchants_file::parse(text, program) {
         Ok(_) => panic!("taken: {text}"),
         Err(error) => error.to_string(),
     }

@@ -3,8 +3,8 @@
 use std::fs;
 
 use shared::domain::ids::MchId;
-use shared::protocol::merchants::{KeyRing, Side};
-use shared::protocol::v3::platform_key::{PlatformKey, PlatformKeyError};
+use shared::merchants_file::{self, Program};
+use shared::protocol::keys::{PlatformKey, PlatformKeyError};
 
 use super::{
     CERTIFICATE_PEM, CERTIFICATE_SERIAL, CERTIFIED, CERTIFIED_PEM, KNOWN_BY_ID, PUBLIC_KEY_ID, PUBLIC_KEY_PEM,
@@ -199,11 +199,11 @@ fn a_key_that_is_wrong_is_refused_with_the_place() {
 fn two_merchants_may_have_the_same_platform_key() {
     let entry = platform_entry(CERTIFICATE_SERIAL, CERTIFICATE_PEM);
     let text = format!("{}[[merchant]]\nmch_id = \"n\"\n{entry}", merchant(&entry));
-    let ring = KeyRing::parse(&text, Side::Edge).unwrap();
+    let ring = merchants_file::parse(&text, Program::Ingest).unwrap();
     assert!(["m", "n"].iter().all(|mch_id| ring.merchant(mch_id).unwrap().platform_keys().count() == 1));
     // `check-config` warns of it: at the wrong merchant's address a callback would be taken, and could not be opened.
     assert_eq!(ring.shared_platform_keys(), [(CERTIFICATE_SERIAL, vec!["m", "n"])]);
-    assert_eq!(KeyRing::parse(&merchant(&entry), Side::Edge).unwrap().shared_platform_keys(), []);
+    assert_eq!(merchants_file::parse(&merchant(&entry), Program::Ingest).unwrap().shared_platform_keys(), []);
 }
 
 #[test]
@@ -224,12 +224,12 @@ fn parse(serial: &str, pem: &str) -> Result<PlatformKey, PlatformKeyError> {
 }
 
 fn serials(text: &str) -> Vec<String> {
-    let ring = KeyRing::parse(text, Side::Edge).unwrap_or_else(|error| panic!("{error}: {text}"));
+    let ring = merchants_file::parse(text, Program::Ingest).unwrap_or_else(|error| panic!("{error}: {text}"));
     ring.merchant("m").unwrap().platform_keys().map(|key| key.id().name.clone()).collect()
 }
 
 fn refusal(text: &str) -> String {
-    match KeyRing::parse(text, Side::Edge) {
+    match merchants_file::parse(text, Program::Ingest) {
         Ok(_) => panic!("taken: {text}"),
         Err(error) => error.to_string(),
     }

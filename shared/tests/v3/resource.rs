@@ -1,8 +1,8 @@
 //! What opens a resource: a key of the merchant's, and nothing altered. What does not is told apart.
 
 use serde_json::{Value, json};
-use shared::protocol::merchants::key::Purpose;
-use shared::protocol::merchants::{KeyRing, Side};
+use shared::merchants_file::{self, Program};
+use shared::protocol::keys::Purpose;
 use shared::protocol::v3::notification::decode;
 use shared::protocol::v3::resource::{OpenError, open};
 use shared::protocol::{BODY_BYTES_MAX, DecodeError, SINGLE_BODY_BYTES_MAX};
@@ -18,7 +18,7 @@ fn every_key_of_the_merchant_opens_and_is_named() {
     let text = format!(
         "[[merchant]]\nmch_id = \"{MERCHANT}\"\nv3_keys = [\"{KEY}\", \"{SECOND_KEY}\"]\nv3_keys_retired = [\"{OTHER_KEY}\"]"
     );
-    let ring = KeyRing::parse(&text, Side::Worker).unwrap();
+    let ring = merchants_file::parse(&text, Program::Worker).unwrap();
     let keys: Vec<_> = ring.merchant(MERCHANT).unwrap().v3_keys().collect();
     for (place, key) in [KEY, SECOND_KEY, OTHER_KEY].into_iter().enumerate() {
         let body = sealed(key, NONCE, "transaction").to_string();
@@ -39,8 +39,11 @@ fn a_key_of_nobody_or_of_another_merchant_does_not_open() {
 
 #[test]
 fn a_merchant_without_v3_keys_opens_nothing() {
-    let ring =
-        KeyRing::parse(&format!("[[merchant]]\nmch_id = \"{MERCHANT}\"\nv2_keys = [\"{KEY}\"]"), Side::Worker).unwrap();
+    let ring = merchants_file::parse(
+        &format!("[[merchant]]\nmch_id = \"{MERCHANT}\"\nv2_keys = [\"{KEY}\"]"),
+        Program::Worker,
+    )
+    .unwrap();
     let body = sealed(KEY, NONCE, "transaction").to_string();
     assert_eq!(open(body.as_bytes(), MERCHANT, &ring).unwrap_err(), OpenError::NoKeyOpens, "a v2 key is no v3 key");
 }

@@ -10,7 +10,7 @@ use lapin::Channel;
 use lapin::options::BasicConsumeOptions;
 use lapin::types::FieldTable;
 use serde::Deserialize;
-use shared::messaging::envelope::EVENTS_QUEUE;
+use shared::messaging::topology::EVENTS_QUEUE;
 
 use crate::moments::Moments;
 

@@ -6,7 +6,7 @@ use bench::config::{Cli, Command};
 use bench::limits::{bare_publisher, synchronous, verifying_server};
 use bench::{parts, report};
 use clap::Parser;
-use shared::stop::stop_signal;
+use shared::process::shutdown::shutdown_signal;
 
 /// With fewer, one bad round of a shared machine reads like a fall.
 const ROUNDS_TO_COMPARE: usize = 3;
@@ -34,11 +34,11 @@ async fn main() -> ExitCode {
 async fn measure(cli: &Cli) -> anyhow::Result<bool> {
     let options = &cli.options;
     let recorded = options.recorded()?;
-    let stop_signal = stop_signal()?;
+    let shutdown = shutdown_signal()?;
     let figures = tokio::select! {
         figures = parts::run(options) => figures?,
         // Its programs are dropped with it, which ends them; ./dev ends the servers.
-        () = stop_signal => anyhow::bail!("interrupted"),
+        () = shutdown => anyhow::bail!("interrupted"),
     };
     let Some(recorded) = recorded else { return Ok(true) };
     if options.rounds < ROUNDS_TO_COMPARE {

@@ -10,7 +10,8 @@ use kit::merchants::MERCHANT;
 use kit::program::{Launch, Program};
 use kit::stage::Stage;
 use kit::until::until_within;
-use shared::messaging::envelope::{CALLBACKS_QUEUE, EVENTS_QUEUE, MCH_ID};
+use shared::messaging::envelope::MCH_ID;
+use shared::messaging::topology::{CALLBACKS_QUEUE, EVENTS_QUEUE};
 use tokio::time::{Instant, sleep};
 
 use crate::process::ProcessorTime;

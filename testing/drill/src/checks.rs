@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use kit::until::until_within;
-use shared::messaging::envelope::{CALLBACKS_QUEUE, EVENTS_QUEUE};
+use shared::messaging::topology::{CALLBACKS_QUEUE, EVENTS_QUEUE};
 
 use crate::fault::Fault;
 use crate::faults::{Planted, Scene};

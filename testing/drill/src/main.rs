@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use drill::config::Options;
 use drill::{run, schedule, summary};
-use shared::stop::stop_signal;
+use shared::process::shutdown::shutdown_signal;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -13,14 +13,14 @@ async fn main() -> ExitCode {
     if options.plan || !options.summarize.is_empty() {
         return show(&options);
     }
-    let stop_signal = match stop_signal() {
-        Ok(stop_signal) => stop_signal,
+    let shutdown = match shutdown_signal() {
+        Ok(shutdown) => shutdown,
         Err(error) => return exit_code(Err(error.into())),
     };
     let drilled = tokio::select! {
         drilled = run::run(&options) => drilled,
         // Its programs and proxies are dropped with it, which ends them; ./dev ends the servers.
-        () = stop_signal => return ExitCode::from(130),
+        () = shutdown => return ExitCode::from(130),
     };
     exit_code(drilled)
 }

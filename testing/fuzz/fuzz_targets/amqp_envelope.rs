@@ -7,8 +7,9 @@ use chrono::DateTime;
 use countersign_fuzz::keys::MERCHANT;
 use countersign_fuzz::memory::bounded;
 use libfuzzer_sys::fuzz_target;
-use shared::messaging::envelope::{CallbackKind, Envelope};
+use shared::messaging::envelope::Envelope;
 use shared::messaging::publisher::Outgoing;
+use shared::protocol::CallbackKind;
 
 /// What a ledger row holds of a delivery: 32 headers, its type and content type, 1024 characters each.
 const HEADERS_MAX: usize = 32 + 2;
@@ -50,7 +51,7 @@ impl<'a> Delivery<'a> {
 
     fn envelope(&self) -> Envelope {
         let headers = self.headers.iter().cloned();
-        Envelope::of_delivery(self.message_id, self.kind, self.content_type, headers, self.body)
+        Envelope::from_delivery(self.message_id, self.kind, self.content_type, headers, self.body)
     }
 }
 
@@ -86,5 +87,5 @@ fn there_and_back(envelope: Envelope, body: &[u8]) -> Envelope {
     let has_type = envelope.headers.contains_key("type");
     let Outgoing { message_id, kind, content_type, headers, body, .. } = envelope.into_outgoing(body.to_vec());
     let kind = Some(kind.as_str()).filter(|_| has_type);
-    Envelope::of_delivery(Some(&message_id), kind, content_type.as_deref(), headers.into_iter(), &body)
+    Envelope::from_delivery(Some(&message_id), kind, content_type.as_deref(), headers.into_iter(), &body)
 }

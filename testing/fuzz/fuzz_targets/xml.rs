@@ -5,10 +5,10 @@ use countersign_fuzz::keys::{V2_KEYS, worker};
 use countersign_fuzz::memory::bounded;
 use countersign_fuzz::{expect, wire};
 use libfuzzer_sys::{Corpus, fuzz_target};
-use shared::protocol::v2::signature::SignType;
-use shared::protocol::v2::xml::{self, XmlError};
-use shared::protocol::v2::payment;
 use shared::protocol::{AuthenticateError, BODY_BYTES_MAX, SINGLE_BODY_BYTES_MAX, glance, reveal};
+use shared::protocol::keys::SignType;
+use shared::protocol::v2::payment;
+use shared::protocol::v2::xml::{self, XmlError};
 
 fuzz_target!(|body: &[u8]| -> Corpus {
     bounded(body.len(), 4, || as_it_is(body));

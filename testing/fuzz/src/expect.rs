@@ -3,11 +3,10 @@
 use chrono::{DateTime, Datelike, Utc};
 use shared::domain::ids::ID_BYTES_MAX;
 use shared::domain::notification::{Notification, PaymentResult, RefundResult};
-use shared::protocol::combined::SUB_ORDERS_MAX;
+use shared::protocol::{Authentic, DecodeError, Part, SUB_ORDERS_MAX};
 use shared::protocol::v2::payment;
 use shared::protocol::v2::signed::{AmbiguousSignature, Signed};
 use shared::protocol::v2::xml::{FIELDS_MAX, Fields};
-use shared::protocol::{Authentic, DecodeError, Part};
 
 use crate::keys::MERCHANT;
 use crate::wire;

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use secrecy::SecretString;
-use shared::protocol::v2::signature::{SignType, sign_fields};
+use shared::protocol::keys::SignType;
+use shared::protocol::v2::signature::sign_fields;
 use shared::protocol::v2::xml::FIELDS_MAX;
 
 use crate::keys::MERCHANT;

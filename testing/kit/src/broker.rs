@@ -15,7 +15,8 @@ use lapin::options::{
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use serde_json::{Value, json};
-use shared::messaging::envelope::{CALLBACKS_EXCHANGE, CALLBACKS_ROUTING_KEY, MCH_ID};
+use shared::messaging::envelope::MCH_ID;
+use shared::messaging::topology::{CALLBACKS_EXCHANGE, CALLBACKS_ROUTING_KEY};
 use url::Url;
 use uuid::Uuid;
 

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use secrecy::SecretString;
 use serde_json::{Value, json};
-use shared::messaging::envelope::CallbackKind;
-use shared::protocol::v2::signature::{SignType, sign_fields};
+use shared::protocol::CallbackKind;
+use shared::protocol::keys::SignType;
+use shared::protocol::v2::signature::sign_fields;
 use signer::encrypt_req_info;
 use uuid::Uuid;
 

@@ -7,8 +7,7 @@ use anyhow::Result;
 use http_body_util::Full;
 use hyper::Request;
 use hyper::body::Bytes;
-use shared::messaging::envelope::CallbackKind;
-use shared::protocol::reply;
+use shared::protocol::{CallbackKind, reply};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use anyhow::{Result, ensure};
 use chrono::{DateTime, Utc};
-use shared::messaging::envelope::EVENTS_QUEUE;
+use shared::messaging::topology::EVENTS_QUEUE;
 use uuid::Uuid;
 
 use crate::broker::{Broker, Message};

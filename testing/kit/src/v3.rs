@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
-use shared::messaging::envelope::CallbackKind;
+use shared::protocol::CallbackKind;
 use signer::{PlatformKey, seal_resource};
 use uuid::Uuid;
 

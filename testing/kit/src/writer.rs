@@ -4,7 +4,8 @@ use anyhow::{Context, Result, ensure};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
-use shared::messaging::envelope::{CALLBACKS_EXCHANGE, CALLBACKS_ROUTING_KEY, MCH_ID};
+use shared::messaging::envelope::MCH_ID;
+use shared::messaging::topology::{CALLBACKS_EXCHANGE, CALLBACKS_ROUTING_KEY};
 use url::Url;
 
 use crate::post::Post;

@@ -76,9 +76,9 @@ async fn waiting_in_vain_names_what_was_waited_for_and_the_last_obstacle() {
 
 #[test]
 fn a_callback_is_authentic_until_it_is_touched() -> TestResult {
-    let ring = shared::protocol::merchants::KeyRing::load(
+    let ring = shared::merchants_file::load(
         kit::merchants::MerchantsFile::write()?.path(),
-        shared::protocol::merchants::Side::Edge,
+        shared::merchants_file::Program::Ingest,
     )?;
     let authenticate = |body: &[u8]| shared::protocol::v2::payment::authenticate(body, &ring).is_ok();
     assert!(authenticate(&Callback::payment("order-1").body()));

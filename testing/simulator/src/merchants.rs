@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 use secrecy::SecretString;
-use shared::protocol::merchants::{KeyRing, Side};
-use shared::protocol::v2::signature::SignType;
+use shared::merchants_file::{self, Program};
+use shared::protocol::keys::SignType;
 
 use signer::PlatformKey;
 
@@ -44,8 +44,9 @@ pub struct V3 {
 /// # Errors
 /// When the file cannot be used, or no merchant in it can be notified.
 pub fn load(path: &Path, platform_keys: &Path) -> anyhow::Result<Vec<Merchant>> {
-    let ring = |side| KeyRing::load(path, side).with_context(|| format!("MERCHANTS_FILE: {}", path.display()));
-    let (secrets, public) = (ring(Side::Worker)?, ring(Side::Edge)?);
+    let ring =
+        |program| merchants_file::load(path, program).with_context(|| format!("MERCHANTS_FILE: {}", path.display()));
+    let (secrets, public) = (ring(Program::Worker)?, ring(Program::Ingest)?);
     let mut merchants = Vec::new();
     for merchant in secrets.merchants() {
         let Some(key) = merchant.v2_keys().next().map(|key| key.secret().clone()) else { continue };
@@ -54,8 +55,7 @@ pub fn load(path: &Path, platform_keys: &Path) -> anyhow::Result<Vec<Merchant>> 
         let accepts = |digest: &SignType| public.merchant(&mch_id).is_some_and(|merchant| merchant.accepts(*digest));
         let sign_types: Vec<SignType> = [SignType::Md5, SignType::HmacSha256].into_iter().filter(accepts).collect();
         let mut platform = Vec::new();
-        for known in public.merchant(&mch_id).into_iter().flat_map(shared::protocol::merchants::Merchant::platform_keys)
-        {
+        for known in public.merchant(&mch_id).into_iter().flat_map(shared::protocol::keys::Merchant::platform_keys) {
             platform.extend(private_half(&known.id().name, platform_keys)?.map(Arc::new));
         }
         let v3_key = merchant.v3_keys().next().filter(|_| !platform.is_empty()).map(|key| key.secret().clone());

@@ -11,14 +11,14 @@ use shared::domain::decide::Asked;
 use shared::domain::ids::{MchId, OutRefundNo, OutTradeNo, SubMchId, TransactionId};
 use shared::domain::money::Money;
 use shared::domain::notification::{Notification, Payment, PaymentResult};
-use shared::merchants_file::Keys;
+use shared::merchants_file::MeteredKeyRing;
 use shared::messaging::consumer::Delivery;
-use shared::messaging::envelope::{CallbackKind, ENVELOPE_VERSION, MCH_ID, VERSION};
+use shared::messaging::envelope::{ENVELOPE_VERSION, MCH_ID, VERSION};
 use shared::protocol::v2::signature::VerifyError;
 use shared::protocol::v2::{payment, refund};
 use shared::protocol::v3::notification;
 use shared::protocol::v3::resource::{self, OpenError};
-use shared::protocol::{self, AuthenticateError, DecodeError, glance, reveal};
+use shared::protocol::{self, AuthenticateError, CallbackKind, DecodeError, glance, reveal};
 use uuid::Uuid;
 
 use super::outcome::NotDecided;
@@ -150,11 +150,11 @@ impl Message {
     ///
     /// # Errors
     /// The reason why it cannot be shown.
-    pub fn reveal(&self, keys: &Keys) -> Result<String, String> {
+    pub fn reveal(&self, keys: &MeteredKeyRing) -> Result<String, String> {
         let revealed = match (self.kind(), self.mch_id()) {
-            (Some(CallbackKind::V2Payment), _) => reveal::v2_payment(&self.body, keys),
-            (Some(CallbackKind::V2Refund), _) => reveal::v2_refund(&self.body, keys),
-            (Some(CallbackKind::V3), Some(mch_id)) => reveal::v3(&self.body, mch_id.as_str(), keys),
+            (Some(CallbackKind::V2Payment), _) => reveal::v2_payment(&self.body, keys.ring()),
+            (Some(CallbackKind::V2Refund), _) => reveal::v2_refund(&self.body, keys.ring()),
+            (Some(CallbackKind::V3), Some(mch_id)) => reveal::v3(&self.body, mch_id.as_str(), keys.ring()),
             (Some(CallbackKind::V3), None) => return Err("the message has no mch-id header".to_owned()),
             (None, _) => return Err("this version of the worker does not know its type".to_owned()),
         };
@@ -164,7 +164,7 @@ impl Message {
     /// Authenticates and decodes the body: one finding, or one per sub-order of a combined order. A signed text that can be
     /// read in more than one way is read only when an operator has accepted it.
     #[must_use]
-    pub fn authenticate_and_decode<'keys>(&self, keys: &'keys Keys, asked: Asked) -> Vec<Examined<'keys>> {
+    pub fn authenticate_and_decode<'keys>(&self, keys: &'keys MeteredKeyRing, asked: Asked) -> Vec<Examined<'keys>> {
         if self.suspect {
             return vec![Examined::not_decided(NotDecided::DecideAlone)];
         }
@@ -192,12 +192,17 @@ impl Message {
 
     /// The same for a message that may make this worker panic: nothing if it does.
     #[must_use]
-    pub fn authenticate_and_decode_catching_panics<'keys>(&self, keys: &'keys Keys) -> Vec<Examined<'keys>> {
+    pub fn authenticate_and_decode_catching_panics<'keys>(&self, keys: &'keys MeteredKeyRing) -> Vec<Examined<'keys>> {
         let examined = AssertUnwindSafe(|| self.authenticate_and_decode(keys, Asked::ByReport));
         catch_unwind(examined).unwrap_or_default()
     }
 
-    fn examined<'keys>(&self, key: &'keys str, parts: Vec<protocol::Part>, keys: &Keys) -> Vec<Examined<'keys>> {
+    fn examined<'keys>(
+        &self,
+        key: &'keys str,
+        parts: Vec<protocol::Part>,
+        keys: &MeteredKeyRing,
+    ) -> Vec<Examined<'keys>> {
         let mut glances = Vec::new();
         if parts.iter().any(Result::is_err) {
             glances = self.glance(keys);
@@ -235,11 +240,11 @@ impl Message {
     }
 
     /// Whatever can be read in a callback that could not be decoded, by part.
-    fn glance(&self, keys: &Keys) -> Vec<glance::Glance> {
+    fn glance(&self, keys: &MeteredKeyRing) -> Vec<glance::Glance> {
         match (self.kind(), self.mch_id()) {
-            (Some(CallbackKind::V2Payment), _) => glance::v2_payment(&self.body, keys),
-            (Some(CallbackKind::V2Refund), _) => glance::v2_refund(&self.body, keys),
-            (Some(CallbackKind::V3), Some(mch_id)) => glance::v3(&self.body, mch_id.as_str(), keys),
+            (Some(CallbackKind::V2Payment), _) => glance::v2_payment(&self.body, keys.ring()),
+            (Some(CallbackKind::V2Refund), _) => glance::v2_refund(&self.body, keys.ring()),
+            (Some(CallbackKind::V3), Some(mch_id)) => glance::v3(&self.body, mch_id.as_str(), keys.ring()),
             (Some(CallbackKind::V3), None) | (None, _) => Vec::new(),
         }
     }
@@ -256,8 +261,8 @@ impl Examined<'_> {
 /// The key that proved a body, and what it says.
 type Read<'keys> = Result<(&'keys str, Vec<protocol::Part>), NotDecided>;
 
-fn read_v2_payment<'keys>(body: &[u8], keys: &'keys Keys, asked: Asked) -> Read<'keys> {
-    let payment = payment::authenticate(body, keys).map_err(|error| not_v2(&error))?;
+fn read_v2_payment<'keys>(body: &[u8], keys: &'keys MeteredKeyRing, asked: Asked) -> Read<'keys> {
+    let payment = payment::authenticate(body, keys.ring()).map_err(|error| not_v2(&error))?;
     keys.count_use(payment.key);
     let fields = match asked {
         Asked::ByAcceptance => payment.content.accepted_by_operator(),
@@ -268,15 +273,15 @@ fn read_v2_payment<'keys>(body: &[u8], keys: &'keys Keys, asked: Asked) -> Read<
     Ok((&payment.key.name, payment::decode(&fields, payment.merchant).map_err(undecodable)?))
 }
 
-fn read_v2_refund<'keys>(body: &[u8], keys: &'keys Keys) -> Read<'keys> {
-    let refund = refund::authenticate(body, keys).map_err(|error| not_v2(&error))?;
+fn read_v2_refund<'keys>(body: &[u8], keys: &'keys MeteredKeyRing) -> Read<'keys> {
+    let refund = refund::authenticate(body, keys.ring()).map_err(|error| not_v2(&error))?;
     keys.count_use(refund.key);
     Ok((&refund.key.name, vec![refund::decode(&refund.content)]))
 }
 
-fn read_v3<'keys>(body: &[u8], mch_id: Option<MchId>, keys: &'keys Keys) -> Read<'keys> {
+fn read_v3<'keys>(body: &[u8], mch_id: Option<MchId>, keys: &'keys MeteredKeyRing) -> Read<'keys> {
     let mch_id = mch_id.ok_or_else(|| NotDecided::NotAuthentic("the header mch-id is missing".to_owned()))?;
-    let event = resource::open(body, mch_id.as_str(), keys).map_err(|error| match error {
+    let event = resource::open(body, mch_id.as_str(), keys.ring()).map_err(|error| match error {
         // Ingest verified WeChat Pay's signature. If this worker cannot open it, its merchants file may be the older one.
         OpenError::UnknownMerchant | OpenError::NoKeyOpens => NotDecided::ForKey(error.to_string()),
         OpenError::TooLarge

@@ -13,7 +13,7 @@ use shared::domain::notification::Notification;
 use shared::domain::order::{Order, OrderState};
 use shared::domain::payment::{Disposition, PaymentRecord};
 use shared::domain::refund::{Refund, RefundState};
-use shared::merchants_file::Keys;
+use shared::merchants_file::MeteredKeyRing;
 use uuid::Uuid;
 
 use super::message::{Examined, Finding, Message};
@@ -249,7 +249,7 @@ const LOOKED_AT_BY_EVERY_SWEEP: [&str; 5] = [
 
 impl<'a> Part<'a> {
     /// The parts of a message that is new to the ledger.
-    pub fn from_message(message: &'a Message, keys: &'a Keys) -> impl Iterator<Item = Self> {
+    pub fn from_message(message: &'a Message, keys: &'a MeteredKeyRing) -> impl Iterator<Item = Self> {
         let examined = message.authenticate_and_decode(keys, Asked::ByReport);
         (0..).zip(examined).map(move |(number, examined)| Self { message, number, examined, row: LedgerRow::New })
     }

@@ -14,7 +14,7 @@ use shared::domain::ids::{MchId, OutRefundNo, TransactionId};
 use shared::domain::notification::Notification;
 use shared::domain::order::{Order, OrderState};
 use shared::domain::payment::PaymentRecord;
-use shared::merchants_file::Keys;
+use shared::merchants_file::MeteredKeyRing;
 use uuid::Uuid;
 
 use super::fresh::{distinct, unknown};
@@ -33,7 +33,7 @@ pub const RACES_MAX: usize = 3;
 #[derive(Debug, Clone, Copy)]
 pub struct Policy<'a> {
     /// The keys that authenticate.
-    pub keys: &'a Keys,
+    pub keys: &'a MeteredKeyRing,
     /// How long a callback waits before it is opened for an operator.
     pub wait_limit: Duration,
 }

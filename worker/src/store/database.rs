@@ -9,7 +9,7 @@ use diesel::result::Error;
 use diesel::{ConnectionError, ConnectionResult};
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
 use secrecy::{ExposeSecret, SecretString};
-use shared::telemetry::chain;
+use shared::process::telemetry::chain;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 mod tls;

@@ -339,8 +339,7 @@ async fn lock(conn: &mut AsyncPgConnection, groups: &[Group]) -> Result<(), Erro
 /// Those locked rows of the group that are still held for what the group says: a row that the sweeper was deciding may be held
 /// for something else by the time that its lock is free, which the operator has not seen.
 async fn still_seen(conn: &mut AsyncPgConnection, group: &Group, resolved: bool) -> Result<Vec<i64>, Error> {
-    let sql =
-        "SELECT id FROM countersign.quarantine \
+    let sql = "SELECT id FROM countersign.quarantine \
                WHERE id = ANY($1) AND (state <> 'resolved' OR $4) AND reason = $2 AND detail = $3";
     let rows: Vec<Id> = diesel::sql_query(sql)
         .bind::<Array<BigInt>, _>(&group.ids)

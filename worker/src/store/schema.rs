@@ -13,7 +13,7 @@ use diesel::result::Error;
 use diesel::sql_types::{BigInt, Bool, Text};
 use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl};
 use diesel_migrations::{EmbeddedMigrations, FileBasedMigrations, MigrationHarness, embed_migrations};
-use shared::backoff::Backoff;
+use shared::process::backoff::Backoff;
 
 use super::database::{Database, LOCK_TIMEOUT};
 

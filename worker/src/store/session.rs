@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel_async::AsyncPgConnection;
 use futures_util::FutureExt;
-use shared::telemetry::chain;
+use shared::process::telemetry::chain;
 use tokio::time::timeout;
 
 use super::database::{Database, LITTLE_LOCK_TIMEOUT, STATEMENT_TIMEOUT};

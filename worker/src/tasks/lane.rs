@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use metrics::{counter, gauge, histogram};
-use shared::backoff::Backoff;
 use shared::merchants_file::MerchantsFile;
 use shared::messaging::connection::AmqpUrls;
 use shared::messaging::consumer::{ConsumeError, Consumer};
-use shared::telemetry::chain;
+use shared::process::backoff::Backoff;
+use shared::process::telemetry::chain;
 use tokio_util::sync::CancellationToken;
 
 use super::backlog::Backlog;

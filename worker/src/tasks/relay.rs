@@ -14,7 +14,7 @@ use diesel_async::{AsyncConnection, AsyncPgConnection};
 use futures_util::future::join_all;
 use metrics::{counter, gauge};
 use shared::messaging::publisher::{Outgoing, PublishError, Publisher};
-use shared::telemetry::chain;
+use shared::process::telemetry::chain;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 

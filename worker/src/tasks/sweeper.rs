@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use diesel_async::AsyncPgConnection;
 use metrics::{counter, gauge};
-use shared::merchants_file::{Keys, MerchantsFile};
-use shared::telemetry::chain;
+use shared::merchants_file::{MerchantsFile, MeteredKeyRing};
+use shared::process::telemetry::chain;
 use tokio_util::sync::CancellationToken;
 
 use self::decide::Limit;
@@ -58,7 +58,7 @@ pub struct Sweeper {
 #[derive(Default)]
 struct Memory {
     /// The keys that every callback waiting for one has been tried with.
-    keys: Option<Arc<Keys>>,
+    keys: Option<Arc<MeteredKeyRing>>,
     keys_tried: Option<Instant>,
     database_tried: Option<Instant>,
     measured: Option<Instant>,

@@ -18,10 +18,10 @@ use tokio::time::Instant;
 
 use super::lane::{Lane, LaneError, Waiting};
 use super::{Job, PublishError, PublisherOptions, State};
-use crate::backoff::Backoff;
-use crate::messaging::DEFINITIONS_FILE;
 use crate::messaging::connection::{self, ConnectError};
-use crate::telemetry::chain;
+use crate::messaging::topology::DEFINITIONS_FILE;
+use crate::process::backoff::Backoff;
+use crate::process::telemetry::chain;
 
 /// The first pause before a new attempt, and the longest.
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);

@@ -5,17 +5,19 @@
 
 use serde::Deserialize;
 
-use super::fields::{optional as optional_field, parse_amount, parse_china_time, required as required_field};
-use super::payment::{TIME_END_FORMAT, state_of, state_of_sub_order};
+use super::fields::{
+    TIME_END_FORMAT, optional as optional_field, parse_amount, parse_china_time, required as required_field,
+};
+use super::state::{state_of, state_of_sub_order};
 use super::xml::Fields;
 use crate::domain::ids::{AppId, MchId, OutTradeNo, SubMchId, TransactionId};
 use crate::domain::money::{Currency, Money};
 use crate::domain::notification::{Notification, Payment, PaymentResult, PaymentSuccess};
 use crate::protocol::combined;
+use crate::protocol::error::{DecodeError, Part};
 use crate::protocol::json::{Node, optional, required, sum};
-use crate::protocol::merchants::Merchant;
+use crate::protocol::keys::Merchant;
 use crate::protocol::trade_state::TradeState;
-use crate::protocol::{DecodeError, Part};
 
 /// The merchant that combined the orders and whose key signed them.
 pub(super) const COMBINE_MCH_ID: &str = "combine_mch_id";

@@ -3,8 +3,10 @@
 use chrono::{DateTime, FixedOffset, NaiveDateTime, TimeZone, Utc};
 
 use super::xml::Fields;
-use crate::protocol::DecodeError;
+use crate::protocol::error::DecodeError;
 
+/// The form of `time_end`, in China's time.
+pub(super) const TIME_END_FORMAT: &str = "%Y%m%d%H%M%S";
 /// v2's times are in China's time and say so nowhere.
 const CHINA_OFFSET_SECONDS: i32 = 8 * 60 * 60;
 

@@ -1,23 +1,23 @@
 //! The v2 payment callback: authenticated by its signature, decoded from verified fields only.
 //!
-//! Source: pay.weixin.qq.com/doc/v2/merchant/4011937248. `return_code` is about transport alone; `result_code` and,
-//! where present, `trade_state` say whether the payer paid. Only what says so failed: a flag that is missing or unknown is
-//! neither. `total_fee` in `fee_type` is the order's price; `cash_fee` is the payer's own money after coupons and conversion
+//! Source: pay.weixin.qq.com/doc/v2/merchant/4011937248. `total_fee` in `fee_type` is the order's price; `cash_fee` is the payer's own money after coupons and conversion
 //! and is never compared.
 
+use super::claim::{AuthenticateError, claimed_merchant};
 use super::combined::{self, COMBINE_MCH_ID};
-use super::fields::{optional, parse_amount, parse_china_time, required};
+use super::fields::{TIME_END_FORMAT, optional, parse_amount, parse_china_time, required};
 use super::signed::Signed;
+use super::state::state_of;
 use super::xml::{self, Fields, XmlError, escaped_bytes};
 use crate::domain::ids::{AppId, MchId, OutTradeNo, SubMchId, TransactionId};
 use crate::domain::money::{Currency, Money};
 use crate::domain::notification::{Notification, Other, Payment, PaymentResult, PaymentSuccess};
-use crate::protocol::merchants::{KeyRing, Merchant};
+use crate::protocol::error::{DecodeError, Part};
+use crate::protocol::keys::{KeyRing, Merchant};
+use crate::protocol::limits::SINGLE_BODY_BYTES_MAX;
 use crate::protocol::trade_state::TradeState;
-use crate::protocol::{Authentic, AuthenticateError, DecodeError, Part, SINGLE_BODY_BYTES_MAX, json};
+use crate::protocol::trust::Authentic;
 
-/// The form of `time_end`, in China's time.
-pub(super) const TIME_END_FORMAT: &str = "%Y%m%d%H%M%S";
 /// What an order's payment has, and nothing that is about no order.
 const OF_AN_ORDER: [&str; 3] = ["transaction_id", "out_trade_no", "total_fee"];
 /// The kinds of v2 callbacks about no order, each by the fields that only it has: events of a service order (`PayScore`; its
@@ -45,7 +45,7 @@ pub fn authenticate<'body, 'ring>(
         return Err(XmlError::TooLarge.into());
     }
     unverified.within_reason(body, |_, value| escaped_bytes(value))?;
-    let merchant = super::claimed_merchant(&unverified, &["mch_id", COMBINE_MCH_ID], ring)?;
+    let merchant = claimed_merchant(&unverified, &["mch_id", COMBINE_MCH_ID], ring)?;
     Ok(unverified.verify(merchant)?)
 }
 
@@ -94,47 +94,4 @@ fn decode_success(fields: &Fields<'_>) -> Result<PaymentSuccess, DecodeError> {
         },
         paid_at: required(fields, "time_end", |text| parse_china_time(text, TIME_END_FORMAT))?,
     })
-}
-
-/// What `return_code`, `result_code` and `trade_state` of a callback say together.
-pub(super) fn state_of(fields: &Fields<'_>) -> Result<TradeState, DecodeError> {
-    let returned = required(fields, "return_code", parse_code)?;
-    let result = optional(fields, "result_code", parse_code)?;
-    let state = optional(fields, "trade_state", TradeState::parse)?;
-    match (returned, result) {
-        (TradeState::Paid, None) => Err(DecodeError::Missing("result_code")),
-        (TradeState::Paid, Some(result)) => agreed(result, state),
-        (TradeState::NotPaid, Some(TradeState::Paid)) => Err(DecodeError::Contradiction("return_code")),
-        (TradeState::NotPaid, _) => agreed(TradeState::NotPaid, state),
-    }
-}
-
-/// The same of a sub-order, which has flags of its own where they differ from `whole`'s.
-pub(super) fn state_of_sub_order(
-    whole: TradeState,
-    result_code: Option<&str>,
-    trade_state: Option<&str>,
-) -> Result<TradeState, DecodeError> {
-    let result = json::optional("result_code", result_code, parse_code)?;
-    let state = json::optional("trade_state", trade_state, TradeState::parse)?;
-    match (whole, result) {
-        (TradeState::NotPaid, Some(TradeState::Paid)) => Err(DecodeError::Contradiction("result_code")),
-        (whole, result) => agreed(result.unwrap_or(whole), state),
-    }
-}
-
-/// What went through may turn out not to be paid; what failed cannot be.
-fn agreed(result: TradeState, state: Option<TradeState>) -> Result<TradeState, DecodeError> {
-    match (result, state) {
-        (TradeState::NotPaid, Some(TradeState::Paid)) => Err(DecodeError::Contradiction("trade_state")),
-        (result, state) => Ok(state.unwrap_or(result)),
-    }
-}
-
-fn parse_code(text: &str) -> Option<TradeState> {
-    match text {
-        "SUCCESS" => Some(TradeState::Paid),
-        "FAIL" => Some(TradeState::NotPaid),
-        _ => None,
-    }
 }

@@ -12,47 +12,8 @@ use subtle::ConstantTimeEq;
 
 use super::signed::Signed;
 use super::xml::Fields;
-use crate::protocol::merchants::Merchant;
-use crate::protocol::merchants::key::Key;
-use crate::protocol::{Authentic, Unverified};
-
-/// The digest under a signature.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum SignType {
-    /// `MD5`: 32 hex digits.
-    Md5,
-    /// `HMAC-SHA256`: 64 hex digits.
-    HmacSha256,
-}
-
-impl SignType {
-    /// `None` for anything but the two names that WeChat Pay documents.
-    #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
-        match name {
-            "MD5" => Some(Self::Md5),
-            "HMAC-SHA256" => Some(Self::HmacSha256),
-            _ => None,
-        }
-    }
-
-    /// The name in `sign_type` and in the merchants file.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Md5 => "MD5",
-            Self::HmacSha256 => "HMAC-SHA256",
-        }
-    }
-
-    fn of_length(sign: &str) -> Option<Self> {
-        match sign.len() {
-            32 => Some(Self::Md5),
-            64 => Some(Self::HmacSha256),
-            _ => None,
-        }
-    }
-}
+use crate::protocol::keys::{Key, Merchant, SignType};
+use crate::protocol::trust::{Authentic, Unverified};
 
 /// Why a body is not authentic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -81,7 +42,7 @@ impl<'body> Unverified<Fields<'body>> {
         let sign = self.claimed("sign").ok_or(VerifyError::NoSign)?;
         let sign_type = match self.claimed("sign_type") {
             Some(name) => SignType::parse(name),
-            None => SignType::of_length(sign),
+            None => SignType::from_length(sign),
         }
         .ok_or(VerifyError::UnknownSignType)?;
         if !merchant.accepts(sign_type) {

@@ -9,7 +9,8 @@ use std::borrow::Cow;
 use quick_xml::Reader;
 use quick_xml::events::{BytesRef, BytesStart, Event};
 
-use crate::protocol::{BODY_BYTES_MAX, SINGLE_BODY_BYTES_MAX, Unverified};
+use crate::protocol::limits::{BODY_BYTES_MAX, SINGLE_BODY_BYTES_MAX};
+use crate::protocol::trust::Unverified;
 
 /// The most fields one callback may have. The documented ones and a wallet full of coupons stay below 60.
 pub const FIELDS_MAX: usize = 128;

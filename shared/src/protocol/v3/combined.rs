@@ -10,10 +10,10 @@ use crate::domain::ids::{AppId, MchId, OutTradeNo, SubMchId, TransactionId};
 use crate::domain::money::{Currency, Money};
 use crate::domain::notification::{Notification, Payment, PaymentResult, PaymentSuccess};
 use crate::protocol::combined::parts;
+use crate::protocol::error::{DecodeError, Part};
 use crate::protocol::json::{Node, optional, parse_time, required, sum};
-use crate::protocol::merchants::Merchant;
+use crate::protocol::keys::Merchant;
 use crate::protocol::trade_state::TradeState;
-use crate::protocol::{DecodeError, Part};
 
 #[derive(Deserialize)]
 struct CombinedResource {

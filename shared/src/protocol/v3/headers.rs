@@ -8,9 +8,8 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use chrono::{DateTime, Utc};
 
-use super::platform_key::{PlatformKey, SERIAL_BYTES_MAX};
-use crate::protocol::Authentic;
-use crate::protocol::merchants::Merchant;
+use crate::protocol::keys::{Merchant, PlatformKey, SERIAL_BYTES_MAX};
+use crate::protocol::trust::Authentic;
 
 /// Unix time of signing, in seconds.
 pub const TIMESTAMP: &str = "Wechatpay-Timestamp";

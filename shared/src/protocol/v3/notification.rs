@@ -15,10 +15,10 @@ use crate::domain::money::{Currency, Money};
 use crate::domain::notification::{
     Notification, Other, Payment, PaymentResult, PaymentSuccess, RefundResult, ReportedRefund,
 };
+use crate::protocol::error::{DecodeError, Part};
 use crate::protocol::json::{optional, parse_time, required, sum};
-use crate::protocol::merchants::Merchant;
+use crate::protocol::keys::Merchant;
 use crate::protocol::trade_state::TradeState;
-use crate::protocol::{DecodeError, Part};
 
 /// The type of the event that an order was paid, among others.
 const PAID: &str = "TRANSACTION.SUCCESS";

@@ -11,9 +11,9 @@ use secrecy::ExposeSecret;
 use serde::Deserialize;
 
 use super::combined;
-use crate::protocol::merchants::key::KeyId;
-use crate::protocol::merchants::{KeyRing, Merchant};
-use crate::protocol::{Authentic, BODY_BYTES_MAX, SINGLE_BODY_BYTES_MAX};
+use crate::protocol::keys::{KeyId, KeyRing, Merchant};
+use crate::protocol::limits::{BODY_BYTES_MAX, SINGLE_BODY_BYTES_MAX};
+use crate::protocol::trust::Authentic;
 
 /// The only algorithm that WeChat Pay documents.
 const ALGORITHM: &str = "AEAD_AES_256_GCM";

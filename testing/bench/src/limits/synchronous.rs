@@ -11,9 +11,8 @@ use anyhow::{Context, Result, ensure};
 use kit::database::in_schema;
 use serde_json::json;
 use shared::domain::notification::{Notification, PaymentResult};
-use shared::listener;
-use shared::merchants_file::MerchantsFile;
-use shared::protocol::merchants::Side;
+use shared::merchants_file::{MerchantsFile, Program};
+use shared::process::listener;
 use shared::protocol::reply;
 use shared::protocol::v2::payment;
 use tokio::sync::{Mutex, mpsc};
@@ -68,7 +67,7 @@ impl Pool {
 /// # Errors
 /// It cannot listen, or has no database or keys.
 pub async fn run(options: Options) -> Result<()> {
-    let merchants = web::Data::new(MerchantsFile::open(options.merchants, Side::Edge)?);
+    let merchants = web::Data::new(MerchantsFile::open(options.merchants, Program::Ingest)?);
     let listener = listener::listen(options.listen)?;
     let (database, sessions) = (options.database, options.sessions);
     let server = HttpServer::new(move || {
@@ -86,7 +85,9 @@ pub async fn run(options: Options) -> Result<()> {
 async fn take(body: Bytes, merchants: web::Data<MerchantsFile>, pool: web::Data<Pool>) -> HttpResponse {
     let (notification, key) = {
         let keys = merchants.keys();
-        let Ok(payment) = payment::authenticate(&body, &keys) else { return HttpResponse::Unauthorized().finish() };
+        let Ok(payment) = payment::authenticate(&body, keys.ring()) else {
+            return HttpResponse::Unauthorized().finish();
+        };
         let key = payment.key.name.clone();
         let Ok(fields) = payment.content.unambiguous() else { return HttpResponse::BadRequest().finish() };
         (payment::decode(&fields, payment.merchant).ok().and_then(|mut parts| parts.pop()), key)

@@ -6,9 +6,8 @@ use std::path::PathBuf;
 use actix_web::web::{self, Bytes};
 use actix_web::{App, HttpResponse, HttpServer};
 use anyhow::Result;
-use shared::listener;
-use shared::merchants_file::MerchantsFile;
-use shared::protocol::merchants::Side;
+use shared::merchants_file::{MerchantsFile, Program};
+use shared::process::listener;
 use shared::protocol::reply;
 use shared::protocol::v2::payment;
 
@@ -26,7 +25,7 @@ pub struct Options {
 /// # Errors
 /// It cannot listen or has no keys.
 pub async fn run(options: Options) -> Result<()> {
-    let merchants = web::Data::new(MerchantsFile::open(options.merchants, Side::Edge)?);
+    let merchants = web::Data::new(MerchantsFile::open(options.merchants, Program::Ingest)?);
     let listener = listener::listen(options.listen)?;
     let server = HttpServer::new(move || {
         App::new().app_data(merchants.clone()).route("/wechatpay/v2/payment", web::post().to(take))
@@ -37,7 +36,7 @@ pub async fn run(options: Options) -> Result<()> {
 
 async fn take(body: Bytes, merchants: web::Data<MerchantsFile>) -> HttpResponse {
     let keys = merchants.keys();
-    match payment::authenticate(&body, &keys) {
+    match payment::authenticate(&body, keys.ring()) {
         Ok(_) => HttpResponse::Ok().content_type(reply::V2_CONTENT_TYPE).body(reply::V2_SUCCESS),
         Err(error) => HttpResponse::Unauthorized().body(error.to_string()),
     }

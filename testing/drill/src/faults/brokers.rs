@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use hyper::Method;
 use serde_json::Value;
-use shared::messaging::envelope::CALLBACKS_QUEUE;
+use shared::messaging::topology::CALLBACKS_QUEUE;
 
 use super::{Scene, links};
 use crate::clock::seconds;

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use hyper::Method;
 use kit::merchants::MERCHANT;
 use serde_json::{Value, json};
-use shared::messaging::envelope::{EVENTS_EXCHANGE, EVENTS_QUEUE};
+use shared::messaging::topology::{EVENTS_EXCHANGE, EVENTS_QUEUE};
 use uuid::Uuid;
 
 use super::Scene;

@@ -10,7 +10,7 @@ use kit::post::{Post, post};
 use kit::unfinished::Unfinished;
 use kit::v3::Event;
 use kit::writer::{Forged, Writer};
-use shared::messaging::envelope::CallbackKind;
+use shared::protocol::CallbackKind;
 use tokio::time::Instant;
 use tokio_postgres::Client;
 use uuid::Uuid;

@@ -10,7 +10,8 @@ use kit::callback::Callback;
 use kit::post::post;
 use kit::v3::Event;
 use serde_json::{Value, json};
-use shared::messaging::envelope::{CALLBACKS_EXCHANGE, CALLBACKS_ROUTING_KEY, CallbackKind};
+use shared::messaging::topology::{CALLBACKS_EXCHANGE, CALLBACKS_ROUTING_KEY};
+use shared::protocol::CallbackKind;
 use uuid::Uuid;
 
 use super::{Planted, Scene};

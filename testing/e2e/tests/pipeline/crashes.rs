@@ -8,7 +8,7 @@ use kit::program::{Launch, Program};
 use kit::proxy::Proxy;
 use kit::stage::Stage;
 use kit::{TestResult, until};
-use shared::messaging::envelope::{CALLBACKS_QUEUE, EVENTS_QUEUE};
+use shared::messaging::topology::{CALLBACKS_QUEUE, EVENTS_QUEUE};
 
 #[tokio::test]
 async fn a_worker_that_dies_between_commit_and_ack_has_paid_once() -> TestResult {

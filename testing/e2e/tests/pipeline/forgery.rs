@@ -10,7 +10,7 @@ use kit::stage::Stage;
 use kit::v3::Event;
 use kit::{TestResult, until};
 use serde_json::json;
-use shared::protocol::v2::signature::SignType;
+use shared::protocol::keys::SignType;
 
 #[tokio::test]
 async fn a_signed_callback_that_was_cut_into_the_payment_of_another_order_pays_nobody() -> TestResult {

@@ -11,7 +11,7 @@ use kit::broker::{Broker, Message};
 use kit::management::call;
 use kit::servers::Servers;
 use serde_json::Value;
-use shared::messaging::envelope::CALLBACKS_QUEUE;
+use shared::messaging::topology::CALLBACKS_QUEUE;
 use shared::protocol::BODY_BYTES_MAX;
 
 /// AMQP's frame, and the most that properties and headers can have together: they travel in one frame.

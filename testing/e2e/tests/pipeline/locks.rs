@@ -8,7 +8,7 @@ use kit::callback::{Callback, Refund};
 use kit::stage::Stage;
 use kit::until::until_within;
 use kit::{TestResult, until};
-use shared::messaging::envelope::CALLBACKS_QUEUE;
+use shared::messaging::topology::CALLBACKS_QUEUE;
 use uuid::Uuid;
 
 /// How many callbacks meet a fault. Set `COUNTERSIGN_PARKED` for more; with 10,000 it is the figure of `docs/reliability.md`.

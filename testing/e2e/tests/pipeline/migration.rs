@@ -56,7 +56,7 @@ async fn a_worker_without_a_schema_takes_nothing_and_begins_when_there_is_one() 
     let (amqp, url) = (broker.worker_url(), database.url());
     let mut worker = Launch::worker(amqp.as_str(), url.as_str(), merchants.path())?.spawn()?;
     worker.until_not_ready().await?;
-    assert_eq!(broker.depth(shared::messaging::envelope::CALLBACKS_QUEUE).await?, 1);
+    assert_eq!(broker.depth(shared::messaging::topology::CALLBACKS_QUEUE).await?, 1);
 
     let migrated = Launch::new("worker").argument("migrate").env("DATABASE_URL", url.as_str()).finish().await?;
     assert_eq!(migrated.code, Some(0), "{migrated:?}");

@@ -9,7 +9,7 @@ use kit::proxy::Proxy;
 use kit::stage::Stage;
 use kit::{TestResult, until};
 use serde_json::{Value, json};
-use shared::messaging::envelope::{
+use shared::messaging::topology::{
     CALLBACKS_EXCHANGE, CALLBACKS_QUEUE, CALLBACKS_ROUTING_KEY, EVENTS_EXCHANGE, EVENTS_QUEUE,
 };
 use std::collections::BTreeSet;

@@ -8,7 +8,7 @@ use kit::program::Launch;
 use kit::proxy::Proxy;
 use kit::stage::Stage;
 use kit::{TestResult, until};
-use shared::messaging::envelope::CALLBACKS_QUEUE;
+use shared::messaging::topology::CALLBACKS_QUEUE;
 use shared::protocol::BODY_BYTES_MAX;
 use uuid::{Uuid, Version};
 

@@ -19,7 +19,7 @@ use lapin::options::{
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use serde_json::Value;
-use shared::messaging::envelope::{CALLBACKS_EXCHANGE, CALLBACKS_QUEUE, EVENTS_EXCHANGE, EVENTS_QUEUE};
+use shared::messaging::topology::{CALLBACKS_EXCHANGE, CALLBACKS_QUEUE, EVENTS_EXCHANGE, EVENTS_QUEUE};
 use tokio_postgres::NoTls;
 use tokio_postgres::error::SqlState;
 use url::Url;

@@ -10,7 +10,7 @@ use kit::callback::Callback;
 use kit::post::{Reply, post};
 use kit::stage::Stage;
 use kit::{TestResult, until};
-use shared::messaging::envelope::CALLBACKS_QUEUE;
+use shared::messaging::topology::CALLBACKS_QUEUE;
 use tokio::task::JoinSet;
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use kit::merchants::{INSTITUTION, MERCHANT};
 use kit::post::post;
 use kit::stage::Stage;
 use serde_json::{Value, json};
-use shared::messaging::envelope::{CALLBACKS_QUEUE, EVENTS_QUEUE};
+use shared::messaging::topology::{CALLBACKS_QUEUE, EVENTS_QUEUE};
 use uuid::{Uuid, Version};
 
 #[tokio::test]

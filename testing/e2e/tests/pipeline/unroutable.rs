@@ -12,7 +12,7 @@ use kit::{TestResult, until};
 use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
 use serde_json::json;
-use shared::messaging::envelope::{EVENTS_EXCHANGE, EVENTS_QUEUE};
+use shared::messaging::topology::{EVENTS_EXCHANGE, EVENTS_QUEUE};
 use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 

@@ -179,6 +179,6 @@ async fn what_is_not_wechat_pays_is_refused_at_the_door_and_stored_nowhere() -> 
         assert!(reply.body.contains("<return_code><![CDATA[FAIL]]></return_code>"), "{reply:?}");
         assert!(reply.body.len() < 200 && !reply.body.contains("1900009999"), "the reply tells too much: {reply:?}");
     }
-    assert_eq!(stage.broker.depth(shared::messaging::envelope::CALLBACKS_QUEUE).await?, 0);
+    assert_eq!(stage.broker.depth(shared::messaging::topology::CALLBACKS_QUEUE).await?, 0);
     Ok(())
 }

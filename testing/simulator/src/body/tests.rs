@@ -8,7 +8,8 @@ use chrono::DateTime;
 use rand::SeedableRng;
 use secrecy::ExposeSecret;
 use shared::domain::notification::{self, Notification, PaymentResult};
-use shared::protocol::merchants::{KeyRing, Side};
+use shared::merchants_file::{self, Program};
+use shared::protocol::keys::KeyRing;
 use shared::protocol::v2::{payment, refund};
 use shared::protocol::v3::headers::UnverifiedHeaders;
 use shared::protocol::v3::{notification as v3_notification, resource};
@@ -24,7 +25,7 @@ fn plan() -> Plan {
     draw(run, 1_500, &merchants(), &mix(&[]), &mut StdRng::seed_from_u64(5))
 }
 
-fn ring(side: Side) -> KeyRing {
+fn ring(program: Program) -> KeyRing {
     let merchant = &merchants()[0];
     let keys = merchant.v3.as_ref().unwrap();
     let platform = keys.platform.iter().map(|key| {
@@ -38,7 +39,7 @@ fn ring(side: Side) -> KeyRing {
         keys.key.expose_secret(),
         platform.collect::<Vec<_>>().concat()
     );
-    KeyRing::parse(&text, side).unwrap()
+    merchants_file::parse(&text, program).unwrap()
 }
 
 /// What both programs together make of a letter; `None` when one of them refuses it.
@@ -71,7 +72,7 @@ fn the_one(parts: Result<Vec<Part>, DecodeError>) -> Notification {
 #[test]
 fn genuine_letters_say_what_the_plan_says_and_forged_ones_are_refused() {
     let (plan, merchants) = (plan(), merchants());
-    let (edge, worker) = (ring(Side::Edge), ring(Side::Worker));
+    let (edge, worker) = (ring(Program::Ingest), ring(Program::Worker));
     let mut rng = StdRng::seed_from_u64(9);
     let mut seen: HashMap<(&str, bool), usize> = HashMap::new();
     for callback in &plan.callbacks {

@@ -13,7 +13,8 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use secrecy::{ExposeSecret, SecretString};
-use shared::protocol::v2::signature::{SignType, sign_fields};
+use shared::protocol::keys::SignType;
+use shared::protocol::v2::signature::sign_fields;
 
 use crate::merchants::Merchant;
 use crate::plan::{Forgery, Order, PayResult, PaymentSays, RefundResult, RefundSays};

@@ -10,8 +10,8 @@ use chrono::DateTime;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use secrecy::SecretString;
+use shared::protocol::keys::SignType;
 use shared::protocol::reply;
-use shared::protocol::v2::signature::SignType;
 use tokio::sync::Barrier;
 use tokio::sync::{mpsc, oneshot};
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use percent_encoding::percent_decode_str;
-use shared::loopback::is_loopback;
+use shared::process::loopback::is_loopback;
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
 

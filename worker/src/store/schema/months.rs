@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use diesel::result::Error;
 use diesel::sql_types::{BigInt, Integer, Text, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use shared::backoff::Backoff;
+use shared::process::backoff::Backoff;
 
 use super::{LOCK_WAIT, MigrateError, PAUSE_FIRST, PAUSE_MAX, Run, set_lock_timeout};
 

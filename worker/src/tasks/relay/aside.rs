@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use metrics::gauge;
-use shared::messaging::envelope::EVENTS_EXCHANGE;
 use shared::messaging::publisher::PublishError;
+use shared::messaging::topology::EVENTS_EXCHANGE;
 
 /// How often one event of each type is tried again.
 const TRY_EVERY: Duration = Duration::from_secs(1);

@@ -10,8 +10,8 @@ use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
+use super::id::{KeyId, Purpose};
 use crate::domain::ids::MchId;
-use crate::protocol::merchants::key::{KeyId, Purpose};
 
 /// The serial of a public key begins like this; that of a platform certificate is hexadecimal.
 const PUBLIC_KEY_PREFIX: &str = "PUB_KEY_ID_";
@@ -77,8 +77,8 @@ impl PlatformKey {
         }
         let (_, pem) = parse_x509_pem(pem.as_bytes()).map_err(|_| PlatformKeyError::NotPem)?;
         let pkcs1 = match pem.label.as_str() {
-            "CERTIFICATE" => of_certificate(&pem, hexadecimal.as_ref())?,
-            "PUBLIC KEY" => of_public_key(&pem)?,
+            "CERTIFICATE" => from_certificate(&pem, hexadecimal.as_ref())?,
+            "PUBLIC KEY" => from_public_key(&pem)?,
             _ => return Err(PlatformKeyError::Label),
         };
         let id = KeyId { mch_id: mch_id.clone(), purpose: Purpose::Platform, name: normal_serial(serial) };
@@ -138,21 +138,21 @@ struct Pkcs1 {
     exponent: BigUint,
 }
 
-fn of_certificate(pem: &Pem, serial: Option<&BigUint>) -> Result<Pkcs1, PlatformKeyError> {
+fn from_certificate(pem: &Pem, serial: Option<&BigUint>) -> Result<Pkcs1, PlatformKeyError> {
     let certificate = pem.parse_x509().map_err(|_| PlatformKeyError::Damaged("certificate"))?;
     if serial != Some(&certificate.tbs_certificate.serial) {
         return Err(PlatformKeyError::OtherSerial(format!("{:X}", certificate.tbs_certificate.serial)));
     }
-    of_info(certificate.public_key())
+    from_info(certificate.public_key())
 }
 
-fn of_public_key(pem: &Pem) -> Result<Pkcs1, PlatformKeyError> {
+fn from_public_key(pem: &Pem) -> Result<Pkcs1, PlatformKeyError> {
     let (_, info) =
         SubjectPublicKeyInfo::from_der(&pem.contents).map_err(|_| PlatformKeyError::Damaged("public key"))?;
-    of_info(&info)
+    from_info(&info)
 }
 
-fn of_info(info: &SubjectPublicKeyInfo<'_>) -> Result<Pkcs1, PlatformKeyError> {
+fn from_info(info: &SubjectPublicKeyInfo<'_>) -> Result<Pkcs1, PlatformKeyError> {
     let Ok(PublicKey::RSA(key)) = info.parsed() else { return Err(PlatformKeyError::NotRsa) };
     let modulus = BigUint::from_bytes_be(key.modulus);
     if !BITS.contains(&modulus.bits()) {

@@ -1,12 +1,13 @@
-//! When a program is asked to stop.
+//! The request to stop.
 
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Resolves on SIGTERM or SIGINT. To be called before anything slow, so that neither kills a program half-started.
+/// A future that resolves on SIGTERM or SIGINT. Call it before any slow start-up work: from this call on neither signal
+/// kills the program.
 ///
 /// # Errors
-/// The signals cannot be listened for.
-pub fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+/// The signal handlers cannot be installed.
+pub fn shutdown_signal() -> std::io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {

@@ -110,16 +110,27 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::messaging::connection::AmqpUrls;
+
+    /// A setting with a parser of its own.
+    #[derive(Debug, Clone)]
+    struct Urls;
+
+    impl std::str::FromStr for Urls {
+        type Err = &'static str;
+
+        fn from_str(text: &str) -> Result<Self, Self::Err> {
+            text.starts_with("amqps://").then_some(Self).ok_or("URL 1: must begin with\n amqps://")
+        }
+    }
 
     #[derive(Debug, Parser)]
     struct Args {
         #[arg(long, env = "TEST_LANES", value_parser = clap::value_parser!(u8).range(1..=8), default_value_t = 4)]
         lanes: u8,
         #[arg(long, env = "TEST_URLS", hide_env_values = true)]
-        urls: AmqpUrls,
+        urls: Urls,
         #[arg(long, env = "TEST_FORMAT", default_value = "json")]
-        format: crate::telemetry::LogFormat,
+        format: crate::process::telemetry::LogFormat,
     }
 
     fn line(args: &[&str]) -> String {
@@ -133,7 +144,7 @@ mod tests {
     fn every_problem_is_one_line_that_names_the_variable_and_no_value() {
         assert_eq!(line(&[]), "TEST_URLS: is required");
         let url = ["--urls", "amqps://h"];
-        assert_eq!(line(&["--urls", "hunter2"]), "TEST_URLS: URL 1: must begin with amqp:// or amqps://");
+        assert_eq!(line(&["--urls", "hunter2"]), "TEST_URLS: URL 1: must begin with amqps://");
         assert_eq!(line(&[&url[..], &["--lanes", "9"]].concat()), "TEST_LANES: 9 is not in 1..=8");
         assert!(line(&[&url[..], &["--lanes", "x"]].concat()).starts_with("TEST_LANES: "));
         assert_eq!(line(&[&url[..], &["--format", "xml"]].concat()), "TEST_FORMAT: is one of json, text");

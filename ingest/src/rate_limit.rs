@@ -1,31 +1,31 @@
-//! So many a second and no more: for work and log lines whose number somebody else decides.
+//! A per-second limit on work and log lines whose volume outsiders control.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-/// Counts what is done within one second.
+/// Counts uses within one second.
 #[derive(Debug)]
-pub(crate) struct Allowance {
+pub(crate) struct RateLimit {
     per_second: u64,
     started: Instant,
-    /// Counted from `started`: the clock on the wall may jump.
+    /// The current second, counted from `started`: the wall clock may jump.
     second: AtomicU64,
-    /// In that second.
+    /// Uses in that second.
     used: AtomicU64,
 }
 
-impl Allowance {
+impl RateLimit {
     pub(crate) fn per_second(per_second: u64) -> Self {
         Self { per_second, started: Instant::now(), second: AtomicU64::new(0), used: AtomicU64::new(0) }
     }
 
-    /// Whether there was one left.
+    /// Whether one more use is within the limit.
     pub(crate) fn take(&self) -> bool {
         self.take_in(self.started.elapsed().as_secs())
     }
 
     fn take_in(&self, second: u64) -> bool {
-        // Requests of two seconds may come mixed: only a later one begins a new count.
+        // Threads may report two seconds interleaved: only a later one begins a new count.
         if self.second.fetch_max(second, Ordering::Relaxed) < second {
             self.used.store(0, Ordering::Relaxed);
         }
@@ -38,11 +38,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_holds_also_when_two_seconds_come_mixed() {
-        let allowance = Allowance::per_second(100);
-        let taken = (0..1000).filter(|number| allowance.take_in(7 + number % 2)).count();
+    fn the_limit_holds_across_a_second_boundary() {
+        let limit = RateLimit::per_second(100);
+        let taken = (0..1000).filter(|number| limit.take_in(7 + number % 2)).count();
         assert!((100..=200).contains(&taken), "{taken}");
-        assert!(!allowance.take_in(8));
-        assert!(allowance.take_in(9));
+        assert!(!limit.take_in(8));
+        assert!(limit.take_in(9));
     }
 }
