@@ -13,7 +13,7 @@ mod operator;
 mod programs;
 mod schema;
 mod shop;
-mod tables;
+pub(crate) mod tables;
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;

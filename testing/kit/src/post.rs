@@ -88,7 +88,7 @@ pub async fn post_at_once(ingest: SocketAddr, callbacks: Vec<impl Into<Post>>) -
     replies.into_iter().map(|(_, reply)| reply).collect()
 }
 
-async fn send(connection: Connection, ingest: SocketAddr, callback: Post) -> Result<Reply> {
+async fn send(mut connection: Connection, ingest: SocketAddr, callback: Post) -> Result<Reply> {
     let mut request = Request::post(callback.path)
         .header("host", ingest.to_string())
         .header("content-type", callback.content_type)
@@ -97,6 +97,6 @@ async fn send(connection: Connection, ingest: SocketAddr, callback: Post) -> Res
         request = request.header(name, value);
     }
     let request = request.body(Full::new(Bytes::from(callback.body)))?;
-    let response = in_time("ingest has answered", connection.send(request)).await?;
+    let response = in_time("ingest has answered", async { Ok(connection.send(request).await?) }).await?;
     Ok(Reply { status: response.status.as_u16(), body: String::from_utf8(response.body.to_vec())? })
 }

@@ -11,6 +11,7 @@ use crate::broker::{Broker, Message};
 use crate::database::Database;
 use crate::merchants::{MERCHANT, MerchantsFile};
 use crate::program::{Launch, Program};
+use crate::proxy::Proxy;
 use crate::servers::Servers;
 use crate::until;
 
@@ -105,6 +106,36 @@ impl Stage {
     /// No port is free.
     pub fn worker(&self) -> Result<Launch> {
         Launch::worker(self.broker.worker_url().as_str(), self.database.worker_url().as_str(), self.merchants.path())
+    }
+
+    /// An ingest whose connections to the broker go through a proxy.
+    ///
+    /// # Errors
+    /// No port is free.
+    pub async fn ingest_behind_proxy(&self) -> Result<(Proxy, Launch)> {
+        let proxy = Proxy::in_front_of(&self.broker.ingest_url()).await?;
+        let launch = Launch::ingest(proxy.rewrite(&self.broker.ingest_url())?.as_str(), self.merchants.path())?;
+        Ok((proxy, launch))
+    }
+
+    /// A worker whose connections to the broker go through a proxy.
+    ///
+    /// # Errors
+    /// No port is free.
+    pub async fn worker_behind_broker_proxy(&self) -> Result<(Proxy, Launch)> {
+        let proxy = Proxy::in_front_of(&self.broker.worker_url()).await?;
+        let (broker, database) = (proxy.rewrite(&self.broker.worker_url())?, self.database.worker_url());
+        Ok((proxy, Launch::worker(broker.as_str(), database.as_str(), self.merchants.path())?))
+    }
+
+    /// A worker whose connections to the database go through a proxy.
+    ///
+    /// # Errors
+    /// No port is free.
+    pub async fn worker_behind_database_proxy(&self) -> Result<(Proxy, Launch)> {
+        let proxy = Proxy::in_front_of(&self.database.worker_url()).await?;
+        let (broker, database) = (self.broker.worker_url(), proxy.rewrite(&self.database.worker_url())?);
+        Ok((proxy, Launch::worker(broker.as_str(), database.as_str(), self.merchants.path())?))
     }
 
     /// The checkout's side: a pending order of [`MERCHANT`] over 1999 fen, what [`crate::callback::Callback::payment`]

@@ -16,12 +16,13 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use anyhow::Context;
+use kit::pace::Pace;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep_until;
 
 use self::builder::Built;
 use self::line::{Answered, Job, Target};
-use self::schedule::{Pace, retry_gap};
+use self::schedule::retry_gap;
 use crate::body::Letter;
 use crate::book::{Answer, Book};
 use crate::plan::{Callback, Checkout, Plan};
@@ -110,7 +111,7 @@ pub async fn send_all(
     hooks: Hooks,
 ) -> anyhow::Result<Book> {
     let (answer_sender, mut answers) = mpsc::unbounded_channel();
-    let mut dispatcher = Dispatcher::new(plan, settings, hooks)?;
+    let mut dispatcher = Dispatcher::new(plan, settings, hooks);
     let targets = settings.targets.iter().cycle();
     for (number, target) in (0..settings.connections.get()).zip(targets) {
         let (jobs, receiver) = mpsc::channel(1);
@@ -148,11 +149,11 @@ pub async fn send_all(
 }
 
 impl Dispatcher {
-    fn new(plan: Arc<Plan>, settings: &Settings, hooks: Hooks) -> anyhow::Result<Self> {
+    fn new(plan: Arc<Plan>, settings: &Settings, hooks: Hooks) -> Self {
         let started = Instant::now();
         let half_of_sends = plan.sends().div_ceil(2);
-        Ok(Self {
-            book: Book::new(plan.callbacks.len(), started)?,
+        Self {
+            book: Book::new(plan.callbacks.len(), started),
             plan,
             late: hooks.late,
             half: Some(hooks.half),
@@ -162,7 +163,7 @@ impl Dispatcher {
             targets: settings.targets.len().max(1),
             turn: 0,
             idle: VecDeque::with_capacity(settings.connections.get()),
-            pace: Pace::new(settings.rate, started),
+            pace: Pace::new(settings.rate.map(schedule::interval), started),
             all_built: false,
             fresh: VecDeque::new(),
             planned: BTreeMap::new(),
@@ -170,7 +171,7 @@ impl Dispatcher {
             held: HashMap::new(),
             planned_sent: 0,
             half_of_sends,
-        })
+        }
     }
 
     /// Nothing in flight, nothing to send. What is still held back waits for a callback that never got its SUCCESS.

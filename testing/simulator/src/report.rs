@@ -10,7 +10,7 @@ mod speed;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use comfy_table::{Cell, CellAlignment, LineStyle, Table, TableStyle};
+use kit::table::{Cell, Table, right, table};
 
 pub use self::books::Books;
 pub use self::speed::Speed;
@@ -22,8 +22,6 @@ use crate::fulfilment::Consumed;
 use crate::plan::Plan;
 use crate::progress::grouped;
 use crate::scenarios::Scenario;
-
-const LINE_UNDER_HEADER: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 
 /// Everything there is to say about a run.
 #[derive(Debug)]
@@ -165,13 +163,6 @@ impl Report<'_> {
     }
 }
 
-fn table<const N: usize>(header: [&str; N]) -> Table {
-    let mut table = Table::new();
-    table.load_style(LINE_UNDER_HEADER);
-    table.set_header(header);
-    table
-}
-
 /// Two lists side by side.
 fn two_columns(table: &mut Table, left: Vec<(String, u64)>, others: Vec<(String, u64)>) {
     let (mut left, mut others) = (left.into_iter(), others.into_iter());
@@ -186,8 +177,4 @@ fn two_columns(table: &mut Table, left: Vec<(String, u64)>, others: Vec<(String,
         };
         table.add_row(cells(one).into_iter().chain(cells(other)));
     }
-}
-
-fn right(text: String) -> Cell {
-    Cell::new(text).set_alignment(CellAlignment::Right)
 }

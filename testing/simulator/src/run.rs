@@ -78,7 +78,7 @@ pub async fn run(options: &Options) -> anyhow::Result<bool> {
         eprintln!("{gave_up}");
     }
     let consumed = fulfilment.consumed();
-    fulfilment.stop();
+    drop(fulfilment);
 
     let report = Report { seed, plan: &plan, book: &book, found: &found, consumed: &consumed, findings, at_half };
     println!("{report}");

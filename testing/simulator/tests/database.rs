@@ -90,7 +90,7 @@ impl World {
         let plan = plan();
         let bounds = Bounds::new(&plan.run, checkout::first_order_id(&mut shop).await?);
         checkout::open_shop(&mut shop, &plan).await?;
-        let book = Book::new(plan.callbacks.len(), Instant::now())?;
+        let book = Book::new(plan.callbacks.len(), Instant::now());
         let mut world = Self { stage, shop, bounds, plan, book, consumed: Consumed::default() };
         for (index, record) in world.book.records.iter_mut().enumerate() {
             record.body_sha256 = Some(Sha256::digest(body(index)).into());

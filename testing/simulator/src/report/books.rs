@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use comfy_table::Table;
+use kit::table::{Table, table};
 
-use super::{Report, table, two_columns};
+use super::{Report, two_columns};
 use crate::audit::index::Index;
 use crate::book::Meaning;
 
