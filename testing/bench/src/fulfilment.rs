@@ -26,9 +26,6 @@ struct Event {
 
 impl Fulfilment {
     /// Starts to consume.
-    ///
-    /// # Errors
-    /// The broker is unavailable.
     pub async fn start(broker: &Broker) -> Result<Self> {
         let told = Moments::default();
         let inside = told.clone();
@@ -44,9 +41,6 @@ impl Fulfilment {
     }
 
     /// When the event of each order arrived, once those of `count` orders have.
-    ///
-    /// # Errors
-    /// They do not arrive.
     pub async fn until(self, count: usize) -> Result<HashMap<String, Instant>> {
         self.told.until(count, "told of").await
     }

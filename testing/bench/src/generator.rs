@@ -28,12 +28,10 @@ pub struct Sent {
     pub started: Instant,
     /// From then to the last answer.
     pub elapsed: Duration,
-    /// The time to SUCCESS.
     pub latencies: Latencies,
 }
 
 impl Sent {
-    /// SUCCESS a second.
     #[must_use]
     pub fn per_second(&self) -> f64 {
         self.answers.len() as f64 / self.elapsed.as_secs_f64()
@@ -50,9 +48,6 @@ pub enum Until {
 }
 
 /// Flat out: `connections` requests are in flight.
-///
-/// # Errors
-/// The server is away, breaks a connection, or answers anything else than SUCCESS: such a run measures nothing.
 pub async fn flat_out(address: SocketAddr, requests: &Requests, connections: usize, until: Until) -> Result<Sent> {
     let lines = open(address, connections).await?;
     let next = Arc::new(AtomicUsize::new(0));
@@ -88,9 +83,6 @@ async fn send_without_pause(
 }
 
 /// `per_second` requests a second, `count` of them, over `connections` connections, which take turns.
-///
-/// # Errors
-/// The server is away, breaks a connection, or answers anything else than SUCCESS: such a run measures nothing.
 pub async fn on_schedule(
     address: SocketAddr,
     requests: &Requests,

@@ -10,7 +10,7 @@
 //! - [`parts`]: the measurements. [`report`], [`picture`]: tables, JSON, the guard, and what the documents show.
 //!
 //! `./dev bench` starts the servers and runs this.
-
+#![allow(missing_docs, clippy::missing_errors_doc, reason = "nothing here ships")]
 #![allow(
     clippy::as_conversions,
     clippy::float_arithmetic,

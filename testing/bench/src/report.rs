@@ -75,9 +75,6 @@ pub fn table(figures: &Figures, before: &BTreeSet<String>) -> Table {
 }
 
 /// Writes what the options ask for.
-///
-/// # Errors
-/// A file cannot be written.
 pub fn write(options: &Options, figures: &Figures) -> Result<()> {
     if let Some(path) = &options.json {
         let text = serde_json::to_string_pretty(&to_json(figures))?;

@@ -25,9 +25,6 @@ pub struct Seen {
 }
 
 /// Sends `requests`, whose orders are open, and waits until each order is paid and told.
-///
-/// # Errors
-/// A callback is not answered SUCCESS, or an order is not paid or not told.
 pub async fn run(
     scene: &Scene,
     ingest: SocketAddr,

@@ -140,7 +140,6 @@ pub enum Area {
     Worker,
     /// The broker's nodes and queues.
     Broker,
-    /// PostgreSQL.
     Database,
 }
 
@@ -163,10 +162,16 @@ impl Fault {
             Self::LeaderKill => "SIGKILL the broker node that leads the queue".to_owned(),
             Self::FollowerKill => "SIGKILL a broker node that follows".to_owned(),
             Self::LeaderFreeze => format!("SIGSTOP the leader's broker node for {NODE_FROZEN_SECONDS} s"),
-            Self::MajorityKill => format!("SIGKILL two of three broker nodes: {NO_MAJORITY_SECONDS} s without a majority"),
+            Self::MajorityKill => {
+                format!("SIGKILL two of three broker nodes: {NO_MAJORITY_SECONDS} s without a majority")
+            }
             Self::MemoryAlarm => format!("memory alarm: the broker blocks publishers for {MEMORY_ALARM_SECONDS} s"),
-            Self::QueueFull => format!("cut all workers off for {QUEUE_FULL_SECONDS} s while the queue has little room"),
-            Self::DatabaseFreeze => format!("SIGSTOP PostgreSQL with all its processes for {DATABASE_FROZEN_SECONDS} s"),
+            Self::QueueFull => {
+                format!("cut all workers off for {QUEUE_FULL_SECONDS} s while the queue has little room")
+            }
+            Self::DatabaseFreeze => {
+                format!("SIGSTOP PostgreSQL with all its processes for {DATABASE_FROZEN_SECONDS} s")
+            }
             Self::DatabaseKill => format!("SIGKILL the postmaster, start it again after {DATABASE_DOWN_SECONDS} s"),
             Self::DatabaseTerminate => "terminate every database session".to_owned(),
             Self::OrderLocks => {
@@ -190,9 +195,9 @@ impl Fault {
                 format!("a migration that needs ACCESS EXCLUSIVE on orders meets a reader of {READER_SECONDS} s")
             }
             Self::DroppedMonth => "drop a month of the ledger while held rows refer to it".to_owned(),
-            Self::UnroutableEvents => format!(
-                "{UNROUTABLE_EVENTS} events of types that no queue is bound for, for {UNROUTABLE_SECONDS} s"
-            ),
+            Self::UnroutableEvents => {
+                format!("{UNROUTABLE_EVENTS} events of types that no queue is bound for, for {UNROUTABLE_SECONDS} s")
+            }
             Self::SlowClients => format!(
                 "half-sent heads and slow bodies on {} connections to each ingest",
                 HALF_HEADS.saturating_add(SLOW_BODIES)

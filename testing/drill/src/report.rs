@@ -34,7 +34,6 @@ impl Report<'_> {
         self.checks.iter().all(|check| check.breach.is_none())
     }
 
-    /// One sentence.
     #[must_use]
     pub fn verdict(&self) -> String {
         let broken = self.checks.iter().filter(|check| check.breach.is_some()).count();

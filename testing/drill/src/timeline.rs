@@ -11,7 +11,6 @@ const SUCCESS: &str = "200 SUCCESS";
 /// Its names for refusals of what is wrong: those are right.
 const RIGHT_REFUSALS: [&str; 4] = ["400 ", "401 ", "404 ", "413 "];
 
-/// One request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// When it was due, in milliseconds since 1970.
@@ -39,9 +38,6 @@ pub struct Timeline(Vec<Request>);
 
 impl Timeline {
     /// Reads the simulator's file.
-    ///
-    /// # Errors
-    /// A line is not as it should be.
     pub fn parse(text: &str) -> Result<Self> {
         let mut requests = text
             .lines()
@@ -51,7 +47,6 @@ impl Timeline {
         Ok(Self(requests))
     }
 
-    /// All of it.
     #[must_use]
     pub fn requests(&self) -> &[Request] {
         &self.0

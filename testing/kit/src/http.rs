@@ -32,8 +32,6 @@ pub enum SendError {
 pub struct Connection(SendRequest<Full<Bytes>>);
 
 impl Connection {
-    /// # Errors
-    /// The server cannot be reached.
     pub async fn open(address: impl ToSocketAddrs + std::fmt::Debug) -> Result<Self> {
         let stream = TcpStream::connect(&address).await.with_context(|| format!("connecting to {address:?}"))?;
         stream.set_nodelay(true)?;
@@ -63,9 +61,6 @@ impl Connection {
 }
 
 /// A GET over a connection of its own.
-///
-/// # Errors
-/// The whole response does not arrive.
 pub async fn get(address: SocketAddr, path: &str) -> Result<Response> {
     let request = Request::get(path).header("host", address.to_string()).body(Full::default())?;
     Ok(Connection::open(address).await?.send(request).await?)

@@ -24,9 +24,7 @@ pub struct Post {
     pub path: String,
     /// As WeChat Pay names it.
     pub content_type: &'static str,
-    /// Further headers.
     pub headers: Vec<(String, String)>,
-    /// The exact bytes.
     pub body: Vec<u8>,
 }
 
@@ -47,7 +45,6 @@ impl From<Vec<u8>> for Post {
 /// What ingest answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
-    /// The HTTP status.
     pub status: u16,
     /// XML or JSON.
     pub body: String,
@@ -62,9 +59,6 @@ impl Reply {
 }
 
 /// Posts one callback to ingest; bare bytes are a v2 payment.
-///
-/// # Errors
-/// There was no reply.
 pub async fn post(ingest: SocketAddr, callback: impl Into<Post>) -> Result<Reply> {
     send(Connection::open(ingest).await?, ingest, callback.into()).await
 }

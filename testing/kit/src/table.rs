@@ -1,7 +1,7 @@
 //! The tables of every report: a header with a line under it, and numbers aligned to the right.
 
-use comfy_table::{CellAlignment, LineStyle, TableStyle};
 pub use comfy_table::{Cell, Table};
+use comfy_table::{CellAlignment, LineStyle, TableStyle};
 
 const LINE_UNDER_HEADER: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 

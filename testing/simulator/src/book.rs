@@ -96,11 +96,9 @@ pub struct Record {
 /// One request on the timeline of a run; times count from its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Request {
-    /// When it was due.
     pub due: Duration,
     /// When its answer was there.
     pub answered: Duration,
-    /// What came back.
     pub answer: Answer,
 }
 
@@ -111,7 +109,6 @@ pub struct Book {
     pub records: Vec<Record>,
     /// Answers by kind.
     pub answers: BTreeMap<Answer, u64>,
-    /// The time to SUCCESS.
     pub success: Latencies,
     /// The time to any other answer.
     pub other: Latencies,
@@ -138,7 +135,6 @@ impl Book {
         }
     }
 
-    /// Notes one answer.
     pub fn note(&mut self, callback: usize, answer: Answer, latency: Duration, at: Instant) {
         let count = self.answers.entry(answer).or_default();
         *count = count.saturating_add(1);

@@ -33,21 +33,14 @@ pub struct Payload {
     /// As in `order.paid`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// The row's key.
     pub order_id: i64,
     /// The order's version after the change.
     pub version: i32,
-    /// Whose order.
     pub mch_id: String,
-    /// The shop behind an institution.
     pub sub_mch_id: Option<String>,
-    /// The merchant's number.
     pub out_trade_no: String,
-    /// The payment.
     pub transaction_id: Option<String>,
-    /// In the currency's smallest unit.
     pub amount_minor: Option<i64>,
-    /// ISO 4217.
     pub currency: Option<String>,
     /// When the payer paid; of payments.
     pub paid_at: Option<DateTime<Utc>>,

@@ -36,7 +36,6 @@ const FRESH_MAX: usize = 512;
 pub struct Settings {
     /// Ingests, taken in turn by the lines.
     pub targets: Vec<Target>,
-    /// Lines.
     pub connections: NonZeroUsize,
     /// Requests a second; `None`: flat out.
     pub rate: Option<NonZeroU32>,
@@ -101,9 +100,6 @@ struct Dispatcher {
 }
 
 /// Sends everything; returns when the last answer is there and nothing is left to be repeated.
-///
-/// # Errors
-/// When a line ended by itself, which is a fault of the simulator.
 pub async fn send_all(
     plan: Arc<Plan>,
     mut built: mpsc::Receiver<Vec<Built>>,

@@ -51,7 +51,6 @@ impl Report<'_> {
             && self.at_half.as_ref().is_none_or(|at_half| at_half.succeeded)
     }
 
-    /// One sentence.
     #[must_use]
     pub fn verdict(&self) -> String {
         let broken = Rule::ALL.iter().filter(|rule| self.findings.count(**rule) > 0).count();
@@ -66,12 +65,10 @@ impl Report<'_> {
         }
     }
 
-    /// Orders by scenario.
     fn scenarios(&self) -> BTreeMap<Scenario, u64> {
         count(self.plan.orders.iter().map(|order| order.scenario))
     }
 
-    /// Rows by state.
     fn states(&self) -> BTreeMap<&str, u64> {
         count(self.found.orders.iter().map(|order| order.state.as_str()))
     }

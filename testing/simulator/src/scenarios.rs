@@ -122,7 +122,12 @@ impl Args for Mix {
     fn augment_args(command: Command) -> Command {
         let share = |flag: &'static str, percent: &'static str, help: &'static str| {
             let parser = value_parser!(u8).range(0..=100);
-            Arg::new(flag).long(flag).value_name("PERCENT").value_parser(parser).default_value(percent).help(help.trim())
+            Arg::new(flag)
+                .long(flag)
+                .value_name("PERCENT")
+                .value_parser(parser)
+                .default_value(percent)
+                .help(help.trim())
         };
         command
             .next_help_heading("Mix, in percent of the orders (the rest is paid and notified once)")

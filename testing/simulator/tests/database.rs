@@ -209,7 +209,6 @@ impl World {
         Ok(evidence::standing(client, &statement, &self.bounds).await?.healable)
     }
 
-    /// The rules that are broken.
     async fn broken(&mut self) -> Result<Vec<Rule>> {
         let found = evidence::collect(self.shop.client().await?, &self.bounds).await?;
         let findings = audit(&self.plan, &self.book, &found, &self.consumed);

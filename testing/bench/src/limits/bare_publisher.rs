@@ -24,7 +24,6 @@ use crate::requests::TRACEPARENT;
 
 /// As many as ingest has lanes.
 const CHANNELS: usize = 4;
-/// Any second.
 const TIMESTAMP: u64 = 1_790_000_000;
 /// Bodies that are sent in turn.
 const BODIES: usize = 1000;
@@ -46,16 +45,12 @@ pub struct Options {
 /// What it came to.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Confirmed {
-    /// Confirms a second.
     pub per_second: f64,
     /// Milliseconds from publish, or from when it was due, to confirm.
     pub p99_ms: f64,
 }
 
 /// Publishes from a process of its own.
-///
-/// # Errors
-/// The broker is away or refuses.
 pub async fn measure(amqp: &Url, in_flight: usize, window: Duration, rate: Option<f64>) -> Result<Confirmed> {
     let (in_flight, seconds) = (in_flight.to_string(), window.as_secs_f64().to_string());
     let mut arguments = vec!["--in-flight", &in_flight, "--seconds", &seconds];
@@ -71,9 +66,6 @@ pub async fn measure(amqp: &Url, in_flight: usize, window: Duration, rate: Optio
 }
 
 /// Publishes and prints what it came to.
-///
-/// # Errors
-/// The broker is away or refuses.
 pub async fn run(options: Options) -> Result<()> {
     let connection = Connection::connect(options.amqp.as_str(), ConnectionProperties::default()).await?;
     let mut channels = Vec::with_capacity(CHANNELS);

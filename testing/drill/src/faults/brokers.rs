@@ -7,7 +7,9 @@ use shared::messaging::envelope::CALLBACKS_QUEUE;
 
 use super::{Scene, links};
 use crate::clock::seconds;
-use crate::fault::{MEMORY_ALARM_SECONDS, NO_MAJORITY_SECONDS, NODE_DOWN_SECONDS, NODE_FROZEN_SECONDS, QUEUE_FULL_SECONDS};
+use crate::fault::{
+    MEMORY_ALARM_SECONDS, NO_MAJORITY_SECONDS, NODE_DOWN_SECONDS, NODE_FROZEN_SECONDS, QUEUE_FULL_SECONDS,
+};
 use crate::mark::Mark;
 use crate::servers::Servers;
 
@@ -20,7 +22,6 @@ const MEMORY_LIMIT: &str = "2GB";
 
 /// What the full queue may hold.
 const ROOM: u64 = 100;
-
 
 pub(super) async fn kill_leader(servers: &Servers, mark: &Mark) -> Result<()> {
     let leader = servers.leader(CALLBACKS_QUEUE).await?.process.clone();

@@ -7,7 +7,6 @@ use crate::fault::{DATABASE_DOWN_SECONDS, DATABASE_FROZEN_SECONDS, ORDERS_LOCKED
 use crate::mark::Mark;
 use crate::servers::{POSTGRES, Servers};
 
-
 pub(super) async fn freeze(servers: &Servers, mark: &Mark) -> Result<()> {
     servers.freeze(POSTGRES).await?;
     mark.struck();

@@ -48,7 +48,6 @@ pub(super) async fn hang_writes(administrator: &Client) -> Result<()> {
     Ok(())
 }
 
-/// They go on.
 pub(super) async fn let_writes_go(administrator: &Client) -> Result<()> {
     administrator.execute("SELECT pg_advisory_unlock($1)", &[&HANG]).await?;
     Ok(())

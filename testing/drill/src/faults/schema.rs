@@ -14,7 +14,7 @@ use uuid::{Builder, Uuid};
 use super::Scene;
 use super::operator::{replay_held, until_held};
 use crate::clock::seconds;
-use crate::fault::{READER_SECONDS};
+use crate::fault::READER_SECONDS;
 use crate::mark::Mark;
 use crate::own;
 use crate::servers::Servers;
@@ -27,7 +27,6 @@ const CHECKOUT_EVERY: Duration = Duration::from_millis(100);
 const LOCK_TIMEOUT: &str = "SET lock_timeout = '1s'";
 /// How long it is tried.
 const LOCK_PATIENCE: Duration = Duration::from_secs(30);
-/// Between two tries.
 const LOCK_PAUSE: Duration = Duration::from_millis(500);
 /// How soon everything works after it.
 const BACK_WITHIN_SECONDS: u64 = 10;

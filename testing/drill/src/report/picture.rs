@@ -31,7 +31,6 @@ struct Picture {
     length_ms: u64,
 }
 
-/// Draws it.
 pub(super) fn draw(report: &Report<'_>) -> String {
     let started_ms = report.started_ms();
     let last_ms = report.evidence.samples.last().map_or(started_ms, |sample| sample.at_ms);

@@ -35,7 +35,6 @@ pub struct Target {
 pub struct Job {
     /// The callback, by its index in the plan.
     pub callback: usize,
-    /// What is sent.
     pub letter: Letter,
     /// When it was due: latency counts from here.
     pub due: Instant,
@@ -48,17 +47,12 @@ pub struct Answered {
     pub line: usize,
     /// What it was about.
     pub job: Job,
-    /// What came back.
     pub answer: Answer,
-    /// When.
     pub at: Instant,
 }
 
 impl Target {
     /// From ingest's base URL.
-    ///
-    /// # Errors
-    /// When it is not `http://host[:port]`.
     pub fn parse(url: &str) -> anyhow::Result<Self> {
         let uri: Uri = url.trim().parse().with_context(|| format!("INGEST_URL: {url} is not a URL"))?;
         ensure!(uri.scheme_str() == Some("http"), "INGEST_URL: {url} must begin with http:// (TLS is the proxy's job)");

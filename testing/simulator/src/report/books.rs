@@ -20,7 +20,6 @@ pub struct Books {
 }
 
 impl Books {
-    /// The books of a run.
     #[must_use]
     pub fn of(report: &Report<'_>) -> Self {
         let index = Index::new(report.plan, report.book, report.found, report.consumed);

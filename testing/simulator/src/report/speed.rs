@@ -33,7 +33,6 @@ pub struct Speed {
 }
 
 impl Speed {
-    /// The speed of a run.
     #[must_use]
     pub fn of(report: &Report<'_>) -> Self {
         // The shop's own delay is no slowness of the pipeline's.
@@ -73,7 +72,10 @@ impl Speed {
         let mut table = table(["latency", "p50", "p90", "p99", "p99.9", "max", "number"]);
         for (name, latencies) in self.rows(report) {
             let percentiles = PERCENTILES.iter().map(|(_, per_mille)| right(millis(latencies.within(*per_mille))));
-            let ends = [right(millis(latencies.within(1000))), right(grouped(u64::try_from(latencies.count()).unwrap_or(u64::MAX)))];
+            let ends = [
+                right(millis(latencies.within(1000))),
+                right(grouped(u64::try_from(latencies.count()).unwrap_or(u64::MAX))),
+            ];
             table.add_row(std::iter::once(Cell::new(name)).chain(percentiles).chain(ends));
         }
         table
