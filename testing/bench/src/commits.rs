@@ -24,9 +24,6 @@ pub struct Commits {
 
 impl Commits {
     /// Begins to watch.
-    ///
-    /// # Errors
-    /// The database is away.
     pub async fn watch(database: &Database) -> Result<Self> {
         let (client, mut connection) = tokio_postgres::connect(in_schema(&database.url()).as_str(), NoTls).await?;
         let seen = Moments::default();
@@ -44,9 +41,6 @@ impl Commits {
     }
 
     /// When each order was paid, once `count` are.
-    ///
-    /// # Errors
-    /// They never are.
     pub async fn until(self, count: usize) -> Result<HashMap<String, Instant>> {
         let paid = self.seen.until(count, "paid").await?;
         self.client.batch_execute("DROP TRIGGER bench_notify ON order_events").await?;

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The figures of a run.
 #[derive(Debug, Default)]
 pub struct Figures(BTreeMap<String, Vec<f64>>);
 

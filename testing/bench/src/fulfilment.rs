@@ -4,11 +4,9 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use anyhow::Result;
-use futures_util::StreamExt;
 use kit::broker::Broker;
-use lapin::Channel;
-use lapin::options::BasicConsumeOptions;
-use lapin::types::FieldTable;
+use kit::consumer::{Acks, EventConsumer};
+use lapin::message::Delivery;
 use serde::Deserialize;
 use shared::messaging::topology::EVENTS_QUEUE;
 
@@ -17,7 +15,7 @@ use crate::moments::Moments;
 /// Consumes until it is dropped.
 pub struct Fulfilment {
     told: Moments,
-    channel: Channel,
+    _consumer: EventConsumer,
 }
 
 /// What it reads of an event.
@@ -28,33 +26,22 @@ struct Event {
 
 impl Fulfilment {
     /// Starts to consume.
-    ///
-    /// # Errors
-    /// The broker is away.
     pub async fn start(broker: &Broker) -> Result<Self> {
-        let channel = broker.channel().await?;
-        let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
-        let mut events = channel.basic_consume(EVENTS_QUEUE.into(), "".into(), options, FieldTable::default()).await?;
         let told = Moments::default();
         let inside = told.clone();
-        tokio::spawn(async move {
-            while let Some(Ok(delivery)) = events.next().await {
-                let now = Instant::now();
-                if let Ok(event) = serde_json::from_slice::<Event>(&delivery.data) {
-                    inside.note(event.out_trade_no, now);
-                }
+        let take = move |delivery: &Delivery| {
+            let now = Instant::now();
+            if let Ok(event) = serde_json::from_slice::<Event>(&delivery.data) {
+                inside.note(event.out_trade_no, now);
             }
-        });
-        Ok(Self { told, channel })
+        };
+        let urls = vec![broker.url().to_string().into()];
+        let consumer = EventConsumer::start(urls, EVENTS_QUEUE, Acks::Automatic, take).await?;
+        Ok(Self { told, _consumer: consumer })
     }
 
-    /// When it was told of each order, once it was of `count`.
-    ///
-    /// # Errors
-    /// It never is.
+    /// When the event of each order arrived, once those of `count` orders have.
     pub async fn until(self, count: usize) -> Result<HashMap<String, Instant>> {
-        let told = self.told.until(count, "told of").await?;
-        self.channel.close(200, "".into()).await?;
-        Ok(told)
+        self.told.until(count, "told of").await
     }
 }

@@ -4,16 +4,16 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use futures_util::future::try_join_all;
+use kit::latencies::Latencies;
+use kit::pace::{DueRequests, emit_when_due};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::Mutex;
 
-use crate::latencies::Latencies;
 use crate::requests::Requests;
 
 /// An answer of ingest's has some 200 bytes.
@@ -28,12 +28,10 @@ pub struct Sent {
     pub started: Instant,
     /// From then to the last answer.
     pub elapsed: Duration,
-    /// The time to SUCCESS.
     pub latencies: Latencies,
 }
 
 impl Sent {
-    /// SUCCESS a second.
     #[must_use]
     pub fn per_second(&self) -> f64 {
         self.answers.len() as f64 / self.elapsed.as_secs_f64()
@@ -50,9 +48,6 @@ pub enum Until {
 }
 
 /// Flat out: `connections` requests are in flight.
-///
-/// # Errors
-/// The server is away, breaks a connection, or answers anything else than SUCCESS: such a run measures nothing.
 pub async fn flat_out(address: SocketAddr, requests: &Requests, connections: usize, until: Until) -> Result<Sent> {
     let lines = open(address, connections).await?;
     let next = Arc::new(AtomicUsize::new(0));
@@ -71,7 +66,7 @@ async fn send_without_pause(
     started: Instant,
     until: Until,
 ) -> Result<Tally> {
-    let mut tally = Tally::new()?;
+    let mut tally = Tally::default();
     loop {
         let number = next.fetch_add(1, Ordering::Relaxed);
         let is_over = match until {
@@ -88,9 +83,6 @@ async fn send_without_pause(
 }
 
 /// `per_second` requests a second, `count` of them, over `connections` connections, which take turns.
-///
-/// # Errors
-/// The server is away, breaks a connection, or answers anything else than SUCCESS: such a run measures nothing.
 pub async fn on_schedule(
     address: SocketAddr,
     requests: &Requests,
@@ -100,13 +92,13 @@ pub async fn on_schedule(
 ) -> Result<Sent> {
     let lines = open(address, connections).await?;
     let started = Instant::now();
-    let due = Arc::new(Mutex::new(pace(started, per_second, count)));
+    let due = Arc::new(Mutex::new(emit_when_due(started, interval(per_second), count)));
     let tasks = lines.into_iter().map(|line| tokio::spawn(send_when_due(line, requests.clone(), Arc::clone(&due))));
     collect(started, try_join_all(tasks).await?)
 }
 
-async fn send_when_due(mut line: Line, requests: Requests, due: Arc<Mutex<Due>>) -> Result<Tally> {
-    let mut tally = Tally::new()?;
+async fn send_when_due(mut line: Line, requests: Requests, due: Arc<Mutex<DueRequests>>) -> Result<Tally> {
+    let mut tally = Tally::default();
     loop {
         let next = due.lock().await.recv().await;
         let Some((number, since)) = next else { return Ok(tally) };
@@ -115,23 +107,10 @@ async fn send_when_due(mut line: Line, requests: Requests, due: Arc<Mutex<Due>>)
     }
 }
 
-/// The numbers of the requests, each when it is due.
-pub type Due = mpsc::UnboundedReceiver<(usize, Instant)>;
-
-/// Calls out numbers when they are due. On a thread of its own: the runtime's timers know only whole milliseconds.
+/// The time between two requests.
 #[must_use]
-pub fn pace(started: Instant, per_second: f64, count: usize) -> Due {
-    let (sender, receiver) = mpsc::unbounded_channel();
-    thread::spawn(move || {
-        for number in 0..count {
-            let due = started + Duration::from_secs_f64(number as f64 / per_second);
-            thread::sleep(due.saturating_duration_since(Instant::now()));
-            if sender.send((number, due)).is_err() {
-                return;
-            }
-        }
-    });
-    receiver
+pub fn interval(per_second: f64) -> Duration {
+    Duration::from_secs_f64(1.0 / per_second)
 }
 
 async fn open(address: SocketAddr, connections: usize) -> Result<Vec<Line>> {
@@ -140,26 +119,23 @@ async fn open(address: SocketAddr, connections: usize) -> Result<Vec<Line>> {
 
 fn collect(started: Instant, tallies: Vec<Result<Tally>>) -> Result<Sent> {
     let elapsed = started.elapsed();
-    let mut sent = Sent { answers: Vec::new(), started, elapsed, latencies: Latencies::new()? };
+    let mut sent = Sent { answers: Vec::new(), started, elapsed, latencies: Latencies::default() };
     for tally in tallies {
         let mut tally = tally?;
         sent.answers.append(&mut tally.answers);
-        sent.latencies.add(&tally.latencies)?;
+        sent.latencies.append(tally.latencies);
     }
     Ok(sent)
 }
 
 /// What one connection saw.
+#[derive(Default)]
 struct Tally {
     answers: Vec<(usize, Instant)>,
     latencies: Latencies,
 }
 
 impl Tally {
-    fn new() -> Result<Self> {
-        Ok(Self { answers: Vec::new(), latencies: Latencies::new()? })
-    }
-
     fn note(&mut self, number: usize, since: Instant) {
         let now = Instant::now();
         self.answers.push((number, now));
@@ -167,7 +143,8 @@ impl Tally {
     }
 }
 
-/// A keep-alive connection.
+/// A keep-alive connection that writes ready-made bytes. [`kit::http`] would build and parse every request on the cores
+/// that are shared with what is measured, so the generator would limit the rate.
 struct Line {
     stream: TcpStream,
     answer: Vec<u8>,

@@ -21,9 +21,6 @@ impl Moments {
     }
 
     /// All of them, once `count` orders were seen. `what` completes "waited in vain until so many orders are ..".
-    ///
-    /// # Errors
-    /// They never are.
     pub async fn until(&self, count: usize, what: &str) -> Result<HashMap<String, Instant>> {
         until_within(PATIENCE, &format!("{count} orders are {what}"), async || {
             let seen = self.lock().len();

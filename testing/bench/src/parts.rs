@@ -18,9 +18,6 @@ use crate::report;
 
 /// Runs the parts. As soon as one is done its table is shown and the files are written: a run takes long and may be broken
 /// off.
-///
-/// # Errors
-/// A server is away, a program does not do its job, or a file cannot be written.
 pub async fn run(options: &Options) -> Result<Figures> {
     let mut all = Figures::default();
     for part in options.parts() {

@@ -1,6 +1,6 @@
 //! The pictures of `docs/performance.md`: bars with the spread of their rounds.
 
-use std::fmt::Write;
+use kit::svg::Svg;
 
 use crate::figures::Figures;
 use crate::report::rounded;
@@ -74,31 +74,17 @@ fn draw(figures: &Figures, title: &str, bars: &[(&str, &str)]) -> Option<String>
     let most = known.iter().map(|(_, _, (_, highest))| *highest).reduce(f64::max)?;
     let height = TOP + ROW * known.len() as f64 + 10.0;
     let x = |value: f64| LABELS + (WIDTH - LABELS - VALUES) * value / most;
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"sans-serif\" \
-         font-size=\"12\">\n<rect width=\"{WIDTH}\" height=\"{height}\" fill=\"white\"/>\n\
-         <text x=\"10\" y=\"20\" font-weight=\"bold\">{title}</text>\n"
-    );
+    let mut svg = Svg::new(WIDTH, height, 12);
+    svg.text([10.0, 20.0], "font-weight=\"bold\"", title);
     for (row, (label, median, (lowest, highest))) in known.iter().enumerate() {
         let top = TOP + ROW * row as f64;
         let (middle, low, high) = (top + 9.0, x(*lowest), x(*highest));
-        // Writing to a String cannot fail.
-        let _infallible = writeln!(
-            svg,
-            "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{label}</text>\
-             <rect x=\"{LABELS}\" y=\"{top}\" width=\"{}\" height=\"18\" fill=\"#36c\" fill-opacity=\"0.7\"/>\
-             <path d=\"M{low} {middle}H{high}\" stroke=\"#222\" stroke-width=\"2\"/>\
-             <text x=\"{}\" y=\"{}\">{}</text>",
-            LABELS - 8.0,
-            top + 14.0,
-            x(*median) - LABELS,
-            high + 6.0,
-            top + 14.0,
-            rounded(*median)
-        );
+        svg.text([LABELS - 8.0, top + 14.0], "text-anchor=\"end\"", label);
+        svg.rect([LABELS, top, x(*median) - LABELS, 18.0], "fill=\"#36c\" fill-opacity=\"0.7\"");
+        svg.path(format_args!("M{low} {middle}H{high}"), "stroke=\"#222\" stroke-width=\"2\"");
+        svg.text([high + 6.0, top + 14.0], "", rounded(*median));
     }
-    svg.push_str("</svg>\n");
-    Some(svg)
+    Some(svg.finish())
 }
 
 #[cfg(test)]

@@ -18,17 +18,11 @@ const START_PATIENCE: Duration = Duration::from_secs(20);
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Resident memory in MB (millions of bytes), the most that it ever was.
-///
-/// # Errors
-/// There is no such process.
 pub fn peak_resident_mb(pid: u32) -> Result<f64> {
     memory_mb(pid, "VmHWM:")
 }
 
 /// Resident memory in MB, now.
-///
-/// # Errors
-/// There is no such process.
 pub fn resident_mb(pid: u32) -> Result<f64> {
     memory_mb(pid, "VmRSS:")
 }
@@ -55,9 +49,6 @@ pub struct ProcessorTime(BTreeMap<PathBuf, (&'static str, f64)>);
 
 impl ProcessorTime {
     /// Of all processes that live now: to be looked at before a program is stopped.
-    ///
-    /// # Errors
-    /// The system does not say.
     pub fn now() -> Result<Self> {
         // One may end while it is looked at.
         let read = |process: PathBuf| Some((used(&fs::read_to_string(process.join("stat")).ok()?)?, process));
@@ -94,9 +85,6 @@ fn used(stat: &str) -> Option<(&'static str, f64)> {
 
 /// This program in another role. It ends with the value. URLs with passwords go through the environment, for other users
 /// can read a command line.
-///
-/// # Errors
-/// It cannot be started.
 pub fn spawn(role: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Child> {
     let this = std::env::current_exe()?;
     let mut command = Command::new(this);
@@ -105,9 +93,6 @@ pub fn spawn(role: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Re
 }
 
 /// A server in another role, once it listens.
-///
-/// # Errors
-/// It does not start.
 pub async fn serve(role: &str, address: SocketAddr, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Child> {
     let mut child = spawn(role, &[&["--listen", &address.to_string()], arguments].concat(), environment)?;
     until_within(START_PATIENCE, &format!("{role} listens"), async || {

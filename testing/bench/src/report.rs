@@ -4,14 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use anyhow::{Context, Result};
-use comfy_table::{Cell, CellAlignment, LineStyle, Table, TableStyle};
+use kit::table::{Cell, Table, right};
 use serde_json::{Map, Value, json};
 
 use crate::config::Options;
 use crate::figures::Figures;
 use crate::picture;
-
-const LINE_UNDER_HEADER: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 
 /// What must be reached.
 pub const BOUNDS: [(&str, Bound); 13] = [
@@ -58,9 +56,7 @@ impl Bound {
 /// The figures that are not among `before`.
 #[must_use]
 pub fn table(figures: &Figures, before: &BTreeSet<String>) -> Table {
-    let mut table = Table::new();
-    table.load_style(LINE_UNDER_HEADER);
-    table.set_header(["figure", "median", "lowest", "highest", "rounds", "must be"]);
+    let mut table = kit::table::table(["figure", "median", "lowest", "highest", "rounds", "must be"]);
     for (name, values) in figures.all().filter(|(name, _)| !before.contains(*name)) {
         let median = figures.median(name).unwrap_or_default();
         let (lowest, highest) = figures.spread(name).unwrap_or_default();
@@ -71,7 +67,7 @@ pub fn table(figures: &Figures, before: &BTreeSet<String>) -> Table {
             right(rounded(median)),
             right(rounded(lowest)),
             right(rounded(highest)),
-            right(values.len().to_string()),
+            right(values.len()),
             Cell::new(bound.unwrap_or_default()),
         ]);
     }
@@ -79,9 +75,6 @@ pub fn table(figures: &Figures, before: &BTreeSet<String>) -> Table {
 }
 
 /// Writes what the options ask for.
-///
-/// # Errors
-/// A file cannot be written.
 pub fn write(options: &Options, figures: &Figures) -> Result<()> {
     if let Some(path) = &options.json {
         let text = serde_json::to_string_pretty(&to_json(figures))?;
@@ -147,10 +140,6 @@ pub fn rounded(value: f64) -> String {
         10.0..100.0 => format!("{value:.1}"),
         _ => format!("{value:.2}"),
     }
-}
-
-fn right(text: String) -> Cell {
-    Cell::new(text).set_alignment(CellAlignment::Right)
 }
 
 #[cfg(test)]

@@ -24,13 +24,11 @@ impl Requests {
         Self { prefix: prefix.to_owned(), bodies: Arc::new(bodies), posts: Arc::new(posts) }
     }
 
-    /// How many.
     #[must_use]
     pub fn len(&self) -> usize {
         self.posts.len()
     }
 
-    /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.posts.is_empty()

@@ -34,25 +34,17 @@ pub struct Scene {
 
 /// What draining a backlog came to.
 pub struct Drained {
-    /// Callbacks a second.
     pub per_second: f64,
     /// Microseconds of processor time for each callback, by who used them.
     pub processor_time: BTreeMap<&'static str, f64>,
 }
 
 impl Scene {
-    /// Makes them.
-    ///
-    /// # Errors
-    /// A server is away.
     pub async fn set() -> Result<Self> {
         Ok(Self { stage: Stage::set().await? })
     }
 
     /// Nothing is left of the last round, in the database's files neither.
-    ///
-    /// # Errors
-    /// A server is away.
     pub async fn clear(&self) -> Result<()> {
         let truncate = "TRUNCATE orders, payments, refunds, notifications, quarantine, order_events";
         // A worker that lives on looks at them as well: PostgreSQL may end either of the two, and both try again.
@@ -62,9 +54,6 @@ impl Scene {
     }
 
     /// Statements of which each is a transaction of its own.
-    ///
-    /// # Errors
-    /// The database refuses one.
     pub async fn run(&self, statements: &[&str]) -> Result<()> {
         for statement in statements {
             self.stage.database.batch_execute(statement).await.with_context(|| (*statement).to_owned())?;
@@ -73,18 +62,12 @@ impl Scene {
     }
 
     /// The queues are empty.
-    ///
-    /// # Errors
-    /// The broker is away.
     pub async fn purge(&self) -> Result<()> {
         self.stage.broker.purge(CALLBACKS_QUEUE).await?;
         self.stage.broker.purge(EVENTS_QUEUE).await
     }
 
     /// The shop writes the orders that `requests` pay.
-    ///
-    /// # Errors
-    /// The database is away.
     pub async fn open_orders(&self, requests: &Requests) -> Result<()> {
         let insert = "INSERT INTO orders (mch_id, out_trade_no, amount_minor, currency)
                       SELECT $1, unnest($2::text[]), 1999, 'CNY'";
@@ -93,9 +76,6 @@ impl Scene {
     }
 
     /// `count` callbacks wait in the queue, past ingest; they come round again when there are fewer.
-    ///
-    /// # Errors
-    /// The broker refuses one.
     pub async fn pile_up(&self, requests: &Requests, count: usize) -> Result<()> {
         let mut bodies = requests.bodies().iter().cycle().take(count).peekable();
         while bodies.peek().is_some() {
@@ -107,9 +87,6 @@ impl Scene {
 
     /// Has `workers` drain the `count` callbacks that wait in the queue: callbacks a second over all but the first and the last
     /// twentieth. The start of the programs is left out, for it is the same for one callback and for a million.
-    ///
-    /// # Errors
-    /// A worker does not start, or the queue is not drained.
     pub async fn drain(&self, workers: usize, launch: impl Fn(Launch) -> Launch, count: usize) -> Result<Drained> {
         let now = "SELECT clock_timestamp()";
         let begun: DateTime<Utc> = self.stage.database.query_one(now, &[]).await?.try_get(0)?;
@@ -134,9 +111,6 @@ impl Scene {
     }
 
     /// Waits until every event has been published.
-    ///
-    /// # Errors
-    /// The relay does not get there.
     pub async fn until_told(&self) -> Result<()> {
         let deadline = Instant::now() + DRAIN_PATIENCE;
         loop {
@@ -151,9 +125,6 @@ impl Scene {
     }
 
     /// Bytes of all tables, with their indexes.
-    ///
-    /// # Errors
-    /// The database is away.
     pub async fn bytes_on_disk(&self) -> Result<f64> {
         let sum = "SELECT sum(pg_total_relation_size(oid))::float8 FROM pg_class
                    WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'";
@@ -167,9 +138,6 @@ fn as_ingest_publishes(body: &[u8]) -> Message {
 }
 
 /// Waits until `programs` have handled `count` callbacks since they started.
-///
-/// # Errors
-/// They do not, or one has ended.
 pub async fn until_handled(programs: &mut [Program], count: usize) -> Result<()> {
     let deadline = Instant::now() + DRAIN_PATIENCE;
     loop {
@@ -188,9 +156,6 @@ pub async fn until_handled(programs: &mut [Program], count: usize) -> Result<()>
 }
 
 /// Stops programs in good order.
-///
-/// # Errors
-/// One does not stop.
 pub async fn stop(programs: impl IntoIterator<Item = Program>) -> Result<()> {
     for mut program in programs {
         program.stop().await?;

@@ -6,11 +6,11 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
+use kit::latencies::Latencies;
 
 use crate::commits::Commits;
 use crate::fulfilment::Fulfilment;
 use crate::generator::on_schedule;
-use crate::latencies::Latencies;
 use crate::requests::Requests;
 use crate::scene::Scene;
 
@@ -25,9 +25,6 @@ pub struct Seen {
 }
 
 /// Sends `requests`, whose orders are open, and waits until each order is paid and told.
-///
-/// # Errors
-/// A callback is not answered SUCCESS, or an order is not paid or not told.
 pub async fn run(
     scene: &Scene,
     ingest: SocketAddr,
@@ -40,7 +37,7 @@ pub async fn run(
     let fulfilment = Fulfilment::start(&scene.stage.broker).await?;
     let sent = on_schedule(ingest, requests, connections, per_second, count).await?;
     let (told_at, paid_at) = (fulfilment.until(count).await?, commits.until(count).await?);
-    let mut seen = Seen { answered: sent.latencies, paid: Latencies::new()?, told: Latencies::new()? };
+    let mut seen = Seen { answered: sent.latencies, paid: Latencies::default(), told: Latencies::default() };
     for (number, answered) in &sent.answers {
         let order = requests.order(*number);
         let (paid, told) = paid_at.get(&order).zip(told_at.get(&order)).context("an order that was not paid")?;

@@ -22,7 +22,6 @@ const BACK_WITHIN_MS: u64 = 5_000;
 /// One thing that must hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
-    /// What, as a sentence.
     pub sentence: String,
     /// What there is instead; `None` when it holds.
     pub breach: Option<String>,
@@ -38,9 +37,6 @@ impl Check {
 }
 
 /// Queues and outbox are empty, and what was planted is where it belongs.
-///
-/// # Errors
-/// The database is away.
 pub async fn after_the_audit(scene: &Scene, planted: &[Planted]) -> Result<Vec<Check>> {
     let mut full = Vec::new();
     for queue in [CALLBACKS_QUEUE, DEAD_QUEUE, EVENTS_QUEUE] {
@@ -76,9 +72,6 @@ pub async fn after_the_audit(scene: &Scene, planted: &[Planted]) -> Result<Vec<C
 }
 
 /// Every queue has a copy on every node.
-///
-/// # Errors
-/// One has not.
 pub async fn queues_are_whole(servers: &Servers) -> Result<()> {
     for queue in [CALLBACKS_QUEUE, DEAD_QUEUE, EVENTS_QUEUE] {
         until_within(COUNT_PATIENCE, &format!("{queue} has all its copies"), async || {
@@ -161,9 +154,6 @@ fn lasts(group: &[Recovery]) -> Option<String> {
 }
 
 /// The ledger's rows by the time at which ingest took the callback.
-///
-/// # Errors
-/// The database is away.
 pub async fn received(servers: &Servers) -> Result<Vec<Received>> {
     let select = "SELECT (extract(epoch FROM received_at) * 1000)::bigint, outcome = 'duplicate'
                   FROM notifications WHERE part = 0 ORDER BY received_at";

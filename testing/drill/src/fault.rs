@@ -4,6 +4,48 @@
 
 use clap::ValueEnum;
 
+use crate::faults::tables::TABLES;
+
+// How long each fault lasts, and how much it does. The faults themselves, their sentences and the schedule use these.
+// Those without a comment are a matter of taste.
+
+/// RabbitMQ gives up a client after two heartbeats of 10 s without a sign of life, and checks every 10 s.
+pub(crate) const WORKER_FROZEN_SECONDS: u64 = 35;
+/// One more than the deliveries after which a message is decided alone.
+pub(crate) const CRASHES: usize = 6;
+pub(crate) const NODE_DOWN_SECONDS: u64 = 3;
+pub(crate) const NODE_FROZEN_SECONDS: u64 = 10;
+pub(crate) const NO_MAJORITY_SECONDS: u64 = 8;
+pub(crate) const MEMORY_ALARM_SECONDS: u64 = 8;
+pub(crate) const QUEUE_FULL_SECONDS: u64 = 8;
+pub(crate) const DATABASE_FROZEN_SECONDS: u64 = 10;
+pub(crate) const DATABASE_DOWN_SECONDS: u64 = 2;
+pub(crate) const ORDERS_LOCKED: usize = 300;
+pub(crate) const ORDERS_LOCKED_SECONDS: u64 = 10;
+pub(crate) const CUT_SECONDS: u64 = 5;
+pub(crate) const BLACK_HOLE_SECONDS: u64 = 10;
+/// Ingest allows 300 s.
+pub(crate) const CLOCK_SKEW_SECONDS: i64 = 360;
+/// Several times as long as a worker waits for a lock.
+pub(crate) const TABLE_LOCKED_SECONDS: u64 = 5;
+/// Longer than any lane keeps a batch that it could return.
+pub(crate) const DISK_FULL_SECONDS: u64 = 66;
+pub(crate) const SMALL_DISK_FULL_SECONDS: u64 = 15;
+pub(crate) const OPERATOR_SECONDS: u64 = 12;
+/// How long the reader that the migration meets keeps its transaction open.
+pub(crate) const READER_SECONDS: u64 = 6;
+/// More than the relay takes in one pass.
+pub(crate) const UNROUTABLE_EVENTS: usize = 1_100;
+pub(crate) const UNROUTABLE_SECONDS: u64 = 12;
+/// Connections to each ingest that send half a head, and a slow body.
+pub(crate) const HALF_HEADS: usize = 150;
+pub(crate) const SLOW_BODIES: usize = 100;
+/// Messages with a made-up delivery count.
+pub(crate) const FORGED_MESSAGES: usize = 3_000;
+pub(crate) const CONSUMER_TIMEOUT_SECONDS: u64 = 3;
+/// Several times the broker's patience.
+pub(crate) const WRITES_HANG_SECONDS: u64 = 12;
+
 /// A fault. Its name on the command line is the variant's in kebab case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum)]
 pub enum Fault {
@@ -98,7 +140,6 @@ pub enum Area {
     Worker,
     /// The broker's nodes and queues.
     Broker,
-    /// PostgreSQL.
     Database,
 }
 
@@ -111,48 +152,86 @@ impl Fault {
 
     /// What it does, for the report.
     #[must_use]
-    pub fn sentence(self) -> &'static str {
+    pub fn sentence(self) -> String {
         match self {
-            Self::IngestKill => "SIGKILL an ingest",
-            Self::WorkerKill => "SIGKILL a worker",
-            Self::WorkerFreeze => "SIGSTOP a worker for 35 s: past its broker heartbeat",
-            Self::CrashLoop => "SIGKILL all workers six times with the same messages in hand",
-            Self::RollingRestart => "SIGTERM every ingest and worker, one after another",
-            Self::LeaderKill => "SIGKILL the broker node that leads the queue",
-            Self::FollowerKill => "SIGKILL a broker node that follows",
-            Self::LeaderFreeze => "SIGSTOP the leader's broker node for 10 s",
-            Self::MajorityKill => "SIGKILL two of three broker nodes, 8 s without a majority",
-            Self::MemoryAlarm => "memory alarm: the broker blocks publishers for 8 s",
-            Self::QueueFull => "workers cut off for 8 s and a queue with little room: publishes are refused",
-            Self::DatabaseFreeze => "SIGSTOP PostgreSQL with all its processes for 10 s",
-            Self::DatabaseKill => "SIGKILL the postmaster, start again after 2 s",
-            Self::DatabaseTerminate => "terminate every database session",
-            Self::OrderLocks => "another session locks 300 pending orders for 10 s",
-            Self::IngestBrokerCut => "reset an ingest's connections to the broker for 5 s",
-            Self::IngestBrokerHalfOpen => "an ingest's connections to the broker pass nothing any more, untold",
-            Self::IngestBrokerBlackHole => "nothing passes between an ingest and the broker for 10 s",
-            Self::WorkerBrokerCut => "reset a worker's connections to the broker for 5 s",
-            Self::WorkerBrokerHalfOpen => "a worker's connections to the broker pass nothing any more, untold",
-            Self::WorkerBrokerBlackHole => "nothing passes between a worker and the broker for 10 s",
-            Self::WorkerDatabaseCut => "reset the workers' connections to the database for 5 s",
-            Self::WorkerDatabaseHalfOpen => "a worker's connections to the database pass nothing any more, untold",
-            Self::WorkerDatabaseBlackHole => "nothing passes between a worker and the database for 10 s",
-            Self::ConfirmLost => "cut an ingest off after its publishes arrived, before the confirms come back",
-            Self::Poison => "garbage and forgeries published past ingest, as an operator could",
-            Self::ClockSkew => "v3 callbacks signed six minutes ago and six minutes from now",
-            Self::CreateIndex => "CREATE INDEX in an open transaction, 5 s on each table that workers write",
-            Self::AlterTable => "ALTER TABLE in an open transaction, 5 s on each table that workers write",
-            Self::VacuumFull => "VACUUM FULL behind a reader, 5 s on each table that workers write",
-            Self::DiskFull => "the ledger refuses every row with SQLSTATE 53100 for 66 s",
-            Self::SmallDisk => "the file system of the ledger's month is full for 15 s",
-            Self::Operator => "an operator replays and resolves held rows at random for 12 s",
-            Self::Shop => "a shop closes, reopens and saves stale copies of orders while they are paid and refunded",
-            Self::Migrate => "a migration that needs ACCESS EXCLUSIVE on orders meets a reader of 6 s",
-            Self::DroppedMonth => "a month of the ledger is dropped while held rows point into it",
-            Self::UnroutableEvents => "1,100 events of types that no queue is bound for, for 12 s",
-            Self::SlowClients => "half-sent heads and slow bodies on 250 connections to each ingest",
-            Self::HostileWriter => "3,000 made-up messages published as ingest, under made-up counts and others' ids",
-            Self::ConsumerTimeout => "consumer_timeout of 3 s while every write hangs for 12 s",
+            Self::IngestKill => "SIGKILL an ingest".to_owned(),
+            Self::WorkerKill => "SIGKILL a worker".to_owned(),
+            Self::WorkerFreeze => format!("SIGSTOP a worker for {WORKER_FROZEN_SECONDS} s: past its broker heartbeat"),
+            Self::CrashLoop => format!("SIGKILL all workers {CRASHES} times while they hold the same messages"),
+            Self::RollingRestart => "SIGTERM every ingest and worker, one after another".to_owned(),
+            Self::LeaderKill => "SIGKILL the broker node that leads the queue".to_owned(),
+            Self::FollowerKill => "SIGKILL a broker node that follows".to_owned(),
+            Self::LeaderFreeze => format!("SIGSTOP the leader's broker node for {NODE_FROZEN_SECONDS} s"),
+            Self::MajorityKill => {
+                format!("SIGKILL two of three broker nodes: {NO_MAJORITY_SECONDS} s without a majority")
+            }
+            Self::MemoryAlarm => format!("memory alarm: the broker blocks publishers for {MEMORY_ALARM_SECONDS} s"),
+            Self::QueueFull => {
+                format!("cut all workers off for {QUEUE_FULL_SECONDS} s while the queue has little room")
+            }
+            Self::DatabaseFreeze => {
+                format!("SIGSTOP PostgreSQL with all its processes for {DATABASE_FROZEN_SECONDS} s")
+            }
+            Self::DatabaseKill => format!("SIGKILL the postmaster, start it again after {DATABASE_DOWN_SECONDS} s"),
+            Self::DatabaseTerminate => "terminate every database session".to_owned(),
+            Self::OrderLocks => {
+                format!("another session locks {ORDERS_LOCKED} pending orders for {ORDERS_LOCKED_SECONDS} s")
+            }
+            Self::ConfirmLost => "cut an ingest off after its publishes arrived and before their confirms".to_owned(),
+            Self::Poison => "publish garbage and forgeries straight to the broker, as an operator could".to_owned(),
+            Self::ClockSkew => {
+                format!("send v3 callbacks signed {0} s in the past and {0} s in the future", CLOCK_SKEW_SECONDS)
+            }
+            Self::CreateIndex => on_each_table("CREATE INDEX in an open transaction"),
+            Self::AlterTable => on_each_table("ALTER TABLE in an open transaction"),
+            Self::VacuumFull => on_each_table("VACUUM FULL that waits for a reader"),
+            Self::DiskFull => format!("the ledger rejects every row with SQLSTATE 53100 for {DISK_FULL_SECONDS} s"),
+            Self::SmallDisk => {
+                format!("the file system of the ledger's current month is full for {SMALL_DISK_FULL_SECONDS} s")
+            }
+            Self::Operator => format!("an operator replays and resolves held rows at random for {OPERATOR_SECONDS} s"),
+            Self::Shop => "a shop closes, reopens and overwrites orders while they are paid and refunded".to_owned(),
+            Self::Migrate => {
+                format!("a migration that needs ACCESS EXCLUSIVE on orders meets a reader of {READER_SECONDS} s")
+            }
+            Self::DroppedMonth => "drop a month of the ledger while held rows refer to it".to_owned(),
+            Self::UnroutableEvents => {
+                format!("{UNROUTABLE_EVENTS} events of types that no queue is bound for, for {UNROUTABLE_SECONDS} s")
+            }
+            Self::SlowClients => format!(
+                "half-sent heads and slow bodies on {} connections to each ingest",
+                HALF_HEADS.saturating_add(SLOW_BODIES)
+            ),
+            Self::HostileWriter => format!(
+                "{FORGED_MESSAGES} forged messages published as ingest, with made-up delivery counts and stolen ids"
+            ),
+            Self::ConsumerTimeout => format!(
+                "consumer_timeout of {CONSUMER_TIMEOUT_SECONDS} s while every write hangs for {WRITES_HANG_SECONDS} s"
+            ),
+            link => link.sentence_of_a_link(),
+        }
+    }
+
+    /// The sentences of the faults that hit a link.
+    fn sentence_of_a_link(self) -> String {
+        let link = match self {
+            Self::IngestBrokerCut | Self::IngestBrokerHalfOpen | Self::IngestBrokerBlackHole => {
+                "an ingest's connections to the broker"
+            }
+            Self::WorkerBrokerCut | Self::WorkerBrokerHalfOpen | Self::WorkerBrokerBlackHole => {
+                "a worker's connections to the broker"
+            }
+            Self::WorkerDatabaseCut => "all workers' connections to the database",
+            _ => "a worker's connections to the database",
+        };
+        match self {
+            Self::IngestBrokerCut | Self::WorkerBrokerCut | Self::WorkerDatabaseCut => {
+                format!("reset {link}, old and new, for {CUT_SECONDS} s")
+            }
+            Self::IngestBrokerHalfOpen | Self::WorkerBrokerHalfOpen | Self::WorkerDatabaseHalfOpen => {
+                format!("{link} silently drop all traffic, FIN and RST included; new ones work")
+            }
+            _ => format!("{link}, old and new, pass nothing for {BLACK_HOLE_SECONDS} s"),
         }
     }
 
@@ -211,28 +290,35 @@ impl Fault {
         match self {
             Self::Poison | Self::ClockSkew | Self::DatabaseTerminate | Self::WorkerKill => 2,
             Self::IngestKill | Self::ConfirmLost => 4,
-            Self::IngestBrokerCut | Self::WorkerBrokerCut | Self::WorkerDatabaseCut | Self::DatabaseKill => 6,
-            Self::MemoryAlarm | Self::QueueFull => 9,
-            Self::DatabaseFreeze
-            | Self::OrderLocks
-            | Self::IngestBrokerBlackHole
-            | Self::WorkerBrokerBlackHole
-            | Self::WorkerDatabaseBlackHole
-            | Self::LeaderFreeze => 11,
-            Self::LeaderKill | Self::FollowerKill => 12,
+            Self::IngestBrokerCut | Self::WorkerBrokerCut | Self::WorkerDatabaseCut => CUT_SECONDS + 1,
+            Self::DatabaseKill => DATABASE_DOWN_SECONDS + 4,
+            Self::MemoryAlarm => MEMORY_ALARM_SECONDS + 1,
+            Self::QueueFull => QUEUE_FULL_SECONDS + 1,
+            Self::DatabaseFreeze => DATABASE_FROZEN_SECONDS + 1,
+            Self::OrderLocks => ORDERS_LOCKED_SECONDS + 1,
+            Self::IngestBrokerBlackHole | Self::WorkerBrokerBlackHole | Self::WorkerDatabaseBlackHole => {
+                BLACK_HOLE_SECONDS + 1
+            }
+            Self::LeaderFreeze => NODE_FROZEN_SECONDS + 1,
+            Self::LeaderKill | Self::FollowerKill => NODE_DOWN_SECONDS + 9,
+            Self::MajorityKill => NO_MAJORITY_SECONDS + 12,
             Self::RollingRestart => 15,
-            Self::UnroutableEvents | Self::SlowClients | Self::Migrate => 16,
-            Self::CrashLoop
-            | Self::IngestBrokerHalfOpen
-            | Self::MajorityKill
-            | Self::SmallDisk
-            | Self::Operator
-            | Self::HostileWriter => 20,
+            Self::UnroutableEvents => UNROUTABLE_SECONDS + 4,
+            Self::SlowClients => 16,
+            Self::Migrate => READER_SECONDS + 10,
+            Self::SmallDisk => SMALL_DISK_FULL_SECONDS + 5,
+            Self::Operator => OPERATOR_SECONDS + 8,
+            Self::CrashLoop | Self::IngestBrokerHalfOpen | Self::HostileWriter => 20,
             Self::WorkerBrokerHalfOpen | Self::DroppedMonth => 25,
-            Self::Shop | Self::ConsumerTimeout => 30,
-            Self::WorkerFreeze | Self::CreateIndex | Self::AlterTable | Self::VacuumFull => 36,
+            Self::Shop => 30,
+            Self::ConsumerTimeout => WRITES_HANG_SECONDS + 18,
+            Self::WorkerFreeze => WORKER_FROZEN_SECONDS + 1,
+            // Every table in turn, and a moment for each.
+            Self::CreateIndex | Self::AlterTable | Self::VacuumFull => {
+                (TABLE_LOCKED_SECONDS + 1).saturating_mul(u64::try_from(TABLES.len()).unwrap_or(u64::MAX))
+            }
             Self::WorkerDatabaseHalfOpen => 42,
-            Self::DiskFull => 74,
+            Self::DiskFull => DISK_FULL_SECONDS + 8,
         }
     }
 
@@ -256,4 +342,8 @@ impl Fault {
             _ => 1,
         }
     }
+}
+
+fn on_each_table(what: &str) -> String {
+    format!("{what}, {TABLE_LOCKED_SECONDS} s on each table that workers write")
 }

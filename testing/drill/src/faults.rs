@@ -13,7 +13,7 @@ mod operator;
 mod programs;
 mod schema;
 mod shop;
-mod tables;
+pub(crate) mod tables;
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -35,7 +35,6 @@ pub struct Scene {
     pub servers: Servers,
     /// The ways between.
     pub links: Links,
-    /// The programs.
     pub fleet: Fleet,
     /// What was put into the broker past ingest, and what must become of it.
     pub planted: Mutex<Vec<Planted>>,
@@ -56,9 +55,6 @@ pub struct Planted {
 
 /// Makes ready what the faults of `acts` need and what could not be made under load; true when the ledger's month is on a
 /// small file system of its own.
-///
-/// # Errors
-/// The database refuses.
 pub async fn prepare(servers: &Servers, acts: &[Act]) -> Result<bool> {
     let mut has_small_disk = false;
     for fault in acts.iter().map(|act| act.fault).collect::<BTreeSet<_>>() {
@@ -93,9 +89,6 @@ impl Scene {
 }
 
 /// Does it and undoes it.
-///
-/// # Errors
-/// It could not be done, or not be undone: the drill is worth nothing.
 pub async fn strike(scene: &Scene, act: Act, mark: &Mark) -> Result<()> {
     let Scene { servers, links, fleet, .. } = scene;
     let pick = act.pick;

@@ -42,9 +42,6 @@ pub struct Member {
 
 impl Fleet {
     /// Starts all and waits until they are ready.
-    ///
-    /// # Errors
-    /// One does not get ready.
     pub async fn start(place: &Place, links: &Links, merchants: &Path) -> Result<Self> {
         let logs = place.drill_dir.join("log");
         let mut members = Vec::new();
@@ -83,22 +80,17 @@ impl Fleet {
         &self.members
     }
 
-    /// The ingests.
     #[must_use]
     pub fn ingests(&self) -> &[Arc<Member>] {
         self.members.get(..INGESTS).unwrap_or_default()
     }
 
-    /// The workers.
     #[must_use]
     pub fn workers(&self) -> &[Arc<Member>] {
         self.members.get(INGESTS..).unwrap_or_default()
     }
 
     /// Stops all in good order, and says what ended otherwise during the whole drill.
-    ///
-    /// # Errors
-    /// A program cannot be sent a signal.
     pub async fn stop(self) -> Result<Vec<String>> {
         self.supervisors.iter().for_each(JoinHandle::abort);
         let mut findings = Vec::new();
@@ -126,17 +118,11 @@ impl Fleet {
 
 impl Member {
     /// A crash.
-    ///
-    /// # Errors
-    /// It has ended already.
     pub fn kill(&self) -> Result<()> {
         self.end(Signal::Kill)
     }
 
     /// The polite end, as in a rolling restart.
-    ///
-    /// # Errors
-    /// It has ended already.
     pub fn stop(&self) -> Result<()> {
         self.end(Signal::Stop)
     }
@@ -148,9 +134,6 @@ impl Member {
     }
 
     /// Any other signal.
-    ///
-    /// # Errors
-    /// It has ended.
     pub fn send(&self, signal: Signal) -> Result<()> {
         self.program().send(signal)
     }
@@ -180,9 +163,6 @@ impl Member {
     }
 
     /// The sum of a metric since the start of this life.
-    ///
-    /// # Errors
-    /// It does not answer.
     pub async fn metric(&self, name: &str, labels: &[&str]) -> Result<u64> {
         let page = kit::http::get(self.admin().context("no admin port")?, "/metrics").await?;
         Ok(sum_of_metric(std::str::from_utf8(&page.body)?, name, labels))

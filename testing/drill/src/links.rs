@@ -6,9 +6,7 @@ use url::Url;
 
 use crate::config::Place;
 
-/// How many ingests there are.
 pub const INGESTS: usize = 2;
-/// How many workers there are.
 pub const WORKERS: usize = 3;
 
 /// Every way.
@@ -23,9 +21,6 @@ pub struct Link(Vec<(Proxy, Url)>);
 
 impl Links {
     /// Puts proxies between everything.
-    ///
-    /// # Errors
-    /// No port is free.
     pub async fn make(place: &Place) -> Result<Self> {
         let database = place.worker_database_url.clone().context("WORKER_DATABASE_URL is not set")?;
         Ok(Self {
@@ -36,25 +31,16 @@ impl Links {
     }
 
     /// An ingest's way to the broker.
-    ///
-    /// # Errors
-    /// Never: `pick` is taken modulo their number.
     pub fn ingest_to_broker(&self, pick: usize) -> Result<&Link> {
         choose(&self.ingest_to_broker, pick)
     }
 
     /// A worker's way to the broker.
-    ///
-    /// # Errors
-    /// Never: `pick` is taken modulo their number.
     pub fn worker_to_broker(&self, pick: usize) -> Result<&Link> {
         choose(&self.worker_to_broker, pick)
     }
 
     /// A worker's way to the database.
-    ///
-    /// # Errors
-    /// Never: `pick` is taken modulo their number.
     pub fn worker_to_database(&self, pick: usize) -> Result<&Link> {
         choose(&self.worker_to_database, pick)
     }

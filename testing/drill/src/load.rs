@@ -19,7 +19,6 @@ const LINES_SECONDS: u64 = 5;
 /// The audit gives up when nothing has changed for this long: more than the database keeps a forgotten session's locks.
 const DRAIN_SECONDS: u64 = 120;
 
-/// The running simulator.
 pub struct Load {
     child: Child,
     log: PathBuf,
@@ -41,9 +40,6 @@ pub struct Finished {
 
 impl Load {
     /// Starts to send.
-    ///
-    /// # Errors
-    /// There is no such binary.
     pub fn start(options: &Options, fleet: &Fleet, merchants: &Path) -> Result<Self> {
         let place = &options.place;
         let folder = place.drill_dir.join("log");
@@ -74,17 +70,11 @@ impl Load {
     }
 
     /// Whether it has ended.
-    ///
-    /// # Errors
-    /// The system does not say.
     pub fn has_ended(&mut self) -> Result<bool> {
         Ok(self.child.try_wait()?.is_some())
     }
 
     /// Waits for its end, which is that of the audit.
-    ///
-    /// # Errors
-    /// It could not do its part: its own words are in the error.
     pub async fn finish(mut self) -> Result<Finished> {
         let status = self.child.wait().await?;
         let is_audited = self.json.exists() && self.timeline.exists();

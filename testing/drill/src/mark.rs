@@ -18,13 +18,11 @@ const LOOK_PATIENCE: Duration = Duration::from_secs(5);
 /// Something that must hold soon after a fault's end, or while it lasts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Promise {
-    /// What, as a sentence.
     pub sentence: String,
     /// How soon, in seconds.
     pub within_seconds: u64,
     /// What there was instead when the time was up; `None` when it held.
     pub breach: Option<String>,
-    /// How long it took.
     pub took_ms: u64,
 }
 
@@ -65,7 +63,6 @@ impl Mark {
         *lock(&self.note) = note.into();
     }
 
-    /// What was hit.
     #[must_use]
     pub fn noted(&self) -> String {
         lock(&self.note).clone()

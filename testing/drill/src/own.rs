@@ -19,7 +19,6 @@ use crate::fleet::Fleet;
 pub const AMOUNT_MINOR: i64 = 1999;
 /// How long a callback is repeated until it has been answered SUCCESS.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Between two tries.
 const REPEAT_AFTER: Duration = Duration::from_millis(300);
 /// How many callbacks are on their way at the same time.
 const AT_ONCE: usize = 8;
@@ -49,9 +48,6 @@ pub fn payments(numbers: &[String]) -> Vec<Callback> {
 }
 
 /// Writes them as a shop does.
-///
-/// # Errors
-/// The database refuses.
 pub async fn insert(database: &Client, numbers: &[String], state: &str) -> Result<()> {
     let insert = "INSERT INTO orders (mch_id, out_trade_no, amount_minor, currency, state)
                   SELECT $1, unnest($2::text[]), $3, 'CNY', $4";
@@ -63,9 +59,6 @@ pub async fn insert(database: &Client, numbers: &[String], state: &str) -> Resul
 }
 
 /// Where they stand, by number.
-///
-/// # Errors
-/// The database is away.
 pub async fn standings(database: &Client, numbers: &[String]) -> Result<BTreeMap<String, Standing>> {
     let select = "SELECT out_trade_no, state, refunded_minor, version FROM orders
                   WHERE mch_id = $1 AND out_trade_no = ANY($2)";
@@ -80,9 +73,6 @@ pub async fn standings(database: &Client, numbers: &[String]) -> Result<BTreeMap
 }
 
 /// All of them are as `is_right` asks.
-///
-/// # Errors
-/// How many are not, and the first of them.
 pub async fn ensure_all(
     database: &Client,
     numbers: &[String],
@@ -97,17 +87,11 @@ pub async fn ensure_all(
 }
 
 /// All of them are paid.
-///
-/// # Errors
-/// How many are not.
 pub async fn ensure_paid(database: &Client, numbers: &[String]) -> Result<()> {
     ensure_all(database, numbers, |_, standing| standing.state == "paid").await
 }
 
 /// Posts a callback to the ingests in turn until one of them answers SUCCESS, as WeChat Pay does.
-///
-/// # Errors
-/// None does for half a minute.
 pub async fn deliver(fleet: &Fleet, callback: impl Into<Post>) -> Result<()> {
     let callback = callback.into();
     let mut ingests = fleet.ingests().iter().cycle();
@@ -124,9 +108,6 @@ pub async fn deliver(fleet: &Fleet, callback: impl Into<Post>) -> Result<()> {
 }
 
 /// [`deliver`] for many, a few at the same time.
-///
-/// # Errors
-/// One is not stored.
 pub async fn deliver_all(fleet: &Fleet, callbacks: Vec<Post>) -> Result<()> {
     let sent = stream::iter(callbacks).map(|callback| deliver(fleet, callback)).buffer_unordered(AT_ONCE);
     sent.try_collect::<()>().await

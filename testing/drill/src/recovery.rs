@@ -18,13 +18,11 @@ const BETWEEN_LOOKS_MS: u64 = 1_000;
 /// A fault that was done and undone.
 #[derive(Debug, Clone)]
 pub struct Struck {
-    /// Which.
     pub act: Act,
     /// When it took effect.
     pub struck_ms: u64,
     /// When there was nothing more to undo.
     pub healed_ms: u64,
-    /// What was hit.
     pub note: String,
     /// What had to hold soon after it, or while it lasted.
     pub promises: Vec<Promise>,
@@ -65,7 +63,6 @@ pub struct Latency {
 /// What one fault came to.
 #[derive(Debug, Clone)]
 pub struct Recovery {
-    /// The fault.
     pub struck: Struck,
     /// Requests due from the strike until all was in order again.
     pub requests: usize,

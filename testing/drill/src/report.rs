@@ -5,15 +5,13 @@ mod picture;
 
 use std::fmt;
 
-use comfy_table::{Cell, CellAlignment, LineStyle, Table, TableStyle};
+use kit::table::{Cell, Table, right, table};
 use serde_json::{Value, json};
 
 use crate::checks::Check;
 use crate::config::Options;
 use crate::mark::Promise;
 use crate::recovery::{Evidence, Latency, Recovery};
-
-const LINE_UNDER_HEADER: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 
 /// Everything there is to say about a drill.
 pub struct Report<'a> {
@@ -36,7 +34,6 @@ impl Report<'_> {
         self.checks.iter().all(|check| check.breach.is_none())
     }
 
-    /// One sentence.
     #[must_use]
     pub fn verdict(&self) -> String {
         let broken = self.checks.iter().filter(|check| check.breach.is_some()).count();
@@ -85,10 +82,10 @@ impl Report<'_> {
                 before,
                 during,
                 after,
-                right(recovery.backlog_peak.to_string()),
+                right(recovery.backlog_peak),
                 right(seconds(recovery.drained_after_ms)),
                 right(seconds(recovery.recovered_after_ms)),
-                right(recovery.duplicates.to_string()),
+                right(recovery.duplicates),
             ]);
         }
         table
@@ -186,15 +183,4 @@ fn seconds(ms: Option<u64>) -> String {
 fn latencies(latency: Latency) -> String {
     let ms = |ms: Option<u64>| ms.map_or("-".to_owned(), |ms| ms.to_string());
     format!("{}/{} ms", ms(latency.p50_ms), ms(latency.p99_ms))
-}
-
-fn table<const N: usize>(header: [&str; N]) -> Table {
-    let mut table = Table::new();
-    table.load_style(LINE_UNDER_HEADER);
-    table.set_header(header);
-    table
-}
-
-fn right(text: String) -> Cell {
-    Cell::new(text).set_alignment(CellAlignment::Right)
 }

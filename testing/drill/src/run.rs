@@ -36,9 +36,6 @@ const BEFORE_THE_LOAD_SECONDS: u64 = 2;
 const CALM_SECONDS: u64 = 3;
 
 /// Runs a drill; true when every promise held.
-///
-/// # Errors
-/// It could not be run to its end, and says nothing about the promises.
 pub async fn run(options: &Options) -> Result<bool> {
     let place = &options.place;
     let acts = schedule::draw(options.seed, options.seconds(), options.faults(), place.brokers()?);

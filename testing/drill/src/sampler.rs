@@ -12,7 +12,6 @@ use crate::clock::now_ms;
 use crate::faults::Scene;
 use crate::fleet::Member;
 
-/// How often.
 const EVERY: Duration = Duration::from_millis(250);
 /// Who has not answered by then is away.
 const PATIENCE: Duration = Duration::from_millis(800);
@@ -20,7 +19,6 @@ const PATIENCE: Duration = Duration::from_millis(800);
 /// What could be seen at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sample {
-    /// When.
     pub at_ms: u64,
     /// Callbacks in the ledger; `None` while the database does not answer.
     pub ledger: Option<u64>,

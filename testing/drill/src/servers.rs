@@ -48,9 +48,6 @@ pub struct Node {
 
 impl Servers {
     /// Looks at the broker's nodes, which must all be there.
-    ///
-    /// # Errors
-    /// A node does not answer.
     pub async fn find(place: &Place) -> Result<Self> {
         let mut nodes = Vec::new();
         for (number, management) in (1..).zip(&place.rabbitmq_management_url) {
@@ -77,37 +74,24 @@ impl Servers {
     }
 
     /// The node that leads `queue`.
-    ///
-    /// # Errors
-    /// No node says so.
     pub async fn leader(&self, queue: &str) -> Result<&Node> {
         let found = self.queue(queue).await?;
         let leader = text(&found, "/leader").or_else(|_| text(&found, "/node"))?;
         self.nodes.iter().find(|node| node.erlang == leader).context("the leader is no node of the cluster")
     }
 
-    /// The nodes that follow it.
-    ///
-    /// # Errors
-    /// No node says who leads.
     pub async fn followers(&self, queue: &str) -> Result<Vec<&Node>> {
         let leader = self.leader(queue).await?;
         Ok(self.nodes.iter().filter(|node| node.erlang != leader.erlang).collect())
     }
 
     /// How many copies of `queue` are up.
-    ///
-    /// # Errors
-    /// No node says so.
     pub async fn copies(&self, queue: &str) -> Result<usize> {
         let found = self.queue(queue).await?;
         Ok(found.pointer("/online").and_then(Value::as_array).map_or(0, Vec::len))
     }
 
     /// How many messages `queue` holds, in a consumer's hands or not. Some seconds late.
-    ///
-    /// # Errors
-    /// No node says so.
     pub async fn depth(&self, queue: &str) -> Result<u64> {
         let found = self.queue(queue).await?;
         found.pointer("/messages").and_then(Value::as_u64).context("the broker does not count yet")
@@ -118,9 +102,6 @@ impl Servers {
     }
 
     /// A call of the management API, of the first node that answers.
-    ///
-    /// # Errors
-    /// None does, or it refuses.
     pub async fn api(&self, method: Method, path: &str, body: Value) -> Result<Response> {
         let mut last = None;
         for node in &self.nodes {
@@ -133,33 +114,21 @@ impl Servers {
     }
 
     /// Kills processes the hard way.
-    ///
-    /// # Errors
-    /// They do not end.
     pub async fn kill(&self, processes: &[&str]) -> Result<()> {
         self.act("kill", processes).await
     }
 
     /// Starts them and waits until they can do their job.
-    ///
-    /// # Errors
-    /// They do not start.
     pub async fn start(&self, processes: &[&str]) -> Result<()> {
         self.act("start", processes).await
     }
 
     /// Stops a process and its children where they are.
-    ///
-    /// # Errors
-    /// `./dev` fails.
     pub async fn freeze(&self, process: &str) -> Result<()> {
         self.act("freeze", &[process]).await
     }
 
     /// Lets them go on.
-    ///
-    /// # Errors
-    /// `./dev` fails.
     pub async fn thaw(&self, process: &str) -> Result<()> {
         self.act("thaw", &[process]).await
     }
@@ -181,25 +150,16 @@ impl Servers {
     }
 
     /// Takes away the room that is left on it.
-    ///
-    /// # Errors
-    /// It is not mounted.
     pub async fn fill_small_disk(&self) -> Result<()> {
         self.dev("_disk", "fill", &[]).await
     }
 
     /// Gives the room back.
-    ///
-    /// # Errors
-    /// It is not mounted.
     pub async fn empty_small_disk(&self) -> Result<()> {
         self.dev("_disk", "empty", &[]).await
     }
 
     /// `rabbitmqctl` about `node`.
-    ///
-    /// # Errors
-    /// It fails.
     pub async fn rabbitmqctl(&self, node: &Node, arguments: &[&str]) -> Result<()> {
         let mut command = Command::new(&self.rabbitmqctl);
         command.args(["--quiet", "--node", &node.erlang]).args(arguments);
@@ -221,17 +181,11 @@ impl Servers {
     }
 
     /// Where the broker's first node is, with the rights of ingest.
-    ///
-    /// # Errors
-    /// There is none.
     pub fn ingest_amqp(&self) -> Result<&Url> {
         self.ingest_amqp.first().context("INGEST_AMQP_URLS is not set: run it through ./dev drill")
     }
 
     /// A session of an administrator, past all proxies.
-    ///
-    /// # Errors
-    /// PostgreSQL is away.
     pub async fn database(&self) -> Result<Client> {
         let url = in_schema(&self.database);
         let connecting = tokio_postgres::connect(url.as_str(), NoTls);

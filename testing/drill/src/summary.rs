@@ -27,9 +27,6 @@ struct Line {
 }
 
 /// The table of the reports in `files`.
-///
-/// # Errors
-/// A file is no report.
 pub fn summarize(files: &[PathBuf]) -> Result<String> {
     let reports = files
         .iter()

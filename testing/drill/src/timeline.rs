@@ -1,15 +1,16 @@
 //! Every request as WeChat Pay saw it, and what can be asked of a stretch of time. Pure.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
+use kit::latencies::Latencies;
 
 /// The simulator's name for the only answer that ends a callback's repeats.
 const SUCCESS: &str = "200 SUCCESS";
 /// Its names for refusals of what is wrong: those are right.
 const RIGHT_REFUSALS: [&str; 4] = ["400 ", "401 ", "404 ", "413 "];
 
-/// One request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// When it was due, in milliseconds since 1970.
@@ -37,9 +38,6 @@ pub struct Timeline(Vec<Request>);
 
 impl Timeline {
     /// Reads the simulator's file.
-    ///
-    /// # Errors
-    /// A line is not as it should be.
     pub fn parse(text: &str) -> Result<Self> {
         let mut requests = text
             .lines()
@@ -49,7 +47,6 @@ impl Timeline {
         Ok(Self(requests))
     }
 
-    /// All of it.
     #[must_use]
     pub fn requests(&self) -> &[Request] {
         &self.0
@@ -110,14 +107,12 @@ pub fn failures(requests: &[Request]) -> BTreeMap<&str, usize> {
 /// The time to SUCCESS, due to answered, that `percent` of `requests` stayed within; `None` without any SUCCESS.
 #[must_use]
 pub fn latency_ms(requests: &[Request], percent: usize) -> Option<u64> {
-    let mut latencies: Vec<u64> = requests
-        .iter()
-        .filter(|request| request.answer == Answer::Success)
-        .map(|request| request.answered_ms.saturating_sub(request.due_ms))
-        .collect();
-    latencies.sort_unstable();
-    let rank = latencies.len().saturating_mul(percent).div_ceil(100);
-    latencies.get(rank.saturating_sub(1)).copied()
+    let mut latencies = Latencies::default();
+    for request in requests.iter().filter(|request| request.answer == Answer::Success) {
+        latencies.record(Duration::from_millis(request.answered_ms.saturating_sub(request.due_ms)));
+    }
+    let within = latencies.within(percent.saturating_mul(10));
+    (latencies.count() > 0).then(|| u64::try_from(within.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

@@ -58,9 +58,6 @@ pub struct Message {
 
 impl Broker {
     /// Makes one; it is deleted with the value.
-    ///
-    /// # Errors
-    /// The server is away or refuses the definitions.
     pub async fn create(servers: &Servers) -> Result<Self> {
         delete_abandoned(&servers.management).await?;
         let name = teardown::fresh_name();
@@ -95,25 +92,16 @@ impl Broker {
     }
 
     /// A channel as administrator, for what the methods here do not do.
-    ///
-    /// # Errors
-    /// The broker is away.
     pub async fn channel(&self) -> Result<Channel> {
         Ok(self.connection.create_channel().await?)
     }
 
     /// How many messages of `queue` are ready; those that a consumer holds unacked are not counted.
-    ///
-    /// # Errors
-    /// There is no such queue.
     pub async fn depth(&self, queue: &str) -> Result<u32> {
         Ok(self.look_at(queue).await?.0)
     }
 
     /// How many consumers `queue` has.
-    ///
-    /// # Errors
-    /// There is no such queue.
     pub async fn consumers(&self, queue: &str) -> Result<u32> {
         Ok(self.look_at(queue).await?.1)
     }
@@ -128,9 +116,6 @@ impl Broker {
     }
 
     /// Takes all ready messages out of `queue`.
-    ///
-    /// # Errors
-    /// There is no such queue.
     pub async fn take_all(&self, queue: &str) -> Result<Vec<Message>> {
         let channel = self.channel().await?;
         let mut messages = Vec::new();
@@ -142,17 +127,11 @@ impl Broker {
     }
 
     /// Publishes `message` past ingest, as whoever can write to the broker could; returns once it is stored.
-    ///
-    /// # Errors
-    /// It is refused or unroutable.
     pub async fn publish(&self, exchange: &str, routing_key: &str, message: Message) -> Result<()> {
         self.publish_all(exchange, routing_key, vec![message]).await
     }
 
     /// [`Broker::publish`] for many, in their order.
-    ///
-    /// # Errors
-    /// One is refused or unroutable.
     pub async fn publish_all(&self, exchange: &str, routing_key: &str, messages: Vec<Message>) -> Result<()> {
         // A broker with a memory alarm takes nothing and says nothing.
         in_time("the broker has confirmed", self.publish_and_confirm(exchange, routing_key, messages)).await
@@ -178,17 +157,11 @@ impl Broker {
     }
 
     /// Puts callbacks into the workers' queue, past ingest.
-    ///
-    /// # Errors
-    /// One is refused.
     pub async fn publish_callbacks(&self, messages: Vec<Message>) -> Result<()> {
         self.publish_all(CALLBACKS_EXCHANGE, CALLBACKS_ROUTING_KEY, messages).await
     }
 
     /// Takes the next message of `queue` and gives it back, `times` times: so often has it been handed out in vain.
-    ///
-    /// # Errors
-    /// There is no message.
     pub async fn hand_out_in_vain(&self, queue: &str, times: usize) -> Result<()> {
         let channel = self.channel().await?;
         for _ in 0..times {
@@ -201,27 +174,18 @@ impl Broker {
     }
 
     /// Throws away what is ready in `queue`.
-    ///
-    /// # Errors
-    /// There is no such queue.
     pub async fn purge(&self, queue: &str) -> Result<()> {
         self.channel().await?.queue_purge(queue.into(), QueuePurgeOptions::default()).await?;
         Ok(())
     }
 
     /// Takes `queue` off `exchange`, so that what was routed there becomes unroutable.
-    ///
-    /// # Errors
-    /// The broker refuses.
     pub async fn unbind(&self, queue: &str, exchange: &str, routing_key: &str) -> Result<()> {
         let channel = self.channel().await?;
         Ok(channel.queue_unbind(queue.into(), exchange.into(), routing_key.into(), FieldTable::default()).await?)
     }
 
     /// Puts it back.
-    ///
-    /// # Errors
-    /// The broker refuses.
     pub async fn bind(&self, queue: &str, exchange: &str, routing_key: &str) -> Result<()> {
         let channel = self.channel().await?;
         let (options, none) = (QueueBindOptions::default(), FieldTable::default());
@@ -229,9 +193,6 @@ impl Broker {
     }
 
     /// Lays a policy over the shipped ones, for the queues whose names match `pattern` (a regular expression).
-    ///
-    /// # Errors
-    /// The broker refuses the definition.
     pub async fn set_policy(&self, pattern: &str, definition: Value) -> Result<()> {
         let policy = json!({"pattern": pattern, "definition": definition, "apply-to": "queues", "priority": 100});
         call(&self.servers.management, Method::PUT, &format!("policies/{}/of-the-test", self.name), policy).await?;
@@ -239,9 +200,6 @@ impl Broker {
     }
 
     /// Takes that policy away again.
-    ///
-    /// # Errors
-    /// There is none.
     pub async fn clear_policy(&self) -> Result<()> {
         let path = format!("policies/{}/of-the-test", self.name);
         call(&self.servers.management, Method::DELETE, &path, Value::Null).await?;
@@ -367,9 +325,6 @@ async fn import(api: &Url, vhost: &str) -> Result<()> {
 }
 
 /// `deploy/rabbitmq/definitions.json` as it ships.
-///
-/// # Errors
-/// It is not there, or no JSON.
 pub fn definitions() -> Result<Value> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/rabbitmq/definitions.json");
     Ok(serde_json::from_str(&fs::read_to_string(&file)?)?)

@@ -46,9 +46,6 @@ pub struct Database {
 
 impl Database {
     /// Makes one; it is dropped with the value, whoever is still connected.
-    ///
-    /// # Errors
-    /// The server is away or a migration fails.
     pub async fn create(servers: &Servers) -> Result<Self> {
         let administrator = connect(&servers.database).await?;
         let template = template(servers, &administrator).await?;
@@ -59,9 +56,6 @@ impl Database {
     }
 
     /// An empty database without the schema, for testing the migration itself.
-    ///
-    /// # Errors
-    /// The server is away.
     pub async fn create_empty(servers: &Servers) -> Result<Self> {
         let name = teardown::fresh_name();
         connect(&servers.database).await?.batch_execute(&format!("CREATE DATABASE {name}")).await?;
@@ -82,9 +76,6 @@ impl Database {
     }
 
     /// Another connection, for locks that a test holds against the worker.
-    ///
-    /// # Errors
-    /// The server is away.
     pub async fn connect(&self) -> Result<Client> {
         connect(&self.url()).await
     }
@@ -123,7 +114,6 @@ impl Role {
         Self { name: teardown::fresh_name(), server: servers.database.clone() }
     }
 
-    /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name

@@ -9,19 +9,26 @@
 //!   [`mod@post`]: requests to ingest, one by one or all at the same instant.
 //!   [`unfinished`]: clients of ingest that never finish what they begin.
 //! - [`writer`]: another program that publishes callbacks to the broker, with properties that no ingest would set.
+//! - [`consumer`]: the merchant's consumer of order events.
 //! - [`stage`]: the usual set of these, made in one line.
 //! - [`mod@until`], [`outcome`]: waiting without sleeping, and failing at the line that failed.
+//! - [`latencies`], [`pace`], [`table`], [`svg`]: what the simulator, the drill and the benchmark measure, send and report
+//!   with.
 //!
 //! Nothing here stands in for a part of the pipeline: a test that passes has passed on the real thing.
+#![allow(missing_docs, clippy::missing_errors_doc, reason = "nothing here ships")]
 #![expect(clippy::panic, reason = "a kit for tests: a broken promise ends the test, with its reason")]
 
 pub mod broker;
 pub mod callback;
+pub mod consumer;
 pub mod database;
 pub mod http;
+pub mod latencies;
 pub mod management;
 pub mod merchants;
 pub mod outcome;
+pub mod pace;
 pub mod ports;
 pub mod post;
 pub mod program;
@@ -29,6 +36,8 @@ pub mod proxy;
 pub mod servers;
 mod signal;
 pub mod stage;
+pub mod svg;
+pub mod table;
 mod teardown;
 pub mod unfinished;
 pub mod until;

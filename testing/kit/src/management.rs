@@ -13,9 +13,6 @@ use url::Url;
 use crate::http::{Connection, Response};
 
 /// One call: `api` is the server's URL with an administrator's name and password, `path` is what follows `/api/`.
-///
-/// # Errors
-/// There is no answer, or one that is not 2xx.
 pub async fn call(api: &Url, method: Method, path: &str, body: Value) -> Result<Response> {
     let address = *api.socket_addrs(|| None)?.first().context("RABBITMQ_MANAGEMENT_URL names no host")?;
     let login = BASE64_STANDARD.encode(format!("{}:{}", api.username(), api.password().unwrap_or_default()));

@@ -11,7 +11,6 @@ use uuid::Uuid;
 
 /// A direct merchant that accepts both digests.
 pub const MERCHANT: &str = "1900000109";
-/// Its v2 key.
 pub const KEY: &str = "key-of-the-first-merchant-000001";
 /// Its APIv3 key.
 pub const V3_KEY: &str = "v3-key-of-the-first-merchant-001";
@@ -19,7 +18,6 @@ pub const V3_KEY: &str = "v3-key-of-the-first-merchant-001";
 pub const PARTNER: &str = "1900000301";
 /// An institution with shops (sub-merchants) behind it, that accepts HMAC-SHA256 only.
 pub const INSTITUTION: &str = "1900000200";
-/// Its v2 key.
 pub const INSTITUTION_KEY: &str = "key-of-the-institution-000000002";
 /// Its APIv3 key.
 pub const INSTITUTION_V3_KEY: &str = "v3-key-of-the-institution-000002";
@@ -34,10 +32,6 @@ pub fn platform_entry(key: &PlatformKey, pem: &str) -> String {
 pub struct MerchantsFile(PathBuf);
 
 impl MerchantsFile {
-    /// Writes it.
-    ///
-    /// # Errors
-    /// There is no place for it.
     pub fn write() -> Result<Self> {
         let file = Self(env::temp_dir().join(format!("merchants-{}.toml", Uuid::now_v7())));
         file.replace(&text())?;
@@ -46,9 +40,6 @@ impl MerchantsFile {
 
     /// Writes it into `folder` to stay, as `merchants.toml`, with the private halves of the platform keys in
     /// `platform-keys/` beside it, where the simulator looks for them.
-    ///
-    /// # Errors
-    /// There is no place for it.
     pub fn leave_in(folder: &Path) -> Result<PathBuf> {
         let keys = folder.join("platform-keys");
         fs::create_dir_all(&keys)?;
@@ -61,9 +52,6 @@ impl MerchantsFile {
     }
 
     /// Another text in its place, whole at any instant.
-    ///
-    /// # Errors
-    /// There is no place for it.
     pub fn replace(&self, text: &str) -> Result<()> {
         let new = self.0.with_extension("new");
         fs::write(&new, text)?;

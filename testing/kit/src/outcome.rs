@@ -3,7 +3,6 @@
 //! A returned error would name no line, and what is dropped on the way out could not see that the test has failed
 //! (programs print their logs then).
 
-/// The result of a test.
 pub type TestResult = Result<(), Failed>;
 
 /// An error that `?` met in a test. Never made: the conversion panics.

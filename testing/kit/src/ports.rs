@@ -10,9 +10,6 @@ use anyhow::{Result, bail};
 const PORTS: std::ops::Range<u16> = 10_000..20_000;
 
 /// A loopback address that nothing listens on.
-///
-/// # Errors
-/// All ports are taken.
 pub fn free_address() -> Result<SocketAddr> {
     static OFFSET: AtomicU16 = AtomicU16::new(0);
     // Test binaries that run at the same time start at different places.

@@ -23,9 +23,7 @@ pub struct Post {
     pub path: String,
     /// As WeChat Pay names it.
     pub content_type: &'static str,
-    /// Further headers.
     pub headers: Vec<(String, String)>,
-    /// The exact bytes.
     pub body: Vec<u8>,
 }
 
@@ -46,7 +44,6 @@ impl From<Vec<u8>> for Post {
 /// What ingest answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
-    /// The HTTP status.
     pub status: u16,
     /// XML or JSON.
     pub body: String,
@@ -61,9 +58,6 @@ impl Reply {
 }
 
 /// Posts one callback to ingest; bare bytes are a v2 payment.
-///
-/// # Errors
-/// There was no reply.
 pub async fn post(ingest: SocketAddr, callback: impl Into<Post>) -> Result<Reply> {
     send(Connection::open(ingest).await?, ingest, callback.into()).await
 }
@@ -87,7 +81,7 @@ pub async fn post_at_once(ingest: SocketAddr, callbacks: Vec<impl Into<Post>>) -
     replies.into_iter().map(|(_, reply)| reply).collect()
 }
 
-async fn send(connection: Connection, ingest: SocketAddr, callback: Post) -> Result<Reply> {
+async fn send(mut connection: Connection, ingest: SocketAddr, callback: Post) -> Result<Reply> {
     let mut request = Request::post(callback.path)
         .header("host", ingest.to_string())
         .header("content-type", callback.content_type)
@@ -96,6 +90,6 @@ async fn send(connection: Connection, ingest: SocketAddr, callback: Post) -> Res
         request = request.header(name, value);
     }
     let request = request.body(Full::new(Bytes::from(callback.body)))?;
-    let response = in_time("ingest has answered", connection.send(request)).await?;
+    let response = in_time("ingest has answered", async { Ok(connection.send(request).await?) }).await?;
     Ok(Reply { status: response.status.as_u16(), body: String::from_utf8(response.body.to_vec())? })
 }

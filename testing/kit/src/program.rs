@@ -66,9 +66,6 @@ impl Launch {
     }
 
     /// An ingest on ports of its own.
-    ///
-    /// # Errors
-    /// No port is free.
     pub fn ingest(amqp: &str, merchants: &Path) -> Result<Self> {
         let mut launch = Self::new("ingest").env("AMQP_URLS", amqp).env("MERCHANTS_FILE", path(merchants)?);
         let (public, admin) = (free_address()?, free_address()?);
@@ -82,9 +79,6 @@ impl Launch {
     }
 
     /// A worker on an admin port of its own.
-    ///
-    /// # Errors
-    /// No port is free.
     pub fn worker(amqp: &str, database: &str, merchants: &Path) -> Result<Self> {
         let admin = free_address()?;
         let mut launch = Self::new("worker")
@@ -117,7 +111,6 @@ impl Launch {
         self
     }
 
-    /// Without this variable.
     #[must_use]
     pub fn without_env(mut self, variable: &str) -> Self {
         self.environment.remove(variable);
@@ -151,9 +144,6 @@ impl Launch {
     }
 
     /// Starts it, and waits until it says that it can do its job.
-    ///
-    /// # Errors
-    /// It ended, or never became ready.
     pub async fn start(self) -> Result<Program> {
         let mut program = self.spawn()?;
         program.until_ready().await?;
@@ -161,9 +151,6 @@ impl Launch {
     }
 
     /// Starts it and waits for nothing.
-    ///
-    /// # Errors
-    /// There is no such binary.
     pub fn spawn(self) -> Result<Program> {
         let mut command = self.command()?;
         let keeps_log = self.log.is_some();
@@ -177,9 +164,6 @@ impl Launch {
     }
 
     /// Runs it to its end.
-    ///
-    /// # Errors
-    /// There is no such binary.
     pub async fn finish(self) -> Result<Finished> {
         let mut command = self.command()?;
         let output = tokio::task::spawn_blocking(move || command.stdin(Stdio::null()).output()).await??;
@@ -223,9 +207,6 @@ impl Program {
     }
 
     /// Waits until `/readyz` says yes.
-    ///
-    /// # Errors
-    /// The program has ended, or `/readyz` never said yes.
     pub async fn until_ready(&mut self) -> Result<()> {
         let admin = self.admin()?;
         let (name, child) = (self.name, &mut self.child);
@@ -242,9 +223,6 @@ impl Program {
     }
 
     /// Waits until `/readyz` says no.
-    ///
-    /// # Errors
-    /// It says yes for ever.
     pub async fn until_not_ready(&self) -> Result<()> {
         let admin = self.admin()?;
         until(&format!("{} is not ready", self.name), async || {
@@ -256,9 +234,6 @@ impl Program {
     }
 
     /// The page at `path` of the admin port.
-    ///
-    /// # Errors
-    /// There is no answer, or one that is not 2xx.
     pub async fn admin_page(&self, path: &str) -> Result<String> {
         let response = http::get(self.admin()?, path).await?;
         ensure!(response.status.is_success(), "{path}: {}", response.status);
@@ -267,17 +242,10 @@ impl Program {
 
     /// The sum of a metric over all of its label sets that contain each of `labels` (as in `outcome="applied"`);
     /// 0 while it has none.
-    ///
-    /// # Errors
-    /// `/metrics` does not answer.
     pub async fn metric(&self, name: &str, labels: &[&str]) -> Result<u64> {
         Ok(sum_of_metric(&self.admin_page("/metrics").await?, name, labels))
     }
 
-    /// Sends a signal.
-    ///
-    /// # Errors
-    /// The child has ended already.
     pub fn send(&self, signal: Signal) -> Result<()> {
         // The shell's own `kill`: a safe way to the system call that needs nothing installed.
         let line = format!("kill -s {} {}", signal.name(), self.child.id());
@@ -287,18 +255,12 @@ impl Program {
     }
 
     /// SIGTERM, and its exit code.
-    ///
-    /// # Errors
-    /// It does not end.
     pub async fn stop(&mut self) -> Result<Option<i32>> {
         self.send(Signal::Stop)?;
         Ok(self.exit().await?.code())
     }
 
     /// SIGKILL; returns when it is gone.
-    ///
-    /// # Errors
-    /// It had ended before.
     pub async fn kill(&mut self) -> Result<()> {
         self.send(Signal::Kill)?;
         let status = self.exit().await?;
@@ -307,34 +269,22 @@ impl Program {
     }
 
     /// Waits for its end.
-    ///
-    /// # Errors
-    /// It does not come.
     pub async fn exit(&mut self) -> Result<ExitStatus> {
         let (name, child) = (self.name, &mut self.child);
         until(&format!("{name} has ended"), async || child.try_wait()?.context("it is running")).await
     }
 
     /// Whether it has not ended.
-    ///
-    /// # Errors
-    /// The system does not say.
     pub fn is_running(&mut self) -> Result<bool> {
         Ok(self.ended()?.is_none())
     }
 
     /// How it ended; `None` while it has not.
-    ///
-    /// # Errors
-    /// The system does not say.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
         Ok(self.child.try_wait()?)
     }
 
     /// What it has logged.
-    ///
-    /// # Errors
-    /// The log cannot be read.
     pub fn log(&self) -> Result<String> {
         Ok(fs::read_to_string(&self.log)?)
     }

@@ -69,18 +69,12 @@ enum Fate {
 
 impl Proxy {
     /// A proxy in front of the server that `url` names (and gives a port), on a port of its own.
-    ///
-    /// # Errors
-    /// `url` names no host and port.
     pub async fn in_front_of(url: &Url) -> Result<Self> {
         let server = *url.socket_addrs(|| None)?.first().context("the URL names no host")?;
         Self::to(server).await
     }
 
     /// The same, for an address.
-    ///
-    /// # Errors
-    /// No port is free.
     pub async fn to(server: SocketAddr) -> Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
@@ -100,9 +94,6 @@ impl Proxy {
     }
 
     /// `url`, by way of the proxy.
-    ///
-    /// # Errors
-    /// `url` cannot have a host and port.
     pub fn rewrite(&self, url: &Url) -> Result<Url> {
         let mut url = url.clone();
         url.set_host(Some(&self.address.ip().to_string()))?;
@@ -167,9 +158,6 @@ impl Proxy {
     }
 
     /// Waits until at least `bytes` bytes are held: the sender has said what the test wants unsaid.
-    ///
-    /// # Errors
-    /// That never happens.
     pub async fn until_held(&self, bytes: usize) -> Result<()> {
         until(&format!("the proxy holds {bytes} bytes"), async || {
             ensure!(self.held() >= bytes, "it holds {}", self.held());

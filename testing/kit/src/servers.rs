@@ -25,10 +25,6 @@ pub struct Servers {
 }
 
 impl Servers {
-    /// From the environment.
-    ///
-    /// # Errors
-    /// Says in one sentence which variable is missing or malformed and what to run.
     pub fn from_environment() -> Result<Self> {
         Ok(Self {
             database: url("DATABASE_URL")?,

@@ -11,6 +11,7 @@ use crate::broker::{Broker, Message};
 use crate::database::Database;
 use crate::merchants::{MERCHANT, MerchantsFile};
 use crate::program::{Launch, Program};
+use crate::proxy::Proxy;
 use crate::servers::Servers;
 use crate::until;
 
@@ -20,7 +21,6 @@ pub struct Stage {
     pub database: Database,
     /// Its virtual host.
     pub broker: Broker,
-    /// The merchants file.
     pub merchants: MerchantsFile,
 }
 
@@ -31,13 +31,11 @@ pub struct OrderRow {
     pub state: String,
     /// WeChat Pay's number, once paid.
     pub transaction_id: Option<String>,
-    /// When the payer paid.
     pub paid_at: Option<DateTime<Utc>>,
     /// How often Countersign has changed the row.
     pub version: i32,
 }
 
-/// A row of the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LedgerRow {
     /// The AMQP `message_id`.
@@ -63,9 +61,6 @@ impl LedgerRow {
 
 impl Stage {
     /// Makes the set.
-    ///
-    /// # Errors
-    /// A server is away; the text says how to start them.
     pub async fn set() -> Result<Self> {
         let servers = Servers::from_environment()?;
         Ok(Self {
@@ -76,50 +71,53 @@ impl Stage {
     }
 
     /// An ingest, ready.
-    ///
-    /// # Errors
-    /// It does not start.
     pub async fn start_ingest(&self) -> Result<Program> {
         self.ingest()?.start().await
     }
 
     /// A worker, ready.
-    ///
-    /// # Errors
-    /// It does not start.
     pub async fn start_worker(&self) -> Result<Program> {
         self.worker()?.start().await
     }
 
     /// An ingest to be changed before it is started.
-    ///
-    /// # Errors
-    /// No port is free.
     pub fn ingest(&self) -> Result<Launch> {
         Launch::ingest(self.broker.ingest_url().as_str(), self.merchants.path())
     }
 
     /// A worker to be changed before it is started.
-    ///
-    /// # Errors
-    /// No port is free.
     pub fn worker(&self) -> Result<Launch> {
         Launch::worker(self.broker.worker_url().as_str(), self.database.worker_url().as_str(), self.merchants.path())
     }
 
+    /// An ingest whose connections to the broker go through a proxy.
+    pub async fn ingest_behind_proxy(&self) -> Result<(Proxy, Launch)> {
+        let proxy = Proxy::in_front_of(&self.broker.ingest_url()).await?;
+        let launch = Launch::ingest(proxy.rewrite(&self.broker.ingest_url())?.as_str(), self.merchants.path())?;
+        Ok((proxy, launch))
+    }
+
+    /// A worker whose connections to the broker go through a proxy.
+    pub async fn worker_behind_broker_proxy(&self) -> Result<(Proxy, Launch)> {
+        let proxy = Proxy::in_front_of(&self.broker.worker_url()).await?;
+        let (broker, database) = (proxy.rewrite(&self.broker.worker_url())?, self.database.worker_url());
+        Ok((proxy, Launch::worker(broker.as_str(), database.as_str(), self.merchants.path())?))
+    }
+
+    /// A worker whose connections to the database go through a proxy.
+    pub async fn worker_behind_database_proxy(&self) -> Result<(Proxy, Launch)> {
+        let proxy = Proxy::in_front_of(&self.database.worker_url()).await?;
+        let (broker, database) = (self.broker.worker_url(), proxy.rewrite(&self.database.worker_url())?);
+        Ok((proxy, Launch::worker(broker.as_str(), database.as_str(), self.merchants.path())?))
+    }
+
     /// The checkout's side: a pending order of [`MERCHANT`] over 1999 fen, what [`crate::callback::Callback::payment`]
     /// pays.
-    ///
-    /// # Errors
-    /// The database refuses.
     pub async fn insert_order(&self, out_trade_no: &str) -> Result<()> {
         self.insert_orders(&[out_trade_no]).await
     }
 
     /// Many of those.
-    ///
-    /// # Errors
-    /// The database refuses.
     pub async fn insert_orders(&self, out_trade_nos: &[&str]) -> Result<()> {
         let insert = "INSERT INTO orders (mch_id, out_trade_no, amount_minor, currency)
                       SELECT $1, unnest($2::text[]), 1999, 'CNY'";
@@ -128,9 +126,6 @@ impl Stage {
     }
 
     /// Records the payments of orders that were paid before Countersign came, by the statement of `docs/operations.md`.
-    ///
-    /// # Errors
-    /// The database refuses.
     pub async fn bring_in_payments(&self) -> Result<()> {
         let insert = "INSERT INTO payments
                           (order_id, mch_id, transaction_id, amount_minor, currency, paid_at, disposition, returned_minor)
@@ -141,9 +136,6 @@ impl Stage {
     }
 
     /// An order of [`MERCHANT`].
-    ///
-    /// # Errors
-    /// There is none.
     pub async fn order(&self, out_trade_no: &str) -> Result<OrderRow> {
         let select = "SELECT state, transaction_id, paid_at, version FROM orders
                       WHERE mch_id = $1 AND out_trade_no = $2";
@@ -158,9 +150,6 @@ impl Stage {
 
     /// Waits until the outbox is empty and at least `count` order events have reached the merchant's queue, and takes
     /// them as a consumer should: an event that came again under its id is dropped.
-    ///
-    /// # Errors
-    /// It never comes to that.
     pub async fn until_events(&self, count: u32) -> Result<Vec<Message>> {
         until(&format!("{count} events have arrived"), async || {
             let waiting = self.value("SELECT count(*) FROM order_events").await?;
@@ -176,9 +165,6 @@ impl Stage {
     }
 
     /// How many rows the ledger has for each outcome and reason, as in `applied`, `waiting for_order`.
-    ///
-    /// # Errors
-    /// The database is away.
     pub async fn outcomes(&self) -> Result<BTreeMap<String, usize>> {
         let mut outcomes = BTreeMap::new();
         for row in self.ledger().await? {
@@ -188,9 +174,6 @@ impl Stage {
     }
 
     /// The whole ledger, oldest message first.
-    ///
-    /// # Errors
-    /// The database is away.
     pub async fn ledger(&self) -> Result<Vec<LedgerRow>> {
         let select = "SELECT id, outcome, reason, coalesce(body, '') FROM notifications ORDER BY id, part";
         let rows = self.database.query(select, &[]).await?;
@@ -207,18 +190,12 @@ impl Stage {
     }
 
     /// The single value of a query without parameters, as text: counts and the like.
-    ///
-    /// # Errors
-    /// The query fails or finds no row.
     pub async fn value(&self, query: &str) -> Result<String> {
         let row = self.database.query_one(&format!("SELECT ({query})::text"), &[]).await?;
         Ok(row.try_get::<_, Option<String>>(0)?.unwrap_or_default())
     }
 
     /// Waits until an order of [`MERCHANT`] is paid, and gives it.
-    ///
-    /// # Errors
-    /// It never is.
     pub async fn until_paid(&self, out_trade_no: &str) -> Result<OrderRow> {
         until(&format!("{out_trade_no} is paid"), async || {
             let order = self.order(out_trade_no).await?;
@@ -229,9 +206,6 @@ impl Stage {
     }
 
     /// Waits until a query has this value (as text).
-    ///
-    /// # Errors
-    /// It never has.
     pub async fn until_value(&self, query: &str, expected: &str) -> Result<()> {
         until(&format!("({query}) is {expected}"), async || {
             let value = self.value(query).await?;
@@ -242,9 +216,6 @@ impl Stage {
     }
 
     /// Waits until the ledger has `count` rows, and gives them.
-    ///
-    /// # Errors
-    /// It never has.
     pub async fn until_ledger_has(&self, count: usize) -> Result<Vec<LedgerRow>> {
         self.until_value("SELECT count(*) FROM notifications", &count.to_string()).await?;
         self.ledger().await

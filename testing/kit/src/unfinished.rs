@@ -21,9 +21,6 @@ pub struct Unfinished(TcpStream);
 
 impl Unfinished {
     /// Sends one whole request, reads its answer, and then half of the next one's head.
-    ///
-    /// # Errors
-    /// Nobody listens, or the first request is not answered on a connection that is kept.
     pub async fn half_a_head(server: SocketAddr) -> Result<Self> {
         let mut stream = TcpStream::connect(server).await?;
         stream.set_nodelay(true)?;
@@ -36,9 +33,6 @@ impl Unfinished {
     }
 
     /// Sends a whole head, and of the body that it announces only the beginning.
-    ///
-    /// # Errors
-    /// Nobody listens.
     pub async fn slow_body(server: SocketAddr) -> Result<Self> {
         let mut stream = TcpStream::connect(server).await?;
         stream.set_nodelay(true)?;

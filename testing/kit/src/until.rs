@@ -19,9 +19,6 @@ pub async fn until<T>(what: &str, check: impl AsyncFnMut() -> Result<T>) -> Resu
 }
 
 /// [`until`] with a patience of one's own.
-///
-/// # Errors
-/// The last error of `check`, once `patience` is over.
 pub async fn until_within<T>(patience: Duration, what: &str, mut check: impl AsyncFnMut() -> Result<T>) -> Result<T> {
     let deadline = Instant::now() + patience;
     let mut last = anyhow!("the first look never came to an end");

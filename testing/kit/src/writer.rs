@@ -48,9 +48,6 @@ pub struct Writer {
 
 impl Writer {
     /// Connects; `url` names the user.
-    ///
-    /// # Errors
-    /// The broker is unavailable.
     pub async fn connect(url: &Url) -> Result<Self> {
         let opening = async {
             let properties = ConnectionProperties::default().with_connection_name("another program".into());
@@ -63,9 +60,6 @@ impl Writer {
     }
 
     /// Publishes to the callbacks' exchange, in this order, and waits until all are stored.
-    ///
-    /// # Errors
-    /// The broker refuses one, has no queue for it, or closes the channel because of it.
     pub async fn publish(&self, messages: Vec<Forged>) -> Result<()> {
         let mut messages = messages.into_iter();
         loop {

@@ -15,22 +15,17 @@ use crate::swap::Swap;
 /// Whose transaction it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owner {
-    /// This lane's.
     Lane(usize),
-    /// The sweeper's.
     Sweeper,
-    /// The shop's.
     Shop,
 }
 
 /// An open transaction that has read.
 #[derive(Debug, Clone, Copy)]
 pub struct Open {
-    /// Whose it is.
     pub owner: Owner,
     /// The parts that it decides.
     pub items: Items,
-    /// What it has read.
     pub read: Read,
     /// Whether it has written.
     pub has_written: bool,

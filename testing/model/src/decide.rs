@@ -32,7 +32,6 @@ use crate::state::{ITEMS, ORDERS, Read};
 /// One part to be decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Question {
-    /// What it says.
     pub content: Content,
     /// Why it is decided.
     pub asked: Asked,
@@ -70,7 +69,6 @@ impl Write {
 /// What one part came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Came {
-    /// The outcome.
     pub outcome: Outcome,
     /// Why it is held, when it is.
     pub reason: Option<Reason>,

@@ -20,13 +20,9 @@ pub type Refunds = [Option<Refund>; REFUNDS];
 /// What is committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Database {
-    /// The orders.
     pub orders: [Option<Order>; ORDERS],
-    /// The payments.
     pub payments: Payments,
-    /// The refunds.
     pub refunds: Refunds,
-    /// By message and part: its row.
     pub ledger: [[Option<Row>; PARTS]; MESSAGES],
     /// Every event ever written.
     pub events: Few<EventRow, EVENTS>,
@@ -36,7 +32,6 @@ pub struct Database {
     pub is_illegal: bool,
 }
 
-/// An order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Order {
     /// Where it stands.
@@ -54,13 +49,11 @@ pub enum OrderState {
     Pending,
     /// Given up by the shop.
     Closed,
-    /// Paid.
     Paid(u8),
     /// Paid and given back in full.
     Refunded(u8),
 }
 
-/// A payment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Payment {
     /// What the order made of it.
@@ -80,10 +73,8 @@ pub enum Disposition {
     Returned,
 }
 
-/// A refund.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Refund {
-    /// The order.
     pub order: u8,
     /// The payment that it refunds.
     pub transaction: u8,
@@ -230,11 +221,9 @@ impl Reason {
 /// What the merchant hears of one change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Event {
-    /// The order.
     pub order: u8,
     /// Its version after the change.
     pub version: u8,
-    /// What happened.
     pub happened: Happened,
 }
 
@@ -263,7 +252,6 @@ pub enum Told {
 /// An event, from its insert on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct EventRow {
-    /// What it says.
     pub event: Event,
     /// Whether the row is still there.
     pub is_in_outbox: bool,

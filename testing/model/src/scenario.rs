@@ -6,7 +6,6 @@ use crate::rows::{End, OrderState};
 #[derive(Debug, Clone, Copy)]
 #[expect(clippy::struct_excessive_bools, reason = "each is something that is explored or left out on its own")]
 pub struct Scenario {
-    /// Its name.
     pub name: &'static str,
     /// The callbacks, each with its parts: more than one is a combined one.
     pub callbacks: &'static [&'static [Content]],
@@ -40,7 +39,6 @@ pub struct Scenario {
 /// An order before everything else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
-    /// It is there.
     There(OrderState),
     /// The shop commits it at any time.
     Late,
@@ -50,15 +48,9 @@ pub enum Start {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Content {
     /// The order was paid in full by this transaction.
-    Payment {
-        /// The order.
-        order: u8,
-        /// The transaction.
-        transaction: u8,
-    },
+    Payment { order: u8, transaction: u8 },
     /// The refund with this number came to an end.
     Refund {
-        /// The order.
         order: u8,
         /// The transaction that it refunds.
         transaction: u8,

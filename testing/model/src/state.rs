@@ -21,10 +21,8 @@ pub const ITEMS: usize = 4;
 /// Two workers, one lane each: more of either add nothing but time.
 pub const LANES: usize = 2;
 
-/// A message's id.
 pub type MessageId = u8;
 
-/// By order.
 pub type Orders = [bool; ORDERS];
 
 /// What a batch is about to write: each message once.
@@ -33,9 +31,7 @@ pub type Fresh = Few<MessageId, PREFETCH>;
 /// One part of a message: one row in the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Item {
-    /// The message.
     pub message: MessageId,
-    /// Its part.
     pub part: u8,
 }
 
@@ -53,11 +49,8 @@ pub struct State {
     pub queue: [Queued; MESSAGES],
     /// The lanes of the workers.
     pub lanes: [Lane; LANES],
-    /// The sweeper.
     pub sweeper: Sweeper,
-    /// The relay.
     pub relay: Relay,
-    /// The shop.
     pub shop: Shop,
     /// What is committed.
     pub database: Database,
@@ -238,9 +231,7 @@ pub enum Shop {
     Idle,
     /// It has read the order and is going to save it.
     Changing {
-        /// Which order.
         order: u8,
-        /// The order as it was read.
         as_read: Order,
         /// Whether it is locked until then.
         is_locked: bool,

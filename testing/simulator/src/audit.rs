@@ -150,7 +150,6 @@ impl Rule {
 /// One breach of a rule, for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Example {
-    /// Where.
     pub out_trade_no: String,
     /// What the rule asks for.
     pub expected: String,

@@ -57,9 +57,6 @@ pub struct Signer {
 
 impl Signer {
     /// The headers of one sending. Each is signed afresh, because a time stamp is good for five minutes.
-    ///
-    /// # Errors
-    /// Never in practice.
     pub fn headers(&self, body: &Bytes) -> anyhow::Result<Vec<(&'static str, String)>> {
         let timestamp = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs().to_string();
         let nonce = Uuid::now_v7().simple().to_string();
@@ -83,9 +80,6 @@ impl Signer {
 }
 
 /// `callback`, which claims to be about `order` of `merchant`, ready to be sent.
-///
-/// # Errors
-/// The merchant has no keys for the order's API, or none that work.
 pub fn write(callback: &Callback, order: &Order, merchant: &Merchant, rng: &mut StdRng) -> anyhow::Result<Letter> {
     let forgery = callback.forgery;
     let (route, body) = match (order.api, &callback.says, &merchant.v3) {

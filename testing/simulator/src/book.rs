@@ -6,13 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
-
-/// The longest latency that is told apart, in microseconds; nothing waits longer than the time-out of a request, but a
-/// request may be sent late.
-const LATENCY_US_MAX: u64 = 600_000_000;
-/// Two digits are what a person reads.
-const LATENCY_DIGITS: u8 = 2;
+use kit::latencies::Latencies;
 
 /// What came back for one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -102,11 +96,9 @@ pub struct Record {
 /// One request on the timeline of a run; times count from its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Request {
-    /// When it was due.
     pub due: Duration,
     /// When its answer was there.
     pub answered: Duration,
-    /// What came back.
     pub answer: Answer,
 }
 
@@ -117,10 +109,9 @@ pub struct Book {
     pub records: Vec<Record>,
     /// Answers by kind.
     pub answers: BTreeMap<Answer, u64>,
-    /// Microseconds to SUCCESS.
-    pub success_us: Histogram<u64>,
-    /// Microseconds to any other answer.
-    pub other_us: Histogram<u64>,
+    pub success: Latencies,
+    /// The time to any other answer.
+    pub other: Latencies,
     /// Every request in the order of the answers.
     pub timeline: Vec<Request>,
     /// When sending began.
@@ -130,28 +121,25 @@ pub struct Book {
 }
 
 impl Book {
-    /// An empty book for so many callbacks.
-    ///
-    /// # Errors
-    /// Never in practice: the histograms' bounds are constants.
-    pub fn new(callbacks: usize, started_at: Instant) -> anyhow::Result<Self> {
-        Ok(Self {
+    /// An empty book for this many callbacks.
+    #[must_use]
+    pub fn new(callbacks: usize, started_at: Instant) -> Self {
+        Self {
             records: vec![Record::default(); callbacks],
             answers: BTreeMap::new(),
-            success_us: latencies()?,
-            other_us: latencies()?,
+            success: Latencies::default(),
+            other: Latencies::default(),
             timeline: Vec::new(),
             started_at,
             sending: Duration::ZERO,
-        })
+        }
     }
 
-    /// Notes one answer.
     pub fn note(&mut self, callback: usize, answer: Answer, latency: Duration, at: Instant) {
         let count = self.answers.entry(answer).or_default();
         *count = count.saturating_add(1);
-        let histogram = if answer == Answer::Success { &mut self.success_us } else { &mut self.other_us };
-        record(histogram, latency);
+        let latencies = if answer == Answer::Success { &mut self.success } else { &mut self.other };
+        latencies.record(latency);
         let answered = at.saturating_duration_since(self.started_at);
         self.timeline.push(Request { due: answered.saturating_sub(latency), answered, answer });
         let Some(record) = self.records.get_mut(callback) else { return };
@@ -178,19 +166,6 @@ impl Book {
     pub fn count(&self, meaning: Meaning) -> u64 {
         self.answers.iter().filter(|(answer, _)| answer.meaning() == meaning).map(|(_, count)| count).sum()
     }
-}
-
-/// An empty histogram of latencies in microseconds.
-///
-/// # Errors
-/// Never in practice: the bounds are constants.
-pub fn latencies() -> anyhow::Result<Histogram<u64>> {
-    Ok(Histogram::new_with_bounds(1, LATENCY_US_MAX, LATENCY_DIGITS)?)
-}
-
-/// Adds a latency; what is beyond the bounds counts as the bound.
-pub fn record(histogram: &mut Histogram<u64>, latency: Duration) {
-    histogram.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
 }
 
 #[cfg(test)]

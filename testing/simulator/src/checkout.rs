@@ -39,9 +39,6 @@ const INSERT_REFUNDS: &str = "
     ON CONFLICT DO NOTHING";
 
 /// The first id that an order of this run can have. Ids grow, so it bounds every later look at the table.
-///
-/// # Errors
-/// When the database or its `orders` table is not there.
 pub async fn first_order_id(database: &mut Database) -> anyhow::Result<i64> {
     let row = database
         .client()
@@ -53,9 +50,6 @@ pub async fn first_order_id(database: &mut Database) -> anyhow::Result<i64> {
 }
 
 /// Writes every order that exists before the first callback is sent.
-///
-/// # Errors
-/// When the database refuses.
 pub async fn open_shop(database: &mut Database, plan: &Plan) -> anyhow::Result<()> {
     let early: Vec<&Order> =
         plan.orders.iter().filter(|order| matches!(order.checkout, Checkout::Pending | Checkout::Closed)).collect();
@@ -68,9 +62,6 @@ pub async fn open_shop(database: &mut Database, plan: &Plan) -> anyhow::Result<(
 }
 
 /// Writes each order whose index comes in, two seconds later. Ends when nobody can send any more and all are written.
-///
-/// # Errors
-/// When the database refuses for longer than a minute.
 pub async fn write_late_orders(
     mut database: Database,
     plan: Arc<Plan>,

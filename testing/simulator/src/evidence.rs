@@ -73,9 +73,6 @@ impl Bounds {
 ///
 /// The table has 25 partitions, so planning it afresh costs more than the look; and a scan of the whole month, on all
 /// processors, would disturb what is measured: hence one plan, by the index, on one processor.
-///
-/// # Errors
-/// When the database does not answer.
 pub async fn prepare_standing(client: &Client) -> anyhow::Result<Statement> {
     client
         .batch_execute(
@@ -107,9 +104,6 @@ pub async fn prepare_standing(client: &Client) -> anyhow::Result<Statement> {
 }
 
 /// How far the pipeline has come.
-///
-/// # Errors
-/// When the database does not answer.
 pub async fn standing(client: &Client, statement: &Statement, bounds: &Bounds) -> anyhow::Result<Standing> {
     let row =
         client.query_one(statement, &[&bounds.first_notification_id, &bounds.received_at, &bounds.prefix]).await?;
@@ -122,9 +116,6 @@ pub async fn standing(client: &Client, statement: &Statement, bounds: &Bounds) -
 }
 
 /// Everything, as of one moment.
-///
-/// # Errors
-/// When the database does not answer.
 pub async fn collect(client: &mut Client, bounds: &Bounds) -> anyhow::Result<Found> {
     let snapshot =
         client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start().await?;

@@ -5,24 +5,14 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use chrono::{DateTime, Utc};
-use futures_util::{FutureExt, StreamExt};
+use kit::consumer::{Acks, EventConsumer};
 use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
-use lapin::types::FieldTable;
-use lapin::{Connection, ConnectionProperties, Consumer};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
-use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
-
-/// Events that the broker may hand over ahead of our ack.
-const PREFETCH: u16 = 512;
-const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
-const PAUSE_BEFORE_REOPENING: Duration = Duration::from_millis(500);
 
 /// One event as it was first consumed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,21 +33,14 @@ pub struct Payload {
     /// As in `order.paid`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// The row's key.
     pub order_id: i64,
     /// The order's version after the change.
     pub version: i32,
-    /// Whose order.
     pub mch_id: String,
-    /// The shop behind an institution.
     pub sub_mch_id: Option<String>,
-    /// The merchant's number.
     pub out_trade_no: String,
-    /// The payment.
     pub transaction_id: Option<String>,
-    /// In the currency's smallest unit.
     pub amount_minor: Option<i64>,
-    /// ISO 4217.
     pub currency: Option<String>,
     /// When the payer paid; of payments.
     pub paid_at: Option<DateTime<Utc>>,
@@ -92,22 +75,15 @@ pub struct Consumed {
     pub unreadable: Vec<String>,
 }
 
-/// The running consumer.
+/// The running consumer; it stops when it is dropped.
 #[derive(Debug)]
 pub struct Fulfilment {
     consumed: Arc<Mutex<Consumed>>,
-    task: JoinHandle<()>,
-}
-
-struct Reader {
-    urls: Vec<SecretString>,
-    queue: String,
-    prefix: String,
-    consumed: Arc<Mutex<Consumed>>,
+    _consumer: EventConsumer,
 }
 
 impl Fulfilment {
-    /// Opens the queue and starts to consume.
+    /// Opens the queue and starts to consume the events whose order numbers begin with `prefix`.
     ///
     /// # Errors
     /// When no broker can be reached or the queue cannot be consumed; never with a password.
@@ -116,11 +92,12 @@ impl Fulfilment {
             urls.expose_secret().split(',').map(|url| SecretString::from(url.trim())).collect();
         ensure!(urls.iter().all(|url| !url.expose_secret().is_empty()), "AMQP_URLS has an empty entry");
         let consumed = Arc::new(Mutex::new(Consumed::default()));
-        let reader = Reader { urls, queue: queue.to_owned(), prefix: prefix.to_owned(), consumed: consumed.clone() };
-        let url = reader.url(0)?;
-        let opened =
-            timeout(OPEN_TIMEOUT, open_alone(url, queue)).await.context("AMQP_URLS: the broker does not answer")??;
-        Ok(Self { consumed, task: tokio::spawn(reader.run(opened)) })
+        let (inside, prefix) = (Arc::clone(&consumed), prefix.to_owned());
+        let take = move |delivery: &Delivery| {
+            inside.lock().unwrap_or_else(PoisonError::into_inner).take(delivery, &prefix);
+        };
+        let consumer = EventConsumer::start(urls, queue, Acks::InBatches, take).await.context("AMQP_URLS")?;
+        Ok(Self { consumed, _consumer: consumer })
     }
 
     /// A copy of what has arrived so far.
@@ -129,99 +106,28 @@ impl Fulfilment {
         self.consumed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Events of the run so far.
+    /// How many events of the run have arrived so far.
     #[must_use]
     pub fn event_count(&self) -> usize {
         self.consumed.lock().unwrap_or_else(PoisonError::into_inner).events.len()
     }
-
-    /// Stops consuming; what was not acked goes back to the queue.
-    pub fn stop(self) {
-        self.task.abort();
-    }
 }
 
-impl Reader {
-    async fn run(self, opened: (Connection, Consumer)) {
-        let mut opened = Some(opened);
-        for attempt in 1.. {
-            if let Some((connection, mut consumer)) = opened.take() {
-                self.consume(&mut consumer).await;
-                drop(connection);
-            }
-            sleep(PAUSE_BEFORE_REOPENING).await;
-            opened = self.open(attempt).await.ok();
-        }
-    }
-
-    async fn open(&self, attempt: usize) -> anyhow::Result<(Connection, Consumer)> {
-        timeout(OPEN_TIMEOUT, open(self.url(attempt)?, &self.queue)).await.context("AMQP_URLS: no answer")?
-    }
-
-    /// Every attempt takes the next broker.
-    fn url(&self, attempt: usize) -> anyhow::Result<&SecretString> {
-        self.urls.iter().cycle().nth(attempt % self.urls.len().max(1)).context("AMQP_URLS is empty")
-    }
-
-    /// Until the stream ends, for whatever reason.
-    async fn consume(&self, consumer: &mut Consumer) {
-        while let Some(Ok(first)) = consumer.next().await {
-            self.take(&first);
-            let mut last = first;
-            // Everything that is here already is acked in one go.
-            while let Some(Some(Ok(delivery))) = consumer.next().now_or_never() {
-                self.take(&delivery);
-                last = delivery;
-            }
-            if last.ack(BasicAckOptions { multiple: true }).await.is_err() {
-                return;
-            }
-        }
-    }
-
-    fn take(&self, delivery: &Delivery) {
+impl Consumed {
+    fn take(&mut self, delivery: &Delivery, prefix: &str) {
         let id = delivery.properties.message_id().as_ref().map(ToString::to_string).unwrap_or_default();
-        let mut consumed = self.consumed.lock().unwrap_or_else(PoisonError::into_inner);
         let Ok(says) = serde_json::from_slice::<Payload>(&delivery.data) else {
-            consumed.unreadable.push(id);
+            self.unreadable.push(id);
             return;
         };
-        if !says.out_trade_no.starts_with(&self.prefix) {
+        if !says.out_trade_no.starts_with(prefix) {
             return;
         }
-        if consumed.events.contains_key(&id) {
-            let count = if delivery.redelivered { &mut consumed.redelivered } else { &mut consumed.published_twice };
+        if self.events.contains_key(&id) {
+            let count = if delivery.redelivered { &mut self.redelivered } else { &mut self.published_twice };
             *count = count.saturating_add(1);
             return;
         }
-        consumed.events.insert(id.clone(), Event { id, says, consumed_at: Instant::now() });
+        self.events.insert(id.clone(), Event { id, says, consumed_at: Instant::now() });
     }
-}
-
-/// Nobody else may consume the queue when a run begins: what another took would be missing in the audit. Counted,
-/// because quorum queues let an exclusive consumer in beside others.
-async fn open_alone(url: &SecretString, queue: &str) -> anyhow::Result<(Connection, Consumer)> {
-    let opened = open(url, queue).await?;
-    let channel = opened.0.create_channel().await?;
-    let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-    let consumers = channel.queue_declare(queue.into(), passive, FieldTable::default()).await?.consumer_count();
-    ensure!(consumers <= 1, "the queue {queue} is consumed by another program already: another run, or a real shop");
-    Ok(opened)
-}
-
-async fn open(url: &SecretString, queue: &str) -> anyhow::Result<(Connection, Consumer)> {
-    let properties = ConnectionProperties::default().with_connection_name("simulator".into());
-    // lapin's parse error would quote the URL.
-    let connection =
-        Connection::connect(url.expose_secret(), properties).await.map_err(|error| match error.kind() {
-            lapin::ErrorKind::ParsingError(_) => anyhow::anyhow!("AMQP_URLS: an entry is not an AMQP URL"),
-            _ => anyhow::Error::new(error).context("AMQP_URLS: the broker cannot be reached"),
-        })?;
-    let channel = connection.create_channel().await?;
-    channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
-    let consumer = channel
-        .basic_consume(queue.into(), "".into(), BasicConsumeOptions::default(), FieldTable::default())
-        .await
-        .with_context(|| format!("the queue {queue} cannot be consumed"))?;
-    Ok((connection, consumer))
 }

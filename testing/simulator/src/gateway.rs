@@ -16,12 +16,13 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use anyhow::Context;
+use kit::pace::Pace;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep_until;
 
 use self::builder::Built;
 use self::line::{Answered, Job, Target};
-use self::schedule::{Pace, retry_gap};
+use self::schedule::retry_gap;
 use crate::body::Letter;
 use crate::book::{Answer, Book};
 use crate::plan::{Callback, Checkout, Plan};
@@ -35,7 +36,6 @@ const FRESH_MAX: usize = 512;
 pub struct Settings {
     /// Ingests, taken in turn by the lines.
     pub targets: Vec<Target>,
-    /// Lines.
     pub connections: NonZeroUsize,
     /// Requests a second; `None`: flat out.
     pub rate: Option<NonZeroU32>,
@@ -100,9 +100,6 @@ struct Dispatcher {
 }
 
 /// Sends everything; returns when the last answer is there and nothing is left to be repeated.
-///
-/// # Errors
-/// When a line ended by itself, which is a fault of the simulator.
 pub async fn send_all(
     plan: Arc<Plan>,
     mut built: mpsc::Receiver<Vec<Built>>,
@@ -110,7 +107,7 @@ pub async fn send_all(
     hooks: Hooks,
 ) -> anyhow::Result<Book> {
     let (answer_sender, mut answers) = mpsc::unbounded_channel();
-    let mut dispatcher = Dispatcher::new(plan, settings, hooks)?;
+    let mut dispatcher = Dispatcher::new(plan, settings, hooks);
     let targets = settings.targets.iter().cycle();
     for (number, target) in (0..settings.connections.get()).zip(targets) {
         let (jobs, receiver) = mpsc::channel(1);
@@ -148,11 +145,11 @@ pub async fn send_all(
 }
 
 impl Dispatcher {
-    fn new(plan: Arc<Plan>, settings: &Settings, hooks: Hooks) -> anyhow::Result<Self> {
+    fn new(plan: Arc<Plan>, settings: &Settings, hooks: Hooks) -> Self {
         let started = Instant::now();
         let half_of_sends = plan.sends().div_ceil(2);
-        Ok(Self {
-            book: Book::new(plan.callbacks.len(), started)?,
+        Self {
+            book: Book::new(plan.callbacks.len(), started),
             plan,
             late: hooks.late,
             half: Some(hooks.half),
@@ -162,7 +159,7 @@ impl Dispatcher {
             targets: settings.targets.len().max(1),
             turn: 0,
             idle: VecDeque::with_capacity(settings.connections.get()),
-            pace: Pace::new(settings.rate, started),
+            pace: Pace::new(settings.rate.map(schedule::interval), started),
             all_built: false,
             fresh: VecDeque::new(),
             planned: BTreeMap::new(),
@@ -170,7 +167,7 @@ impl Dispatcher {
             held: HashMap::new(),
             planned_sent: 0,
             half_of_sends,
-        })
+        }
     }
 
     /// Nothing in flight, nothing to send. What is still held back waits for a callback that never got its SUCCESS.

@@ -20,7 +20,6 @@ pub const PLATFORM_KEYS: &str = "platform-keys";
 /// One merchant, as WeChat Pay knows it.
 #[derive(Debug, Clone)]
 pub struct Merchant {
-    /// Its number.
     pub mch_id: String,
     /// The first of its live v2 keys.
     pub key: SecretString,
@@ -30,7 +29,6 @@ pub struct Merchant {
     pub v3: Option<V3>,
 }
 
-/// The keys of API v3.
 #[derive(Debug, Clone)]
 pub struct V3 {
     /// The first of the merchant's live APIv3 keys.
@@ -40,9 +38,6 @@ pub struct V3 {
 }
 
 /// Reads the file that ingest and worker read too, and the private platform keys in `platform_keys`.
-///
-/// # Errors
-/// When the file cannot be used, or no merchant in it can be notified.
 pub fn load(path: &Path, platform_keys: &Path) -> anyhow::Result<Vec<Merchant>> {
     let ring =
         |program| merchants_file::load(path, program).with_context(|| format!("MERCHANTS_FILE: {}", path.display()));

@@ -42,28 +42,22 @@ pub enum Checkout {
     Closed,
     /// Some time after the first callback for it was sent.
     Late,
-    /// Never.
     Never,
 }
 
 /// One order as the shop means it.
 #[derive(Debug, Clone)]
 pub struct Order {
-    /// What happens to it.
     pub scenario: Scenario,
-    /// Whose it is.
     pub mch_id: String,
     /// The same, as an index into the run's merchants.
     pub merchant: usize,
     /// Unique in the world of simulations, but for the orders of two shops that share it.
     pub out_trade_no: String,
-    /// The shop behind an institution.
     pub sub_mch_id: Option<&'static str>,
     /// The app, when the shop recorded it.
     pub app_id: Option<&'static str>,
-    /// In the currency's smallest unit.
     pub amount_minor: i64,
-    /// ISO 4217.
     pub currency: &'static str,
     /// When it is written.
     pub checkout: Checkout,
@@ -87,9 +81,7 @@ pub enum Api {
 /// A refund that the shop has asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Requested {
-    /// The merchant's number.
     pub out_refund_no: String,
-    /// In the order's currency.
     pub amount_minor: i64,
 }
 
@@ -98,9 +90,7 @@ pub struct Requested {
 pub struct Callback {
     /// The order that it claims to be about.
     pub order: usize,
-    /// What it says.
     pub says: Says,
-    /// How it is forged, when it is.
     pub forgery: Option<Forgery>,
     /// First sent this often at the same instant, over different connections.
     pub copies: usize,
@@ -113,9 +103,7 @@ pub struct Callback {
 /// What a callback says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Says {
-    /// About a payment.
     Payment(PaymentSays),
-    /// About a refund.
     Refund(RefundSays),
     /// Nothing about any order: the event of API v3.
     NoOrder(&'static str),
@@ -126,15 +114,10 @@ pub enum Says {
 pub struct PaymentSays {
     /// Whether, and how, it says that the payment went through.
     pub result: PayResult,
-    /// WeChat Pay's number for the payment.
     pub transaction_id: String,
-    /// The shop behind an institution.
     pub sub_mch_id: Option<&'static str>,
-    /// The app of the payment.
     pub app_id: &'static str,
-    /// In the currency's smallest unit.
     pub amount_minor: i64,
-    /// ISO 4217.
     pub currency: &'static str,
     /// When the payer paid, in whole seconds.
     pub paid_at: DateTime<Utc>,
@@ -147,9 +130,7 @@ pub struct RefundSays {
     pub result: RefundResult,
     /// WeChat Pay's number for the payment that goes back.
     pub transaction_id: String,
-    /// The merchant's number for the refund.
     pub out_refund_no: String,
-    /// WeChat Pay's number for the refund.
     pub refund_id: String,
     /// What the payer had paid.
     pub total_minor: i64,
@@ -171,7 +152,6 @@ pub enum RefundResult {
 }
 
 impl Says {
-    /// About a payment.
     #[must_use]
     pub fn payment(&self) -> Option<&PaymentSays> {
         match self {
@@ -180,7 +160,6 @@ impl Says {
         }
     }
 
-    /// About a refund.
     #[must_use]
     pub fn refund(&self) -> Option<&RefundSays> {
         match self {
@@ -203,7 +182,6 @@ impl Says {
 /// The two ways in which WeChat Pay reports a failed payment, and success.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PayResult {
-    /// Paid.
     Success,
     /// `result_code` is FAIL: a short body without sum or transaction.
     ResultFail,

@@ -10,7 +10,7 @@ mod speed;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use comfy_table::{Cell, CellAlignment, LineStyle, Table, TableStyle};
+use kit::table::{Cell, Table, right, table};
 
 pub use self::books::Books;
 pub use self::speed::Speed;
@@ -22,8 +22,6 @@ use crate::fulfilment::Consumed;
 use crate::plan::Plan;
 use crate::progress::grouped;
 use crate::scenarios::Scenario;
-
-const LINE_UNDER_HEADER: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 
 /// Everything there is to say about a run.
 #[derive(Debug)]
@@ -53,7 +51,6 @@ impl Report<'_> {
             && self.at_half.as_ref().is_none_or(|at_half| at_half.succeeded)
     }
 
-    /// One sentence.
     #[must_use]
     pub fn verdict(&self) -> String {
         let broken = Rule::ALL.iter().filter(|rule| self.findings.count(**rule) > 0).count();
@@ -68,12 +65,10 @@ impl Report<'_> {
         }
     }
 
-    /// Orders by scenario.
     fn scenarios(&self) -> BTreeMap<Scenario, u64> {
         count(self.plan.orders.iter().map(|order| order.scenario))
     }
 
-    /// Rows by state.
     fn states(&self) -> BTreeMap<&str, u64> {
         count(self.found.orders.iter().map(|order| order.state.as_str()))
     }
@@ -165,13 +160,6 @@ impl Report<'_> {
     }
 }
 
-fn table<const N: usize>(header: [&str; N]) -> Table {
-    let mut table = Table::new();
-    table.load_style(LINE_UNDER_HEADER);
-    table.set_header(header);
-    table
-}
-
 /// Two lists side by side.
 fn two_columns(table: &mut Table, left: Vec<(String, u64)>, others: Vec<(String, u64)>) {
     let (mut left, mut others) = (left.into_iter(), others.into_iter());
@@ -186,8 +174,4 @@ fn two_columns(table: &mut Table, left: Vec<(String, u64)>, others: Vec<(String,
         };
         table.add_row(cells(one).into_iter().chain(cells(other)));
     }
-}
-
-fn right(text: String) -> Cell {
-    Cell::new(text).set_alignment(CellAlignment::Right)
 }

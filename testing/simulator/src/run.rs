@@ -28,9 +28,6 @@ use crate::{at_half, checkout, merchants, timeline};
 const DRAIN_TICK: Duration = Duration::from_millis(200);
 
 /// Runs it all and prints the report; true when the audit found nothing and the run went as asked.
-///
-/// # Errors
-/// When the run could not be made: something is not reachable or not as it must be.
 pub async fn run(options: &Options) -> anyhow::Result<bool> {
     ensure!(options.mix.total_percent() <= 100, "the shares of the mix add up to {} %", options.mix.total_percent());
     let merchants = merchants::load(&options.pipeline.merchants_file, &options.pipeline.platform_keys())?;
@@ -78,7 +75,7 @@ pub async fn run(options: &Options) -> anyhow::Result<bool> {
         eprintln!("{gave_up}");
     }
     let consumed = fulfilment.consumed();
-    fulfilment.stop();
+    drop(fulfilment);
 
     let report = Report { seed, plan: &plan, book: &book, found: &found, consumed: &consumed, findings, at_half };
     println!("{report}");

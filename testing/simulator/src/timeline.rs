@@ -12,9 +12,6 @@ use crate::book::Book;
 
 /// Writes `DUE ANSWERED ANSWER` for each request: two moments in milliseconds since 1970, and the answer's name in the
 /// report. `now` is what the machine's clock says at this moment.
-///
-/// # Errors
-/// The file cannot be written.
 pub fn write(path: &Path, book: &Book, now: DateTime<Utc>) -> anyhow::Result<()> {
     let now = Duration::from_millis(u64::try_from(now.timestamp_millis()).unwrap_or_default());
     let started = now.saturating_sub(book.started_at.elapsed());

@@ -90,7 +90,7 @@ impl World {
         let plan = plan();
         let bounds = Bounds::new(&plan.run, checkout::first_order_id(&mut shop).await?);
         checkout::open_shop(&mut shop, &plan).await?;
-        let book = Book::new(plan.callbacks.len(), Instant::now())?;
+        let book = Book::new(plan.callbacks.len(), Instant::now());
         let mut world = Self { stage, shop, bounds, plan, book, consumed: Consumed::default() };
         for (index, record) in world.book.records.iter_mut().enumerate() {
             record.body_sha256 = Some(Sha256::digest(body(index)).into());
@@ -209,7 +209,6 @@ impl World {
         Ok(evidence::standing(client, &statement, &self.bounds).await?.healable)
     }
 
-    /// The rules that are broken.
     async fn broken(&mut self) -> Result<Vec<Rule>> {
         let found = evidence::collect(self.shop.client().await?, &self.bounds).await?;
         let findings = audit(&self.plan, &self.book, &found, &self.consumed);

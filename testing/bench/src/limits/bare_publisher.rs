@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use futures_util::future::try_join_all;
 use kit::callback::Callback;
+use kit::latencies::Latencies;
+use kit::pace::{DueRequests, emit_when_due};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
@@ -18,14 +20,12 @@ use tokio::sync::Mutex;
 use url::Url;
 use uuid::Uuid;
 
-use crate::generator::{Due, pace};
-use crate::latencies::Latencies;
+use crate::generator::interval;
 use crate::process;
 use crate::requests::TRACEPARENT;
 
 /// As many as ingest has lanes.
 const CHANNELS: usize = 4;
-/// Any second.
 const TIMESTAMP: u64 = 1_790_000_000;
 /// Bodies that are sent in turn.
 const BODIES: usize = 1000;
@@ -47,16 +47,12 @@ pub struct Options {
 /// What it came to.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Confirmed {
-    /// Confirms a second.
     pub per_second: f64,
     /// Milliseconds from publish, or from when it was due, to confirm.
     pub p99_ms: f64,
 }
 
 /// Publishes from a process of its own.
-///
-/// # Errors
-/// The broker is away or refuses.
 pub async fn measure(amqp: &Url, in_flight: usize, window: Duration, rate: Option<f64>) -> Result<Confirmed> {
     let (in_flight, seconds) = (in_flight.to_string(), window.as_secs_f64().to_string());
     let mut arguments = vec!["--in-flight", &in_flight, "--seconds", &seconds];
@@ -72,9 +68,6 @@ pub async fn measure(amqp: &Url, in_flight: usize, window: Duration, rate: Optio
 }
 
 /// Publishes and prints what it came to.
-///
-/// # Errors
-/// The broker is away or refuses.
 pub async fn run(options: Options) -> Result<()> {
     let connection = Connection::connect(options.amqp.as_str(), ConnectionProperties::default()).await?;
     let mut channels = Vec::with_capacity(CHANNELS);
@@ -87,17 +80,20 @@ pub async fn run(options: Options) -> Result<()> {
         Arc::new((0..BODIES).map(|number| Callback::payment(&format!("bare-{number}")).body()).collect());
     let started = Instant::now();
     let plan = match options.rate {
-        Some(rate) => Plan::WhenDue(Arc::new(Mutex::new(pace(started, rate, (rate * options.seconds) as usize)))),
+        Some(rate) => {
+            let count = (rate * options.seconds) as usize;
+            Plan::WhenDue(Arc::new(Mutex::new(emit_when_due(started, interval(rate), count))))
+        }
         None => Plan::Until(started + Duration::from_secs_f64(options.seconds)),
     };
     let tasks = channels.iter().cycle().take(options.in_flight);
     let tasks = tasks.map(|channel| tokio::spawn(publish(channel.clone(), Arc::clone(&bodies), plan.clone())));
-    let mut all = Latencies::new()?;
+    let mut all = Latencies::default();
     for part in try_join_all(tasks).await? {
-        all.add(&part?)?;
+        all.append(part?);
     }
     let per_second = all.count() as f64 / started.elapsed().as_secs_f64();
-    println!("{}", serde_json::to_string(&Confirmed { per_second, p99_ms: all.ms(0.99) })?);
+    println!("{}", serde_json::to_string(&Confirmed { per_second, p99_ms: all.ms(990) })?);
     Ok(())
 }
 
@@ -107,7 +103,7 @@ enum Plan {
     /// At once, until then.
     Until(Instant),
     /// By the same schedule as callbacks are sent.
-    WhenDue(Arc<Mutex<Due>>),
+    WhenDue(Arc<Mutex<DueRequests>>),
 }
 
 impl Plan {
@@ -122,7 +118,7 @@ impl Plan {
 
 /// One of those in flight.
 async fn publish(channel: Channel, bodies: Arc<Vec<Vec<u8>>>, plan: Plan) -> Result<Latencies> {
-    let mut latencies = Latencies::new()?;
+    let mut latencies = Latencies::default();
     let mut turns = bodies.iter().cycle();
     while let Some((_, since)) = plan.next().await {
         let body = turns.next().map(Vec::as_slice).unwrap_or_default();

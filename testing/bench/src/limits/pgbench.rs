@@ -95,7 +95,6 @@ const EVENT: &str = r#"
 /// Where ids come from.
 const SEQUENCE: &str = "CREATE SEQUENCE IF NOT EXISTS pgbench_ids";
 
-/// Payments a second.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// One transaction for each, at the best client count.
@@ -105,9 +104,6 @@ pub struct Limits {
 }
 
 /// Runs both on as many orders as there are `requests`, with bodies of their size, each time on fresh tables.
-///
-/// # Errors
-/// There is no pgbench.
 pub async fn measure(scene: &Scene, requests: &Requests, window: Duration) -> Result<Limits> {
     scene.stage.database.batch_execute(SEQUENCE).await?;
     let (mut one_by_one, mut in_sets) = (0_f64, 0_f64);
@@ -120,7 +116,6 @@ pub async fn measure(scene: &Scene, requests: &Requests, window: Duration) -> Re
     Ok(Limits { one_by_one, in_sets })
 }
 
-/// Transactions a second.
 async fn run(scene: &Scene, script: &str, clients: u32, requests: &Requests, window: Duration) -> Result<f64> {
     let orders = requests.len();
     let body_bytes = requests.bodies().first().map_or(0, Vec::len).to_string();

@@ -63,9 +63,6 @@ impl Pool {
 }
 
 /// Serves until it is killed.
-///
-/// # Errors
-/// It cannot listen, or has no database or keys.
 pub async fn run(options: Options) -> Result<()> {
     let merchants = web::Data::new(MerchantsFile::open(options.merchants, Program::Ingest)?);
     let listener = listener::listen(options.listen)?;

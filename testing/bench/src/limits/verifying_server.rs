@@ -21,9 +21,6 @@ pub struct Options {
 }
 
 /// Serves until it is killed.
-///
-/// # Errors
-/// It cannot listen or has no keys.
 pub async fn run(options: Options) -> Result<()> {
     let merchants = web::Data::new(MerchantsFile::open(options.merchants, Program::Ingest)?);
     let listener = listener::listen(options.listen)?;

@@ -67,7 +67,7 @@ async fn paid_p99_ms(scene: &Scene, options: &Options, name: &str, round: usize)
     let (ingest, worker) = (scene.stage.start_ingest().await?, scene.stage.start_worker().await?);
     let seen = scheduled::run(scene, ingest.public(), &requests, CONNECTIONS, PER_SECOND).await?;
     stop([ingest, worker]).await?;
-    Ok(seen.paid.ms(0.99))
+    Ok(seen.paid.ms(990))
 }
 
 /// Paid orders and their ledger, up to `to`.

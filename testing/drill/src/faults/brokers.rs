@@ -7,6 +7,9 @@ use shared::messaging::topology::CALLBACKS_QUEUE;
 
 use super::{Scene, links};
 use crate::clock::seconds;
+use crate::fault::{
+    MEMORY_ALARM_SECONDS, NO_MAJORITY_SECONDS, NODE_DOWN_SECONDS, NODE_FROZEN_SECONDS, QUEUE_FULL_SECONDS,
+};
 use crate::mark::Mark;
 use crate::servers::Servers;
 
@@ -20,19 +23,14 @@ const MEMORY_LIMIT: &str = "2GB";
 /// What the full queue may hold.
 const ROOM: u64 = 100;
 
-const DOWN_SECONDS: u64 = 3;
-const NO_MAJORITY_SECONDS: u64 = 8;
-const FROZEN_SECONDS: u64 = 10;
-const REFUSING_SECONDS: u64 = 8;
-
 pub(super) async fn kill_leader(servers: &Servers, mark: &Mark) -> Result<()> {
     let leader = servers.leader(CALLBACKS_QUEUE).await?.process.clone();
-    kill(servers, &[&leader], DOWN_SECONDS, mark).await
+    kill(servers, &[&leader], NODE_DOWN_SECONDS, mark).await
 }
 
 pub(super) async fn kill_follower(servers: &Servers, pick: usize, mark: &Mark) -> Result<()> {
     let follower = follower(servers, pick).await?;
-    kill(servers, &[&follower], DOWN_SECONDS, mark).await
+    kill(servers, &[&follower], NODE_DOWN_SECONDS, mark).await
 }
 
 pub(super) async fn kill_majority(servers: &Servers, pick: usize, mark: &Mark) -> Result<()> {
@@ -46,7 +44,7 @@ pub(super) async fn freeze_leader(servers: &Servers, mark: &Mark) -> Result<()> 
     servers.freeze(leader).await?;
     mark.struck();
     mark.note(leader);
-    seconds(FROZEN_SECONDS).await;
+    seconds(NODE_FROZEN_SECONDS).await;
     servers.thaw(leader).await
 }
 
@@ -56,7 +54,7 @@ pub(super) async fn alarm(servers: &Servers, mark: &Mark) -> Result<()> {
     servers.rabbitmqctl(leader, &["set_vm_memory_high_watermark", "absolute", "1"]).await?;
     mark.struck();
     mark.note(&leader.process);
-    seconds(REFUSING_SECONDS).await;
+    seconds(MEMORY_ALARM_SECONDS).await;
     servers.rabbitmqctl(leader, &["set_vm_memory_high_watermark", "absolute", MEMORY_LIMIT]).await
 }
 
@@ -70,7 +68,7 @@ pub(super) async fn fill_queue(scene: &Scene, mark: &Mark) -> Result<()> {
     fields.retain(|name, _| matches!(name.as_str(), "pattern" | "definition" | "apply-to"));
     fields.insert("priority".to_owned(), 100.into());
     scene.servers.api(Method::PUT, FULL_POLICY, policy).await?;
-    links::cut_off(scene.links.workers_to_broker(), mark, REFUSING_SECONDS).await;
+    links::cut_off(scene.links.workers_to_broker(), mark, QUEUE_FULL_SECONDS).await;
     scene.servers.api(Method::DELETE, FULL_POLICY, Value::Null).await?;
     mark.note(format!("room for {ROOM}"));
     Ok(())

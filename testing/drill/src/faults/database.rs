@@ -3,24 +3,21 @@
 use anyhow::Result;
 
 use crate::clock::seconds;
+use crate::fault::{DATABASE_DOWN_SECONDS, DATABASE_FROZEN_SECONDS, ORDERS_LOCKED, ORDERS_LOCKED_SECONDS};
 use crate::mark::Mark;
 use crate::servers::{POSTGRES, Servers};
-
-const FROZEN_SECONDS: u64 = 10;
-const DOWN_SECONDS: u64 = 2;
-const LOCKED_SECONDS: u64 = 10;
 
 pub(super) async fn freeze(servers: &Servers, mark: &Mark) -> Result<()> {
     servers.freeze(POSTGRES).await?;
     mark.struck();
-    seconds(FROZEN_SECONDS).await;
+    seconds(DATABASE_FROZEN_SECONDS).await;
     servers.thaw(POSTGRES).await
 }
 
 pub(super) async fn kill(servers: &Servers, mark: &Mark) -> Result<()> {
     servers.kill(&[POSTGRES]).await?;
     mark.struck();
-    seconds(DOWN_SECONDS).await;
+    seconds(DATABASE_DOWN_SECONDS).await;
     servers.start(&[POSTGRES]).await
 }
 
@@ -41,12 +38,12 @@ pub(super) async fn lock_orders(servers: &Servers, mark: &Mark) -> Result<()> {
     client.batch_execute("BEGIN").await?;
     let next = "WITH began AS (SELECT min(updated_at) AS at FROM orders WHERE state = 'paid'),
                      reached AS (SELECT max(id) AS id FROM orders, began WHERE state = 'paid' AND created_at < began.at)
-                SELECT orders.id FROM orders, reached WHERE orders.id > reached.id ORDER BY orders.id LIMIT 300
+                SELECT orders.id FROM orders, reached WHERE orders.id > reached.id ORDER BY orders.id LIMIT $1
                 FOR UPDATE OF orders";
-    let locked = client.query(next, &[]).await?;
+    let locked = client.query(next, &[&i64::try_from(ORDERS_LOCKED)?]).await?;
     mark.struck();
     mark.note(format!("{} orders", locked.len()));
-    seconds(LOCKED_SECONDS).await;
+    seconds(ORDERS_LOCKED_SECONDS).await;
     // Another fault may have ended the session meanwhile, and with it the locks.
     let _ended = client.batch_execute("ROLLBACK").await;
     Ok(())

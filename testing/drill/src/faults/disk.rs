@@ -5,15 +5,12 @@ use anyhow::{Context, Result, ensure};
 use super::tables::this_month;
 use super::{Scene, lanes};
 use crate::clock::seconds;
+use crate::fault::{DISK_FULL_SECONDS, SMALL_DISK_FULL_SECONDS};
 use crate::mark::Mark;
 use crate::servers::Servers;
 
 /// The key of an advisory lock that nothing else uses.
 const FULL: i64 = 0x0D21_1101;
-/// Longer than any lane keeps a batch that it could give back.
-const REFUSING_SECONDS: u64 = 66;
-/// How long the file system is full.
-const FULL_SECONDS: u64 = 15;
 /// How soon a callback pays its order when there is room again.
 const BACK_WITHIN_SECONDS: u64 = 10;
 /// The tablespace on the small file system.
@@ -43,7 +40,7 @@ pub(super) async fn refuse(scene: &Scene, mark: &Mark) -> Result<()> {
     let refused = async || {
         administrator.execute("SELECT pg_advisory_lock($1)", &[&FULL]).await?;
         mark.struck();
-        seconds(REFUSING_SECONDS).await;
+        seconds(DISK_FULL_SECONDS).await;
         administrator.execute("SELECT pg_advisory_unlock($1)", &[&FULL]).await
     };
     refused().await?;
@@ -79,7 +76,7 @@ pub(super) async fn fill(scene: &Scene, mark: &Mark) -> Result<()> {
     }
     scene.servers.fill_small_disk().await?;
     mark.struck();
-    seconds(FULL_SECONDS).await;
+    seconds(SMALL_DISK_FULL_SECONDS).await;
     scene.servers.empty_small_disk().await?;
     mark.mended();
     scene.promise_payment(mark, BACK_WITHIN_SECONDS).await;

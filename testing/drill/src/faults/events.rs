@@ -9,13 +9,10 @@ use uuid::Uuid;
 
 use super::Scene;
 use crate::clock::seconds;
+use crate::fault::{UNROUTABLE_EVENTS, UNROUTABLE_SECONDS};
 use crate::mark::Mark;
 use crate::own;
 
-/// More than the relay takes in one pass.
-const UNROUTABLE: usize = 1_100;
-/// How long no queue is bound for them.
-const UNBOUND_SECONDS: u64 = 12;
 /// How old an event of a bound type may be in the outbox.
 const LATE_SECONDS: f64 = 5.0;
 /// How soon everything is published once the queue is bound again.
@@ -37,13 +34,13 @@ pub(super) async fn unbind(scene: &Scene, mark: &Mark) -> Result<()> {
     // About an order that the simulator does not know: its fulfilment looks at none of them. Their ids are older than those
     // of whatever is committed from now on.
     let marker = own::numbers(1).concat();
-    let ids: Vec<Uuid> = (0..UNROUTABLE).map(|_| Uuid::now_v7()).collect();
+    let ids: Vec<Uuid> = (0..UNROUTABLE_EVENTS).map(|_| Uuid::now_v7()).collect();
     let insert = "INSERT INTO order_events (id, type, order_id, payload)
                   SELECT id, 'refund.closed', 0, jsonb_build_object('event_id', id, 'type', 'refund.closed',
                       'order_id', 0, 'version', 1, 'mch_id', $3::text, 'out_trade_no', $2::text)
                   FROM unnest($1::uuid[]) AS events (id)";
     database.execute(insert, &[&ids, &marker, &MERCHANT]).await?;
-    seconds(UNBOUND_SECONDS).await;
+    seconds(UNROUTABLE_SECONDS).await;
     let late = "SELECT count(*) FROM order_events
                 WHERE type LIKE 'order.%' AND created_at < now() - make_interval(secs => $1)";
     let late: i64 = database.query_one(late, &[&LATE_SECONDS]).await?.try_get(0)?;
@@ -55,7 +52,7 @@ pub(super) async fn unbind(scene: &Scene, mark: &Mark) -> Result<()> {
     bind(scene, ALL_TYPES).await?;
     scene.servers.api(Method::DELETE, &format!("{}/{SOME_TYPES}", bindings()), Value::Null).await?;
     mark.mended();
-    mark.note(format!("{UNROUTABLE} events"));
+    mark.note(format!("{UNROUTABLE_EVENTS} events"));
     mark.promise("every event that waited is published once a queue is bound", BACK_WITHIN_SECONDS, async || {
         let waiting = "SELECT count(*) FROM order_events WHERE payload ->> 'out_trade_no' = $1";
         let waiting: i64 = database.query_one(waiting, &[&marker]).await?.try_get(0)?;

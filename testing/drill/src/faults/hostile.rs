@@ -17,20 +17,16 @@ use uuid::Uuid;
 
 use super::Scene;
 use super::operator::until_held;
+use crate::fault::{FORGED_MESSAGES, HALF_HEADS, SLOW_BODIES};
 use crate::mark::Mark;
 use crate::own;
 
-/// Connections to each ingest with half a head, and with a slow body.
-const HALF_HEADS: usize = 150;
-const SLOW_BODIES: usize = 100;
 /// How soon ingest wants each of them back.
 const CLOSED_WITHIN: Duration = Duration::from_secs(10);
 /// Genuine callbacks to each ingest meanwhile, and how long their answers may take.
 const GENUINE: usize = 10;
 const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
 
-/// Messages with a made-up count of deliveries.
-const MADE_UP: usize = 3_000;
 const MADE_UP_COUNT: i64 = 9;
 /// Genuine callbacks whose ids the writer uses first, and those whose type it changes.
 const STOLEN: usize = 20;
@@ -99,7 +95,7 @@ pub(super) async fn write(scene: &Scene, mark: &Mark) -> Result<()> {
     // A broker with a limit closes the channel, which is as good.
     let huge = Writer::connect(url).await?.publish(huge()).await;
     own::insert(&database, &waiting, "pending").await?;
-    mark.note(format!("{MADE_UP} made up, huge bodies {}", if huge.is_ok() { "stored" } else { "refused" }));
+    mark.note(format!("{FORGED_MESSAGES} made up, huge bodies {}", if huge.is_ok() { "stored" } else { "refused" }));
     mark.mended();
     keep_promises(&database, [&waiting, &stolen, &mistyped], mark).await;
     Ok(())
@@ -138,7 +134,7 @@ fn made_up() -> Vec<Forged> {
         body: b"<xml>made up</xml>".to_vec(),
         ..Forged::default()
     };
-    kinds.take(MADE_UP).map(message).collect()
+    kinds.take(FORGED_MESSAGES).map(message).collect()
 }
 
 /// Garbage first, and the callback that the id belongs to after it.

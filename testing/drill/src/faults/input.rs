@@ -15,11 +15,10 @@ use shared::protocol::CallbackKind;
 use uuid::Uuid;
 
 use super::{Planted, Scene};
+use crate::fault::CLOCK_SKEW_SECONDS;
 use crate::fleet::Member;
 use crate::mark::Mark;
 
-/// Beyond the 300 s that ingest allows.
-const SKEW_SECONDS: i64 = 360;
 /// How many callbacks each ingest gets from either side of the window.
 const SKEWED: usize = 5;
 
@@ -69,7 +68,7 @@ pub(super) async fn skew_clock(ingests: &[Arc<Member>], mark: &Mark) -> Result<(
     for ingest in ingests {
         let address = ingest.public().context("an ingest has a public port")?;
         for number in 0..SKEWED {
-            for seconds in [-SKEW_SECONDS, SKEW_SECONDS] {
+            for seconds in [-CLOCK_SKEW_SECONDS, CLOCK_SKEW_SECONDS] {
                 let event = Event::payment(&format!("SKEWED-{number}")).signed_after(seconds);
                 let reply = post(address, &event).await?;
                 ensure!(reply.status == 401, "a callback signed {seconds} s from now was answered {}", reply.status);

@@ -6,6 +6,7 @@ use kit::proxy::Proxy;
 use super::Scene;
 use super::programs::{hang_writes, let_writes_go};
 use crate::clock::seconds;
+use crate::fault::{CONSUMER_TIMEOUT_SECONDS, WRITES_HANG_SECONDS};
 use crate::fleet::Fleet;
 use crate::mark::Mark;
 use crate::servers::Servers;
@@ -13,11 +14,9 @@ use crate::servers::Servers;
 /// How often a lane lost its consumer or gave its batch back.
 const INTERRUPTIONS: &str = "worker_lane_interruptions_total";
 /// What the broker allows between a delivery and its ack, and how often it looks; read when a channel is opened.
-const IMPATIENT: (u64, u64) = (3_000, 500);
+const IMPATIENT: (u64, u64) = (CONSUMER_TIMEOUT_SECONDS * 1000, 500);
 /// What `deploy/rabbitmq/rabbitmq.conf` sets, and how often the broker looks by itself.
 const PATIENT: (u64, u64) = (172_800_000, 60_000);
-/// Several times the broker's patience.
-const HANGING_SECONDS: u64 = 12;
 /// How soon everything is applied when the database writes again.
 const BACK_WITHIN_SECONDS: u64 = 10;
 /// A moment of nothing, so that every channel is opened anew.
@@ -45,7 +44,7 @@ pub(super) async fn lose_patience(scene: &Scene, mark: &Mark) -> Result<()> {
     // From here on writers wait: for this lock, and before that behind the session that asks for it.
     mark.struck();
     hang_writes(&administrator).await?;
-    seconds(HANGING_SECONDS).await;
+    seconds(WRITES_HANG_SECONDS).await;
     let_writes_go(&administrator).await?;
     set_patience(&scene.servers, PATIENT).await?;
     reconnect(scene).await;

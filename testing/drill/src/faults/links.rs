@@ -8,13 +8,11 @@ use kit::until::until_within;
 use tokio::time::sleep;
 
 use crate::clock::seconds;
-use crate::fault::Fault;
+use crate::fault::{BLACK_HOLE_SECONDS, CUT_SECONDS, Fault};
 use crate::links::{Link, Links};
 use crate::mark::Mark;
 use crate::schedule::Act;
 
-const CUT_SECONDS: u64 = 5;
-const BLACK_HOLE_SECONDS: u64 = 10;
 /// Confirms are waited for so long; ingest itself gives up after 2.5 s.
 const CONFIRM_PATIENCE: Duration = Duration::from_secs(2);
 /// Two frames of the smallest kind: more than a heartbeat.

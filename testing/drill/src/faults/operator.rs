@@ -14,11 +14,10 @@ use tokio::time::{Instant, sleep};
 use tokio_postgres::Client;
 
 use super::Scene;
+use crate::fault::OPERATOR_SECONDS;
 use crate::mark::Mark;
 use crate::own;
 
-/// How long the operator is at work.
-const WORKING: Duration = Duration::from_secs(12);
 /// Between two commands.
 const THINKING: Duration = Duration::from_millis(150);
 /// The most rows that one command names.
@@ -69,7 +68,7 @@ pub(super) async fn work(scene: &Scene, pick: usize, mark: &Mark) -> Result<()> 
     let mut rng = StdRng::seed_from_u64(u64::try_from(pick)?);
     let (mut done, mut refused) = (0_usize, 0_usize);
     let began = Instant::now();
-    while began.elapsed() < WORKING {
+    while began.elapsed() < Duration::from_secs(OPERATOR_SECONDS) {
         let command = COMMANDS.choose(&mut rng).context("there is no command")?;
         let only = match command.of {
             Rows::Anybodys => None,

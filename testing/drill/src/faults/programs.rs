@@ -10,14 +10,11 @@ use tokio::time::sleep;
 use tokio_postgres::Client;
 
 use crate::clock::seconds;
+use crate::fault::{CRASHES, WORKER_FROZEN_SECONDS};
 use crate::fleet::Member;
 use crate::mark::Mark;
 use crate::servers::Servers;
 
-/// RabbitMQ gives a client up after two heartbeats of 10 s without a sign, and looks every 10 s.
-const PAST_THE_HEARTBEAT_SECONDS: u64 = 35;
-/// One more than the deliveries after which a message is decided alone.
-const CRASHES: usize = 6;
 /// A worker that is ready has its messages in hand after this.
 const TIME_TO_TAKE_MESSAGES: Duration = Duration::from_millis(700);
 /// How long a program may take from its end until it is ready again.
@@ -41,7 +38,7 @@ pub(super) async fn freeze(members: &[Arc<Member>], pick: usize, mark: &Mark) ->
     member.send(Signal::Freeze)?;
     mark.struck();
     mark.note(&member.name);
-    seconds(PAST_THE_HEARTBEAT_SECONDS).await;
+    seconds(WORKER_FROZEN_SECONDS).await;
     member.send(Signal::Thaw)
 }
 
@@ -51,7 +48,6 @@ pub(super) async fn hang_writes(administrator: &Client) -> Result<()> {
     Ok(())
 }
 
-/// They go on.
 pub(super) async fn let_writes_go(administrator: &Client) -> Result<()> {
     administrator.execute("SELECT pg_advisory_unlock($1)", &[&HANG]).await?;
     Ok(())

@@ -14,12 +14,11 @@ use uuid::{Builder, Uuid};
 use super::Scene;
 use super::operator::{replay_held, until_held};
 use crate::clock::seconds;
+use crate::fault::READER_SECONDS;
 use crate::mark::Mark;
 use crate::own;
 use crate::servers::Servers;
 
-/// How long the reader that the migration meets keeps its transaction open.
-const READING_SECONDS: u64 = 6;
 /// The longest that the checkout may wait for its own table meanwhile.
 const CHECKOUT_WAITS_AT_MOST: Duration = Duration::from_secs(2);
 /// How often the checkout looks.
@@ -28,7 +27,6 @@ const CHECKOUT_EVERY: Duration = Duration::from_millis(100);
 const LOCK_TIMEOUT: &str = "SET lock_timeout = '1s'";
 /// How long it is tried.
 const LOCK_PATIENCE: Duration = Duration::from_secs(30);
-/// Between two tries.
 const LOCK_PAUSE: Duration = Duration::from_millis(500);
 /// How soon everything works after it.
 const BACK_WITHIN_SECONDS: u64 = 10;
@@ -60,7 +58,7 @@ pub(super) async fn migrate(scene: &Scene, mark: &Mark) -> Result<()> {
         anyhow::Ok(())
     };
     let read = async {
-        seconds(READING_SECONDS).await;
+        seconds(READER_SECONDS).await;
         Ok(reader.batch_execute("COMMIT").await?)
     };
     let both = async { tokio::try_join!(migrated, read) };

@@ -9,13 +9,11 @@ use tokio_postgres::Client;
 
 use super::Scene;
 use crate::clock::seconds;
-use crate::fault::Fault;
+use crate::fault::{Fault, TABLE_LOCKED_SECONDS};
 use crate::mark::Mark;
 
 /// Every table that workers write. A new one belongs here.
 pub const TABLES: [&str; 6] = ["orders", "payments", "refunds", "notifications", "quarantine", "order_events"];
-/// How long each is locked: several times what a worker waits for a lock.
-const LOCKED_SECONDS: u64 = 5;
 /// How soon nothing may wait for a lock any more.
 const HEALED_WITHIN_SECONDS: u64 = 10;
 
@@ -59,7 +57,7 @@ async fn hold(administrator: &Client, statement: &str, mark: &Mark) -> Result<()
     if mark.struck_ms() == 0 {
         mark.struck();
     }
-    seconds(LOCKED_SECONDS).await;
+    seconds(TABLE_LOCKED_SECONDS).await;
     Ok(administrator.batch_execute("ROLLBACK").await?)
 }
 
@@ -77,7 +75,7 @@ async fn vacuum_behind_a_reader(scene: &Scene, administrator: &Client, table: &s
     }
     let vacuum = format!("VACUUM FULL {table}");
     let (vacuumed, released) = tokio::join!(administrator.batch_execute(&vacuum), async {
-        seconds(LOCKED_SECONDS).await;
+        seconds(TABLE_LOCKED_SECONDS).await;
         reader.batch_execute("COMMIT").await
     });
     released?;

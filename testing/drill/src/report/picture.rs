@@ -1,6 +1,6 @@
 //! The timeline as SVG: answers a second, the time to SUCCESS, what is not through yet; and the faults as bands.
 
-use std::fmt::Write;
+use kit::svg::Svg;
 
 use super::Report;
 use crate::timeline::{self, Answer};
@@ -27,20 +27,16 @@ struct Curve {
 }
 
 struct Picture {
-    text: String,
+    svg: Svg,
     length_ms: u64,
 }
 
-/// Draws it.
 pub(super) fn draw(report: &Report<'_>) -> String {
     let started_ms = report.started_ms();
     let last_ms = report.evidence.samples.last().map_or(started_ms, |sample| sample.at_ms);
     let height = NAMES + PANELS * (PANEL + GAP);
-    let mut picture = Picture { text: String::new(), length_ms: last_ms.saturating_sub(started_ms).max(SECOND_MS) };
-    picture.line(format_args!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"sans-serif\" font-size=\"11\">"
-    ));
-    picture.line(format_args!("<rect width=\"{WIDTH}\" height=\"{height}\" fill=\"white\"/>"));
+    let length_ms = last_ms.saturating_sub(started_ms).max(SECOND_MS);
+    let mut picture = Picture { svg: Svg::new(WIDTH, height, 11), length_ms };
     picture.bands(report, height);
     let (success, failed, slow) = answers(report, picture.length_ms);
     let counts = report.evidence.backlog();
@@ -64,8 +60,7 @@ pub(super) fn draw(report: &Report<'_>) -> String {
             Curve { name: "events in the outbox", colour: "#739", points: outbox },
         ],
     );
-    picture.line(format_args!("</svg>"));
-    picture.text
+    picture.svg.finish()
 }
 
 /// For each second: SUCCESS, failures, p99.
@@ -86,12 +81,6 @@ fn answers(report: &Report<'_>, length_ms: u64) -> (Points, Points, Points) {
 }
 
 impl Picture {
-    fn line(&mut self, arguments: std::fmt::Arguments<'_>) {
-        // Writing to a String cannot fail.
-        let _infallible = self.text.write_fmt(arguments);
-        self.text.push('\n');
-    }
-
     fn x(&self, at_ms: u64) -> u64 {
         LEFT + at_ms.min(self.length_ms) * (WIDTH - LEFT - RIGHT) / self.length_ms
     }
@@ -103,16 +92,10 @@ impl Picture {
             let start = self.x(struck.struck_ms.saturating_sub(report.started_ms()));
             let end = self.x(struck.healed_ms.saturating_sub(report.started_ms()));
             let (width, top, bottom) = (end.saturating_sub(start).max(2), NAMES, height - NAMES - GAP);
-            self.line(format_args!(
-                "<rect x=\"{start}\" y=\"{top}\" width=\"{width}\" height=\"{bottom}\" fill=\"#c33\" fill-opacity=\"0.12\"/>"
-            ));
+            self.svg.rect([start, top, width, bottom], "fill=\"#c33\" fill-opacity=\"0.12\"");
             let baseline = 14 + row * 15;
-            self.line(format_args!(
-                "<path d=\"M{start} {top}V{baseline}\" stroke=\"#c33\" stroke-opacity=\"0.4\"/>\
-                 <text x=\"{}\" y=\"{baseline}\">{}</text>",
-                start + 3,
-                struck.act.fault.name()
-            ));
+            self.svg.path(format_args!("M{start} {top}V{baseline}"), "stroke=\"#c33\" stroke-opacity=\"0.4\"");
+            self.svg.text([start + 3, baseline], "", struck.act.fault.name());
         }
     }
 
@@ -121,39 +104,25 @@ impl Picture {
         let bottom = top + PANEL;
         let highest = curves.iter().flat_map(|curve| &curve.points).map(|(_, value)| *value).max().unwrap_or(0).max(1);
         let end = WIDTH - RIGHT;
-        self.line(format_args!("<path d=\"M{LEFT} {top}V{bottom}H{end}\" fill=\"none\" stroke=\"#888\"/>"));
-        self.line(format_args!(
-            "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{highest}</text><text x=\"{}\" y=\"{bottom}\" text-anchor=\"end\">0</text>",
-            LEFT - 6,
-            top + 10,
-            LEFT - 6
-        ));
+        self.svg.path(format_args!("M{LEFT} {top}V{bottom}H{end}"), "fill=\"none\" stroke=\"#888\"");
+        self.svg.text([LEFT - 6, top + 10], "text-anchor=\"end\"", highest);
+        self.svg.text([LEFT - 6, bottom], "text-anchor=\"end\"", 0);
         let mut label_x = LEFT + 6;
-        self.line(format_args!("<text x=\"{label_x}\" y=\"{}\" font-weight=\"bold\">{title}</text>", bottom + 26));
+        self.svg.text([label_x, bottom + 26], "font-weight=\"bold\"", title);
         label_x += 160;
         for curve in curves {
-            let points: Vec<String> = curve
-                .points
-                .iter()
-                .map(|(at, value)| format!("{},{}", self.x(*at), bottom - value * PANEL / highest))
-                .collect();
-            self.line(format_args!(
-                "<polyline points=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"1.3\"/>",
-                points.join(" "),
-                curve.colour
-            ));
-            self.line(format_args!(
-                "<text x=\"{label_x}\" y=\"{}\" fill=\"{}\">{}</text>",
-                bottom + 26,
-                curve.colour,
-                curve.name
-            ));
+            let points = curve.points.iter().map(|(at, value)| {
+                let x = LEFT + at.min(&self.length_ms) * (end - LEFT) / self.length_ms;
+                [x, bottom - value * PANEL / highest]
+            });
+            self.svg.polyline(points, &format!("stroke=\"{}\" stroke-width=\"1.3\"", curve.colour));
+            self.svg.text([label_x, bottom + 26], &format!("fill=\"{}\"", curve.colour), curve.name);
             label_x += 220;
         }
         let step = (self.length_ms / SECOND_MS / 12).max(1).next_multiple_of(5);
         for second in (0..=self.length_ms / SECOND_MS).filter(|second| second.is_multiple_of(step)) {
             let x = self.x(second * SECOND_MS);
-            self.line(format_args!("<text x=\"{x}\" y=\"{}\" text-anchor=\"middle\">{second} s</text>", bottom + 13));
+            self.svg.text([x, bottom + 13], "text-anchor=\"middle\"", format_args!("{second} s"));
         }
     }
 }

@@ -4,7 +4,7 @@ use anyhow::ensure;
 use kit::broker::Message;
 use kit::callback::Callback;
 use kit::post::post;
-use kit::program::{Launch, Program};
+use kit::program::Program;
 use kit::proxy::Proxy;
 use kit::stage::Stage;
 use kit::{TestResult, until};
@@ -14,10 +14,8 @@ use shared::messaging::topology::{CALLBACKS_QUEUE, EVENTS_QUEUE};
 async fn a_worker_that_dies_between_commit_and_ack_has_paid_once() -> TestResult {
     let stage = Stage::set().await?;
     stage.insert_order("order-1").await?;
-    let proxy = Proxy::in_front_of(&stage.broker.worker_url()).await?;
-    let amqp = proxy.rewrite(&stage.broker.worker_url())?;
-    let database = stage.database.worker_url();
-    let mut first = Launch::worker(amqp.as_str(), database.as_str(), stage.merchants.path())?.start().await?;
+    let (proxy, worker) = stage.worker_behind_broker_proxy().await?;
+    let mut first = worker.start().await?;
 
     proxy.hold_to_server();
     let messages = vec![Message::callback(Callback::payment("order-1").body())];
@@ -108,10 +106,8 @@ async fn lose_the_answer_to_a_commit(
     let at_commit =
         format!("CONSTRAINT TRIGGER stand_still AFTER INSERT OR UPDATE ON {table} DEFERRABLE INITIALLY DEFERRED");
     stand_still(stage, &at_commit).await?;
-    let proxy = Proxy::in_front_of(&stage.database.worker_url()).await?;
-    let database = proxy.rewrite(&stage.database.worker_url())?;
-    let amqp = stage.broker.worker_url();
-    let worker = Launch::worker(amqp.as_str(), database.as_str(), stage.merchants.path())?.start().await?;
+    let (proxy, worker) = stage.worker_behind_database_proxy().await?;
+    let worker = worker.start().await?;
 
     stage.broker.publish_callbacks(vec![Message::callback(callback.body())]).await?;
     stage.until_value(STANDING_STILL, "1").await?;
@@ -127,9 +123,8 @@ async fn lose_the_answer_to_a_commit(
 async fn an_ingest_that_dies_between_publish_and_reply_has_promised_nothing_and_lost_nothing() -> TestResult {
     let stage = Stage::set().await?;
     stage.insert_order("order-1").await?;
-    let proxy = Proxy::in_front_of(&stage.broker.ingest_url()).await?;
-    let amqp = proxy.rewrite(&stage.broker.ingest_url())?;
-    let mut first = Launch::ingest(amqp.as_str(), stage.merchants.path())?.start().await?;
+    let (proxy, ingest) = stage.ingest_behind_proxy().await?;
+    let mut first = ingest.start().await?;
 
     proxy.hold_to_client();
     let body = Callback::payment("order-1").body();
@@ -152,10 +147,8 @@ async fn an_ingest_that_dies_between_publish_and_reply_has_promised_nothing_and_
 async fn a_relay_that_dies_before_its_commit_tells_again_under_the_same_id() -> TestResult {
     let stage = Stage::set().await?;
     stage.insert_order("order-1").await?;
-    let proxy = Proxy::in_front_of(&stage.broker.worker_url()).await?;
-    let amqp = proxy.rewrite(&stage.broker.worker_url())?;
-    let database = stage.database.worker_url();
-    let mut first = Launch::worker(amqp.as_str(), database.as_str(), stage.merchants.path())?.start().await?;
+    let (proxy, worker) = stage.worker_behind_broker_proxy().await?;
+    let mut first = worker.start().await?;
 
     // An event straight into the outbox: the worker's own acks must not be held with it.
     proxy.hold_to_client();

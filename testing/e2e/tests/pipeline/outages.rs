@@ -4,8 +4,6 @@ use anyhow::{Result, ensure};
 use kit::broker::Message;
 use kit::callback::Callback;
 use kit::post::post;
-use kit::program::Launch;
-use kit::proxy::Proxy;
 use kit::stage::Stage;
 use kit::{TestResult, until};
 use serde_json::{Value, json};
@@ -20,10 +18,8 @@ const DEAD: &str = "wechatpay.callbacks.dead";
 async fn while_the_database_is_away_the_worker_keeps_what_it_holds_and_then_pays_it() -> TestResult {
     let stage = Stage::set().await?;
     let messages = orders(&stage, 50).await?;
-    let proxy = Proxy::in_front_of(&stage.database.worker_url()).await?;
-    let database = proxy.rewrite(&stage.database.worker_url())?;
-    let amqp = stage.broker.worker_url();
-    let mut worker = Launch::worker(amqp.as_str(), database.as_str(), stage.merchants.path())?.start().await?;
+    let (proxy, worker) = stage.worker_behind_database_proxy().await?;
+    let mut worker = worker.start().await?;
 
     proxy.cut();
     stage.broker.publish_callbacks(messages).await?;
@@ -47,11 +43,9 @@ async fn a_worker_that_starts_without_a_database_takes_nothing_and_is_not_ready(
     let stage = Stage::set().await?;
     let messages = orders(&stage, 10).await?;
     stage.broker.publish_callbacks(messages).await?;
-    let proxy = Proxy::in_front_of(&stage.database.worker_url()).await?;
-    let database = proxy.rewrite(&stage.database.worker_url())?;
+    let (proxy, worker) = stage.worker_behind_database_proxy().await?;
     proxy.cut();
-    let amqp = stage.broker.worker_url();
-    let mut worker = Launch::worker(amqp.as_str(), database.as_str(), stage.merchants.path())?.spawn()?;
+    let mut worker = worker.spawn()?;
 
     worker.until_not_ready().await?;
     until("the worker has tried", async || {
@@ -71,10 +65,8 @@ async fn a_worker_that_starts_without_a_database_takes_nothing_and_is_not_ready(
 async fn stopping_while_the_database_is_away_gives_everything_back() -> TestResult {
     let stage = Stage::set().await?;
     let messages = orders(&stage, 20).await?;
-    let proxy = Proxy::in_front_of(&stage.database.worker_url()).await?;
-    let database = proxy.rewrite(&stage.database.worker_url())?;
-    let amqp = stage.broker.worker_url();
-    let mut first = Launch::worker(amqp.as_str(), database.as_str(), stage.merchants.path())?.start().await?;
+    let (proxy, worker) = stage.worker_behind_database_proxy().await?;
+    let mut first = worker.start().await?;
 
     proxy.cut();
     stage.broker.publish_callbacks(messages).await?;
@@ -100,10 +92,8 @@ async fn stopping_while_the_database_is_away_gives_everything_back() -> TestResu
 async fn a_worker_finds_back_to_a_broker_that_was_away() -> TestResult {
     let stage = Stage::set().await?;
     let messages = orders(&stage, 50).await?;
-    let proxy = Proxy::in_front_of(&stage.broker.worker_url()).await?;
-    let amqp = proxy.rewrite(&stage.broker.worker_url())?;
-    let database = stage.database.worker_url();
-    let mut worker = Launch::worker(amqp.as_str(), database.as_str(), stage.merchants.path())?.start().await?;
+    let (proxy, worker) = stage.worker_behind_broker_proxy().await?;
+    let mut worker = worker.start().await?;
 
     proxy.cut();
     worker.until_not_ready().await?;
@@ -119,10 +109,8 @@ async fn a_worker_finds_back_to_a_broker_that_was_away() -> TestResult {
 async fn a_connection_that_breaks_before_the_ack_arrives_pays_once() -> TestResult {
     let stage = Stage::set().await?;
     let messages = orders(&stage, 50).await?;
-    let proxy = Proxy::in_front_of(&stage.broker.worker_url()).await?;
-    let amqp = proxy.rewrite(&stage.broker.worker_url())?;
-    let database = stage.database.worker_url();
-    let mut worker = Launch::worker(amqp.as_str(), database.as_str(), stage.merchants.path())?.start().await?;
+    let (proxy, worker) = stage.worker_behind_broker_proxy().await?;
+    let mut worker = worker.start().await?;
 
     proxy.hold_to_server();
     stage.broker.publish_callbacks(messages).await?;
@@ -145,9 +133,8 @@ async fn a_connection_that_breaks_before_the_ack_arrives_pays_once() -> TestResu
 #[tokio::test]
 async fn while_the_broker_is_away_ingest_says_failure_and_finds_back_by_itself() -> TestResult {
     let stage = Stage::set().await?;
-    let proxy = Proxy::in_front_of(&stage.broker.ingest_url()).await?;
-    let amqp = proxy.rewrite(&stage.broker.ingest_url())?;
-    let mut ingest = Launch::ingest(amqp.as_str(), stage.merchants.path())?.start().await?;
+    let (proxy, ingest) = stage.ingest_behind_proxy().await?;
+    let mut ingest = ingest.start().await?;
     let body = Callback::payment("order-1").body();
 
     proxy.cut();
@@ -167,9 +154,8 @@ async fn while_the_broker_is_away_ingest_says_failure_and_finds_back_by_itself()
 #[tokio::test]
 async fn a_broker_that_falls_silent_is_a_failure_within_the_deadline() -> TestResult {
     let stage = Stage::set().await?;
-    let proxy = Proxy::in_front_of(&stage.broker.ingest_url()).await?;
-    let amqp = proxy.rewrite(&stage.broker.ingest_url())?;
-    let ingest = Launch::ingest(amqp.as_str(), stage.merchants.path())?.start().await?;
+    let (proxy, ingest) = stage.ingest_behind_proxy().await?;
+    let ingest = ingest.start().await?;
     let body = Callback::payment("order-1").body();
 
     proxy.swallow();

@@ -4,8 +4,6 @@ use anyhow::{Context, ensure};
 use kit::broker::Message;
 use kit::callback::Callback;
 use kit::merchants::MERCHANT;
-use kit::program::Launch;
-use kit::proxy::Proxy;
 use kit::stage::Stage;
 use kit::{TestResult, until};
 use shared::messaging::topology::CALLBACKS_QUEUE;
@@ -74,10 +72,8 @@ async fn poison_in_a_batch_costs_itself_only() -> TestResult {
     stage.database.batch_execute(STUBBORN_ORDERS).await?;
     let good: Vec<String> = (0..100).map(|number| format!("good-{number}")).collect();
     stage.insert_orders(&good.iter().map(String::as_str).collect::<Vec<_>>()).await?;
-    let proxy = Proxy::in_front_of(&stage.broker.worker_url()).await?;
-    let amqp = proxy.rewrite(&stage.broker.worker_url())?;
-    let database = stage.database.worker_url();
-    let mut worker = Launch::worker(amqp.as_str(), database.as_str(), stage.merchants.path())?.start().await?;
+    let (proxy, worker) = stage.worker_behind_broker_proxy().await?;
+    let mut worker = worker.start().await?;
 
     // Held until all are there, so that the worker meets them in large batches, the poison among the rest.
     proxy.hold_to_client();

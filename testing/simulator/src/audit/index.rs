@@ -38,7 +38,6 @@ pub struct Index<'run> {
 pub struct Case<'run> {
     /// As the shop means it.
     pub order: &'run Order,
-    /// Its row.
     pub found: Option<&'run FoundOrder>,
     /// Its payments' rows.
     pub payments: Vec<&'run FoundPayment>,
@@ -62,7 +61,6 @@ pub struct Sent<'run> {
 }
 
 impl<'run> Case<'run> {
-    /// Who paid it.
     #[must_use]
     pub fn paid_by(&self) -> Option<&'run str> {
         self.found.and_then(|order| order.transaction_id.as_deref())
@@ -83,7 +81,6 @@ impl<'run> Case<'run> {
         self.genuine().filter_map(|sent| Some((sent.callback.says.refund()?, sent)))
     }
 
-    /// The record of a payment.
     #[must_use]
     pub fn record_of(&self, transaction_id: &str) -> Option<&'run FoundPayment> {
         self.payments.iter().copied().find(|payment| payment.transaction_id == transaction_id)

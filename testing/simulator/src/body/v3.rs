@@ -24,9 +24,6 @@ struct Event {
 }
 
 /// The bytes of a callback of `order`.
-///
-/// # Errors
-/// The merchant's key has not 32 bytes.
 pub fn write(says: &Says, order: &Order, keys: &V3, rng: &mut StdRng) -> anyhow::Result<Vec<u8>> {
     let Event { name, kind, resource } = match says {
         Says::Payment(payment) => of_payment(payment, order, rng),

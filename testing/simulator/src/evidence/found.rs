@@ -3,49 +3,32 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-/// A row of `orders`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundOrder {
-    /// The row's key.
     pub id: i64,
-    /// Whose.
     pub mch_id: String,
-    /// The shop behind an institution.
     pub sub_mch_id: Option<String>,
-    /// The app.
     pub app_id: Option<String>,
-    /// The merchant's number.
     pub out_trade_no: String,
-    /// In the currency's smallest unit.
     pub amount_minor: i64,
-    /// ISO 4217.
     pub currency: String,
     /// As in `paid`.
     pub state: String,
-    /// The payment.
     pub transaction_id: Option<String>,
-    /// When the payer paid.
     pub paid_at: Option<DateTime<Utc>>,
     /// Sum of the refunds.
     pub refunded_minor: i64,
-    /// Changes so far.
     pub version: i32,
 }
 
 /// A row of `payments`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundPayment {
-    /// The order's key.
     pub order_id: i64,
-    /// Whose.
     pub mch_id: String,
-    /// WeChat Pay's number.
     pub transaction_id: String,
-    /// In the currency's smallest unit.
     pub amount_minor: i64,
-    /// ISO 4217.
     pub currency: String,
-    /// When the payer paid.
     pub paid_at: DateTime<Utc>,
     /// As in `accepted`.
     pub disposition: String,
@@ -58,15 +41,11 @@ pub struct FoundPayment {
 /// A row of `refunds`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundRefund {
-    /// The order's key.
     pub order_id: i64,
-    /// The merchant's number.
     pub out_refund_no: String,
-    /// WeChat Pay's number.
     pub refund_id: Option<String>,
     /// The payment that it refunds, once something was reported.
     pub transaction_id: Option<String>,
-    /// In the payment's currency.
     pub amount_minor: i64,
     /// As in `succeeded`.
     pub state: String,
@@ -77,23 +56,16 @@ pub struct FoundRefund {
 /// A row of `notifications`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundNotification {
-    /// The message.
     pub id: Uuid,
-    /// Its part.
     pub part: i16,
     /// Of the stored bytes, computed by the database; the first part has them.
     pub body_sha256: Option<[u8; 32]>,
     /// As in `payment`.
     pub kind: String,
-    /// As decoded by the worker.
     pub mch_id: Option<String>,
-    /// As decoded by the worker.
     pub sub_mch_id: Option<String>,
-    /// As decoded by the worker.
     pub out_trade_no: Option<String>,
-    /// As decoded by the worker.
     pub transaction_id: Option<String>,
-    /// As decoded by the worker.
     pub out_refund_no: Option<String>,
     /// The key that proved it.
     pub key_fingerprint: Option<String>,
@@ -110,20 +82,16 @@ pub struct FoundNotification {
 /// An order as a decision found it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
-    /// Changes so far.
     pub version: i32,
     /// As in `paid`.
     pub state: String,
-    /// In the currency's smallest unit.
     pub amount_minor: i64,
-    /// ISO 4217.
     pub currency: String,
 }
 
 /// The event that a ledger row says it caused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caused {
-    /// Its id.
     pub id: String,
     /// As in `order.paid`.
     pub kind: String,
@@ -138,7 +106,6 @@ pub struct Caused {
 pub struct FoundQuarantine {
     /// The ledger's row.
     pub notification_id: Uuid,
-    /// Its part.
     pub notification_part: i16,
     /// The order that it names.
     pub out_trade_no: Option<String>,
@@ -148,6 +115,5 @@ pub struct FoundQuarantine {
     pub state: String,
     /// Who resolved it: an operator, or `sweeper`.
     pub resolved_by: Option<String>,
-    /// How.
     pub resolution: Option<String>,
 }

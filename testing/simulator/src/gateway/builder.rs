@@ -20,7 +20,6 @@ const CHUNKS_AHEAD: usize = 4;
 pub struct Built {
     /// The callback, by its index in the plan.
     pub callback: usize,
-    /// What is sent.
     pub letter: Letter,
     /// By which the ledger's row will be known.
     pub sha256: [u8; 32],

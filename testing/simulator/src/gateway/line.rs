@@ -6,14 +6,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, StatusCode, Uri};
-use hyper_util::rt::TokioIo;
+use kit::http::{Connection, Response, SendError};
 use shared::protocol::reply;
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
@@ -37,7 +35,6 @@ pub struct Target {
 pub struct Job {
     /// The callback, by its index in the plan.
     pub callback: usize,
-    /// What is sent.
     pub letter: Letter,
     /// When it was due: latency counts from here.
     pub due: Instant,
@@ -50,17 +47,12 @@ pub struct Answered {
     pub line: usize,
     /// What it was about.
     pub job: Job,
-    /// What came back.
     pub answer: Answer,
-    /// When.
     pub at: Instant,
 }
 
 impl Target {
     /// From ingest's base URL.
-    ///
-    /// # Errors
-    /// When it is not `http://host[:port]`.
     pub fn parse(url: &str) -> anyhow::Result<Self> {
         let uri: Uri = url.trim().parse().with_context(|| format!("INGEST_URL: {url} is not a URL"))?;
         ensure!(uri.scheme_str() == Some("http"), "INGEST_URL: {url} must begin with http:// (TLS is the proxy's job)");
@@ -110,40 +102,38 @@ pub async fn run(line: usize, target: Target, mut jobs: mpsc::Receiver<Job>, ans
     }
 }
 
-/// Posts over the kept connection, or over a fresh one when there is none or it has ended meanwhile.
-async fn post(target: &Target, kept: &mut Option<SendRequest<Full<Bytes>>>, letter: &Letter) -> Answer {
-    // What cannot be made is not sent.
+/// Posts over the kept connection, or over a fresh one when there is none or it has ended since.
+async fn post(target: &Target, kept: &mut Option<Connection>, letter: &Letter) -> Answer {
+    // A request that cannot be built is not sent.
     let Ok(mut request) = target.request(letter) else { return Answer::Unreachable };
-    if let Some(mut sender) = kept.take()
-        && sender.ready().await.is_ok()
-    {
-        match sender.try_send_request(request).await {
-            Ok(response) => return read(response, sender, kept, letter).await,
-            Err(mut error) => match error.take_message() {
-                Some(unsent) => request = unsent,
-                None => return Answer::ConnectionLost,
-            },
+    if let Some(connection) = kept.take() {
+        match send(connection, request, kept).await {
+            Ok(response) => return answer(&response, &letter.route),
+            Err(SendError::Unsent(unsent)) => request = *unsent,
+            Err(SendError::Lost(_)) => return Answer::ConnectionLost,
         }
     }
-    let Ok(mut sender) = connect(target).await else { return Answer::Unreachable };
-    match sender.send_request(request).await {
-        Ok(response) => read(response, sender, kept, letter).await,
+    let Ok(connection) = Connection::open(&target.authority).await else { return Answer::Unreachable };
+    match send(connection, request, kept).await {
+        Ok(response) => answer(&response, &letter.route),
         Err(_) => Answer::ConnectionLost,
     }
 }
 
-/// Reads the whole answer, after which the connection can be kept.
-async fn read(
-    response: hyper::Response<hyper::body::Incoming>,
-    sender: SendRequest<Full<Bytes>>,
-    kept: &mut Option<SendRequest<Full<Bytes>>>,
-    letter: &Letter,
-) -> Answer {
-    let status = response.status();
-    let Ok(body) = response.into_body().collect().await else { return Answer::ConnectionLost };
-    *kept = Some(sender);
-    match status {
-        StatusCode::OK if body.to_bytes() == success(&letter.route).as_bytes() => Answer::Success,
+/// Keeps the connection once the whole response has been read.
+async fn send(
+    mut connection: Connection,
+    request: Request<Full<Bytes>>,
+    kept: &mut Option<Connection>,
+) -> Result<Response, SendError> {
+    let response = connection.send(request).await?;
+    *kept = Some(connection);
+    Ok(response)
+}
+
+fn answer(response: &Response, route: &Route) -> Answer {
+    match response.status {
+        StatusCode::OK if response.body == success(route).as_bytes() => Answer::Success,
         StatusCode::OK => Answer::OddBody,
         other => Answer::Status(other.as_u16()),
     }
@@ -155,15 +145,6 @@ fn success(route: &Route) -> &'static str {
         Route::V2Payment | Route::V2Refund => reply::V2_SUCCESS,
         Route::V3 { .. } => reply::V3_SUCCESS,
     }
-}
-
-async fn connect(target: &Target) -> anyhow::Result<SendRequest<Full<Bytes>>> {
-    let stream = TcpStream::connect(&target.authority).await?;
-    stream.set_nodelay(true)?;
-    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    // Ends by itself when the sender is dropped or the other side hangs up; the sender reports either.
-    tokio::spawn(connection);
-    Ok(sender)
 }
 
 #[cfg(test)]

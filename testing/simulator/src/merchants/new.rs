@@ -16,9 +16,6 @@ use signer::PlatformKey;
 const KEY_CHARS: usize = 32;
 
 /// Writes `path`, and the private platform keys into a folder beside it. Nobody else may read them.
-///
-/// # Errors
-/// When `path` is there already, or cannot be written.
 pub fn write(path: &Path) -> anyhow::Result<()> {
     let folder = path.parent().unwrap_or(Path::new(".")).join(PLATFORM_KEYS);
     DirBuilder::new().recursive(true).mode(0o700).create(&folder).with_context(|| folder.display().to_string())?;

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use comfy_table::Table;
+use kit::table::{Table, table};
 
-use super::{Report, table, two_columns};
+use super::{Report, two_columns};
 use crate::audit::index::Index;
 use crate::book::Meaning;
 
@@ -20,7 +20,6 @@ pub struct Books {
 }
 
 impl Books {
-    /// The books of a run.
     #[must_use]
     pub fn of(report: &Report<'_>) -> Self {
         let index = Index::new(report.plan, report.book, report.found, report.consumed);

@@ -1,6 +1,6 @@
 //! The report for a program. Latencies are whole microseconds, durations whole milliseconds.
 
-use hdrhistogram::Histogram;
+use kit::latencies::Latencies;
 use serde_json::{Map, Value, json};
 
 use super::speed::PERCENTILES;
@@ -19,7 +19,7 @@ impl Report<'_> {
             .map(|((outcome, reason), rows)| json!({"outcome": outcome, "reason": reason, "rows": rows}))
             .collect();
         let latencies: Map<String, Value> =
-            speed.rows(self).into_iter().map(|(name, histogram)| (name.to_owned(), latencies(histogram))).collect();
+            speed.rows(self).into_iter().map(|(name, it)| (name.to_owned(), latencies(it))).collect();
         json!({
             "good": self.is_good(),
             "verdict": self.verdict(),
@@ -69,12 +69,11 @@ fn named(counts: impl Iterator<Item = (impl Into<String>, u64)>) -> Value {
     Value::Object(counts.map(|(name, count)| (name.into(), count.into())).collect())
 }
 
-fn latencies(histogram: &Histogram<u64>) -> Value {
-    let mut values: Map<String, Value> = PERCENTILES
-        .iter()
-        .map(|(name, quantile)| ((*name).to_owned(), histogram.value_at_quantile(*quantile).into()))
-        .collect();
-    values.insert("max".to_owned(), histogram.max().into());
-    values.insert("number".to_owned(), histogram.len().into());
+fn latencies(latencies: &Latencies) -> Value {
+    let micros = |per_mille| u64::try_from(latencies.within(per_mille).as_micros()).unwrap_or(u64::MAX);
+    let mut values: Map<String, Value> =
+        PERCENTILES.iter().map(|(name, per_mille)| ((*name).to_owned(), micros(*per_mille).into())).collect();
+    values.insert("max".to_owned(), micros(1000).into());
+    values.insert("number".to_owned(), latencies.count().into());
     Value::Object(values)
 }

@@ -3,18 +3,17 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use comfy_table::{Cell, Table};
-use hdrhistogram::Histogram;
+use kit::latencies::Latencies;
+use kit::table::{Cell, Table, right, table};
 
-use super::{Report, right, table};
+use super::Report;
 use crate::audit::events::ORDER_PAID;
-use crate::book;
 use crate::model::{Alone, alone};
 use crate::plan::Checkout;
 use crate::progress::{grouped, per_second};
 
 /// The percentiles that are shown, in thousandths.
-pub(super) const PERCENTILES: [(&str, f64); 4] = [("p50", 0.50), ("p90", 0.90), ("p99", 0.99), ("p99.9", 0.999)];
+pub(super) const PERCENTILES: [(&str, usize); 4] = [("p50", 500), ("p90", 900), ("p99", 990), ("p99.9", 999)];
 
 /// Rates and latencies of a run.
 #[derive(Debug, Clone)]
@@ -28,13 +27,12 @@ pub struct Speed {
     pub sending: Duration,
     /// From the first request to the last event.
     pub until_last_event: Duration,
-    /// Microseconds from the SUCCESS to the order's event in the merchant's hands, on one clock: what the merchant waits
+    /// From the SUCCESS to the order's event in the merchant's hands, on one clock: what the merchant waits
     /// for, and an upper bound for the commit. Orders that the shop wrote late are left out.
-    pub paid_us: Option<Histogram<u64>>,
+    pub paid: Latencies,
 }
 
 impl Speed {
-    /// The speed of a run.
     #[must_use]
     pub fn of(report: &Report<'_>) -> Self {
         // The shop's own delay is no slowness of the pipeline's.
@@ -57,28 +55,27 @@ impl Speed {
             paid_per_second: per_second(u64::try_from(punctual().count()).unwrap_or(u64::MAX), until_last_event),
             sending: report.book.sending,
             until_last_event,
-            paid_us: paid_latencies(report),
+            paid: paid_latencies(report),
         }
     }
 
-    pub(super) fn rows<'a>(&'a self, report: &'a Report<'_>) -> Vec<(&'static str, &'a Histogram<u64>)> {
+    pub(super) fn rows<'a>(&'a self, report: &'a Report<'_>) -> Vec<(&'static str, &'a Latencies)> {
         let all = [
-            ("callback answered SUCCESS", Some(&report.book.success_us)),
-            ("callback answered otherwise", Some(&report.book.other_us)),
-            ("SUCCESS to order.paid in the merchant's hands", self.paid_us.as_ref()),
+            ("callback answered SUCCESS", &report.book.success),
+            ("callback answered otherwise", &report.book.other),
+            ("SUCCESS to order.paid in the merchant's hands", &self.paid),
         ];
-        all.into_iter()
-            .filter_map(|(name, histogram)| Some((name, histogram?)))
-            .filter(|(_, it)| !it.is_empty())
-            .collect()
+        all.into_iter().filter(|(_, latencies)| latencies.count() > 0).collect()
     }
 
     pub(super) fn table(&self, report: &Report<'_>) -> Table {
         let mut table = table(["latency", "p50", "p90", "p99", "p99.9", "max", "number"]);
-        for (name, histogram) in self.rows(report) {
-            let percentiles =
-                PERCENTILES.iter().map(|(_, quantile)| right(millis(histogram.value_at_quantile(*quantile))));
-            let ends = [right(millis(histogram.max())), right(grouped(histogram.len()))];
+        for (name, latencies) in self.rows(report) {
+            let percentiles = PERCENTILES.iter().map(|(_, per_mille)| right(millis(latencies.within(*per_mille))));
+            let ends = [
+                right(millis(latencies.within(1000))),
+                right(grouped(u64::try_from(latencies.count()).unwrap_or(u64::MAX))),
+            ];
             table.add_row(std::iter::once(Cell::new(name)).chain(percentiles).chain(ends));
         }
         table
@@ -88,15 +85,15 @@ impl Speed {
         format!(
             "{} requests/s answered over {}, {} payments/s applied and in the merchant's hands over {}",
             grouped(self.answered_per_second),
-            millis(u64::try_from(self.sending.as_micros()).unwrap_or(u64::MAX)),
+            millis(self.sending),
             grouped(self.paid_per_second),
-            millis(u64::try_from(self.until_last_event.as_micros()).unwrap_or(u64::MAX)),
+            millis(self.until_last_event),
         )
     }
 }
 
-fn paid_latencies(report: &Report<'_>) -> Option<Histogram<u64>> {
-    let mut histogram = book::latencies().ok()?;
+fn paid_latencies(report: &Report<'_>) -> Latencies {
+    let mut latencies = Latencies::default();
     let mut accepted_at = HashMap::new();
     for (callback, record) in report.plan.callbacks.iter().zip(&report.book.records) {
         let Some((order, at)) = report.plan.order_of(callback).zip(record.accepted_at) else { continue };
@@ -110,24 +107,25 @@ fn paid_latencies(report: &Report<'_>) -> Option<Histogram<u64>> {
     for event in report.consumed.events.values().filter(|event| event.says.kind == ORDER_PAID) {
         let transaction = event.says.transaction_id.as_deref().unwrap_or_default();
         if let Some(at) = accepted_at.get(&(event.says.out_trade_no.as_str(), transaction)) {
-            book::record(&mut histogram, event.consumed_at.saturating_duration_since(*at));
+            latencies.record(event.consumed_at.saturating_duration_since(*at));
         }
     }
-    Some(histogram)
+    latencies
 }
 
 /// `1234567` → `1,234.5 ms`.
-fn millis(micros: u64) -> String {
+fn millis(duration: Duration) -> String {
+    let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     format!("{}.{} ms", grouped(micros / 1000), micros % 1000 / 100)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::millis;
+    use super::*;
 
     #[test]
     fn durations_are_readable() {
-        assert_eq!(millis(1_234_567), "1,234.5 ms");
-        assert_eq!(millis(99), "0.0 ms");
+        assert_eq!(millis(Duration::from_micros(1_234_567)), "1,234.5 ms");
+        assert_eq!(millis(Duration::from_micros(99)), "0.0 ms");
     }
 }

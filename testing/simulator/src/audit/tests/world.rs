@@ -34,7 +34,7 @@ impl World {
     pub(super) fn delivered(reorder: impl FnOnce(&mut [usize])) -> Self {
         let run = Run { prefix: "SIM-".to_owned(), serial: 1, started_at: DateTime::UNIX_EPOCH };
         let plan = plan::draw(run, 600, &merchants(), &mix(&[]), &mut StdRng::seed_from_u64(11));
-        let book = Book::new(plan.callbacks.len(), Instant::now()).unwrap();
+        let book = Book::new(plan.callbacks.len(), Instant::now());
         let mut world = Self { plan, book, found: Found::default(), consumed: Consumed::default() };
         world.found.orders = world.plan.orders.iter().enumerate().filter_map(found_order).collect();
         world.found.refunds = world.plan.orders.iter().enumerate().flat_map(requested).collect();

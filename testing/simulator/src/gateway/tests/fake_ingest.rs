@@ -12,10 +12,12 @@ use shared::protocol::reply;
 #[derive(Debug)]
 pub(super) enum Reply {
     /// An answer; the connection is kept.
-    Answer { status: u16, body: String },
+    Answer {
+        status: u16,
+        body: String,
+    },
     /// SUCCESS, and then an unannounced end of the connection.
     OkThenHangup,
-    /// No answer.
     Hangup,
 }
 
