@@ -17,7 +17,7 @@ use crate::teardown;
 
 /// What the migrations cannot do themselves: `worker migrate` makes the ledger's months after them.
 const AFTER_MIGRATIONS: &str = "SELECT notifications_make_months(now(), 24)";
-/// One template is made at a time. Any number would do that nobody else locks.
+/// One template is made at a time, under this advisory lock. Any number that nothing else locks would do.
 const TEMPLATE_LOCK: i64 = 0x00C0_57E2_516E;
 
 /// A test's own migrated database. Dereferences to an administrator's client, for preparing and asserting.
@@ -28,7 +28,7 @@ pub struct Database {
 }
 
 impl Database {
-    /// Makes one; it is dropped with the value, whoever is still connected.
+    /// Creates one. It is dropped with the value, even while sessions are connected.
     pub async fn create(servers: &Servers) -> Result<Self> {
         let administrator = connect(&servers.database).await?;
         let template = template(servers, &administrator).await?;
@@ -127,7 +127,7 @@ async fn template(servers: &Servers, administrator: &Client) -> Result<String> {
     Ok(name)
 }
 
-/// Renamed into its place last, so that nobody copies half a template.
+/// Renamed into place last, so that no test copies half a template.
 async fn make_template(servers: &Servers, administrator: &Client, name: &str, scripts: &[String]) -> Result<()> {
     let unfinished = format!("{name}_unfinished");
     administrator.batch_execute(&format!("DROP DATABASE IF EXISTS {unfinished} WITH (FORCE)")).await?;
