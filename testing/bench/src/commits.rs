@@ -8,7 +8,7 @@ use futures_util::future::poll_fn;
 use kit::database::{Database, in_schema};
 use tokio_postgres::{AsyncMessage, Client, NoTls};
 
-use crate::moments::Moments;
+use crate::first_seen::FirstSeen;
 
 /// A notification for each paid order. It costs the worker's transactions a little, never the other way round.
 const NOTIFY: &str = "
@@ -18,7 +18,7 @@ const NOTIFY: &str = "
 
 /// Watches until [`Commits::until`].
 pub struct Commits {
-    seen: Moments,
+    seen: FirstSeen,
     client: Client,
 }
 
@@ -26,7 +26,7 @@ impl Commits {
     /// Begins to watch.
     pub async fn watch(database: &Database) -> Result<Self> {
         let (client, mut connection) = tokio_postgres::connect(in_schema(&database.url()).as_str(), NoTls).await?;
-        let seen = Moments::default();
+        let seen = FirstSeen::default();
         let inside = seen.clone();
         tokio::spawn(async move {
             while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {

@@ -10,11 +10,11 @@ use lapin::message::Delivery;
 use serde::Deserialize;
 use shared::messaging::topology::EVENTS_QUEUE;
 
-use crate::moments::Moments;
+use crate::first_seen::FirstSeen;
 
 /// Consumes until it is dropped.
 pub struct Fulfilment {
-    told: Moments,
+    told: FirstSeen,
     _consumer: EventConsumer,
 }
 
@@ -27,7 +27,7 @@ struct Event {
 impl Fulfilment {
     /// Starts to consume.
     pub async fn start(broker: &Broker) -> Result<Self> {
-        let told = Moments::default();
+        let told = FirstSeen::default();
         let inside = told.clone();
         let take = move |delivery: &Delivery| {
             let now = Instant::now();

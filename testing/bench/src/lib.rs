@@ -2,12 +2,12 @@
 //! machine that others use too. Reading order:
 //!
 //! - [`config`]: what a run is told. [`figures`]: what is measured, by name, and how it spreads.
-//! - [`requests`], [`generator`]: callbacks signed beforehand, and how they are sent: flat out, or on a schedule. [`commits`], [`fulfilment`], [`moments`]: when an order was paid, and when the merchant was told.
+//! - [`requests`], [`generator`]: callbacks signed beforehand, and how they are sent: flat out, or on a schedule. [`commits`], [`fulfilment`], [`first_seen`]: when an order was paid, and when the merchant was told.
 //! - [`limits`]: what Countersign is held against: the same server without a broker, a bare publisher, pgbench, and the
 //!   synchronous handler that one would write instead.
 //! - [`scene`], [`process`]: the servers of a part, its tables emptied between rounds; what the system says of a process.
 //!   [`scheduled`]: the whole pipeline under a load on a schedule.
-//! - [`parts`]: the measurements. [`report`], [`picture`]: tables, JSON, the guard, and what the documents show.
+//! - [`parts`]: the measurements. [`report`], [`charts`]: tables, JSON, the guard, and what the documents show.
 //!
 //! `./dev bench` starts the servers and runs this.
 #![allow(missing_docs, clippy::missing_errors_doc, reason = "nothing here ships")]
@@ -20,15 +20,15 @@
     reason = "rates, ratios and latencies are no sums of money"
 )]
 
+pub mod charts;
 pub mod commits;
 pub mod config;
 pub mod figures;
+pub mod first_seen;
 pub mod fulfilment;
 pub mod generator;
 pub mod limits;
-pub mod moments;
 pub mod parts;
-pub mod picture;
 pub mod process;
 pub mod report;
 pub mod requests;

@@ -7,9 +7,9 @@ use anyhow::{Context, Result};
 use kit::table::{Cell, Table, right};
 use serde_json::{Map, Value, json};
 
+use crate::charts;
 use crate::config::Options;
 use crate::figures::Figures;
-use crate::picture;
 
 /// What must be reached.
 pub const BOUNDS: [(&str, Bound); 13] = [
@@ -82,7 +82,7 @@ pub fn write(options: &Options, figures: &Figures) -> Result<()> {
     }
     if let Some(folder) = &options.pictures {
         fs::create_dir_all(folder)?;
-        for (name, svg) in picture::all(figures) {
+        for (name, svg) in charts::all(figures) {
             fs::write(folder.join(name), svg).with_context(|| format!("--pictures: {}", folder.display()))?;
         }
     }

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use kit::broker::Message;
 use kit::merchants::MERCHANT;
 use kit::program::{Launch, Program};
-use kit::stage::Stage;
+use kit::test_env::TestEnv;
 use kit::until::until_within;
 use shared::messaging::envelope::MCH_ID;
 use shared::messaging::topology::{CALLBACKS_QUEUE, EVENTS_QUEUE};
@@ -29,7 +29,7 @@ const DRAIN_PATIENCE: Duration = Duration::from_mins(10);
 /// The servers of a part.
 pub struct Scene {
     /// Its database and virtual host.
-    pub stage: Stage,
+    pub env: TestEnv,
 }
 
 /// What draining a backlog came to.
@@ -40,8 +40,8 @@ pub struct Drained {
 }
 
 impl Scene {
-    pub async fn set() -> Result<Self> {
-        Ok(Self { stage: Stage::set().await? })
+    pub async fn start() -> Result<Self> {
+        Ok(Self { env: TestEnv::start().await? })
     }
 
     /// Nothing is left of the last round, in the database's files neither.
@@ -56,31 +56,31 @@ impl Scene {
     /// Statements of which each is a transaction of its own.
     pub async fn run(&self, statements: &[&str]) -> Result<()> {
         for statement in statements {
-            self.stage.database.batch_execute(statement).await.with_context(|| (*statement).to_owned())?;
+            self.env.database.batch_execute(statement).await.with_context(|| (*statement).to_owned())?;
         }
         Ok(())
     }
 
     /// The queues are empty.
     pub async fn purge(&self) -> Result<()> {
-        self.stage.broker.purge(CALLBACKS_QUEUE).await?;
-        self.stage.broker.purge(EVENTS_QUEUE).await
+        self.env.broker.purge(CALLBACKS_QUEUE).await?;
+        self.env.broker.purge(EVENTS_QUEUE).await
     }
 
     /// The shop writes the orders that `requests` pay.
     pub async fn open_orders(&self, requests: &Requests) -> Result<()> {
         let insert = "INSERT INTO orders (mch_id, out_trade_no, amount_minor, currency)
                       SELECT $1, unnest($2::text[]), 1999, 'CNY'";
-        self.stage.database.execute(insert, &[&MERCHANT, &requests.orders()]).await?;
+        self.env.database.execute(insert, &[&MERCHANT, &requests.orders()]).await?;
         self.run(&["ANALYZE orders"]).await
     }
 
     /// `count` callbacks wait in the queue, past ingest; they come round again when there are fewer.
-    pub async fn pile_up(&self, requests: &Requests, count: usize) -> Result<()> {
+    pub async fn enqueue(&self, requests: &Requests, count: usize) -> Result<()> {
         let mut bodies = requests.bodies().iter().cycle().take(count).peekable();
         while bodies.peek().is_some() {
             let chunk = bodies.by_ref().take(CHUNK).map(|body| as_ingest_publishes(body)).collect();
-            self.stage.broker.publish_callbacks(chunk).await?;
+            self.env.broker.publish_callbacks(chunk).await?;
         }
         Ok(())
     }
@@ -89,11 +89,11 @@ impl Scene {
     /// twentieth. The start of the programs is left out, for it is the same for one callback and for a million.
     pub async fn drain(&self, workers: usize, launch: impl Fn(Launch) -> Launch, count: usize) -> Result<Drained> {
         let now = "SELECT clock_timestamp()";
-        let begun: DateTime<Utc> = self.stage.database.query_one(now, &[]).await?.try_get(0)?;
+        let begun: DateTime<Utc> = self.env.database.query_one(now, &[]).await?.try_get(0)?;
         let before = ProcessorTime::now()?;
         let mut programs = Vec::new();
         for _ in 0..workers {
-            programs.push(launch(self.stage.worker()?).spawn()?);
+            programs.push(launch(self.env.worker()?).spawn()?);
         }
         until_handled(&mut programs, count).await?;
         let processor_time = ProcessorTime::now()?.since(&before, count);
@@ -104,7 +104,7 @@ impl Scene {
         let span = "SELECT count(*), extract(epoch FROM percentile_disc(0.95) WITHIN GROUP (ORDER BY handled_at)
                         - percentile_disc(0.05) WITHIN GROUP (ORDER BY handled_at))::float8
                     FROM notifications WHERE handled_at > $1";
-        let row = self.stage.database.query_one(span, &[&begun]).await?;
+        let row = self.env.database.query_one(span, &[&begun]).await?;
         let (handled, seconds): (i64, Option<f64>) = (row.try_get(0)?, row.try_get(1)?);
         ensure!(handled == i64::try_from(count)?, "the ledger has {handled} of {count} callbacks");
         Ok(Drained { per_second: 0.9 * handled as f64 / seconds.context("nothing was handled")?, processor_time })
@@ -115,7 +115,7 @@ impl Scene {
         let deadline = Instant::now() + DRAIN_PATIENCE;
         loop {
             let events: i64 =
-                self.stage.database.query_one("SELECT count(*) FROM order_events", &[]).await?.try_get(0)?;
+                self.env.database.query_one("SELECT count(*) FROM order_events", &[]).await?.try_get(0)?;
             if events == 0 {
                 return Ok(());
             }
@@ -128,7 +128,7 @@ impl Scene {
     pub async fn bytes_on_disk(&self) -> Result<f64> {
         let sum = "SELECT sum(pg_total_relation_size(oid))::float8 FROM pg_class
                    WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'";
-        Ok(self.stage.database.query_one(sum, &[]).await?.try_get(0)?)
+        Ok(self.env.database.query_one(sum, &[]).await?.try_get(0)?)
     }
 }
 

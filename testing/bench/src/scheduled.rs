@@ -33,8 +33,8 @@ pub async fn run(
     per_second: f64,
 ) -> Result<Seen> {
     let count = requests.len();
-    let commits = Commits::watch(&scene.stage.database).await?;
-    let fulfilment = Fulfilment::start(&scene.stage.broker).await?;
+    let commits = Commits::watch(&scene.env.database).await?;
+    let fulfilment = Fulfilment::start(&scene.env.broker).await?;
     let sent = on_schedule(ingest, requests, connections, per_second, count).await?;
     let (told_at, paid_at) = (fulfilment.until(count).await?, commits.until(count).await?);
     let mut seen = Seen { answered: sent.latencies, paid: Latencies::default(), told: Latencies::default() };

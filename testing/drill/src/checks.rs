@@ -9,7 +9,7 @@ use shared::messaging::topology::{CALLBACKS_QUEUE, EVENTS_QUEUE};
 
 use crate::fault::Fault;
 use crate::faults::{Planted, Scene};
-use crate::recovery::{Received, Recovery, Struck};
+use crate::recovery::{Injected, Received, Recovery};
 use crate::servers::Servers;
 
 /// The queue that should stay empty at all times.
@@ -86,14 +86,14 @@ pub async fn queues_are_whole(servers: &Servers) -> Result<()> {
 
 /// What each fault promises, one line for each sentence.
 #[must_use]
-pub fn of_promises(struck: &[Struck]) -> Vec<Check> {
+pub fn of_promises(injected: &[Injected]) -> Vec<Check> {
     let mut lines: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (one, promise) in struck.iter().flat_map(|one| one.promises.iter().map(move |promise| (one, promise))) {
+    for (one, promise) in injected.iter().flat_map(|one| one.promises.iter().map(move |promise| (one, promise))) {
         let bound = match promise.within_seconds {
             0 => String::new(),
             seconds => format!(" (within {seconds} s)"),
         };
-        let line = lines.entry(format!("{}: {}{bound}", one.act.fault.name(), promise.sentence)).or_default();
+        let line = lines.entry(format!("{}: {}{bound}", one.scheduled.fault.name(), promise.sentence)).or_default();
         line.extend(promise.breach.clone());
     }
     lines.iter().map(|(sentence, breaches)| Check::new(sentence, breaches)).collect()
@@ -102,16 +102,20 @@ pub fn of_promises(struck: &[Struck]) -> Vec<Check> {
 /// No fault needs a person, and the two that must be quick to recover from were.
 #[must_use]
 pub fn of_recovery(recoveries: &[Recovery], load_ended_ms: u64, brokers: usize) -> Vec<Check> {
-    let too_late = |recovery: &&Recovery| recovery.struck.healed_ms > load_ended_ms;
+    let too_late = |recovery: &&Recovery| recovery.injected.lifted_ms > load_ended_ms;
     let named = |recovery: &Recovery, ms: Option<u64>| {
-        format!("{}: {}", recovery.struck.act.fault.name(), ms.map_or("never".to_owned(), |ms| format!("{ms} ms")))
+        format!(
+            "{}: {}",
+            recovery.injected.scheduled.fault.name(),
+            ms.map_or("never".to_owned(), |ms| format!("{ms} ms"))
+        )
     };
     let alone = |faults: &'static [Fault]| {
         let is_meant = move |(place, recovery): &(usize, &Recovery)| {
             let next = recoveries.get(place.saturating_add(1));
-            faults.contains(&recovery.struck.act.fault)
-                && !recovery.struck.act.in_company
-                && !next.is_some_and(|next| next.struck.act.in_company)
+            faults.contains(&recovery.injected.scheduled.fault)
+                && !recovery.injected.scheduled.overlapping
+                && !next.is_some_and(|next| next.injected.scheduled.overlapping)
         };
         recoveries.iter().enumerate().filter(is_meant).map(|(_, recovery)| recovery)
     };
@@ -126,11 +130,13 @@ pub fn of_recovery(recoveries: &[Recovery], load_ended_ms: u64, brokers: usize) 
         .filter(|it| slow(&it.commit_after_ms))
         .map(|it| named(it, it.commit_after_ms))
         .collect();
-    let outlasted: Vec<String> = recoveries.iter().filter(too_late).map(|it| it.struck.act.fault.name()).collect();
-    let last_group = recoveries.iter().rev().find(|it| !it.struck.act.in_company);
+    let outlasted: Vec<String> =
+        recoveries.iter().filter(too_late).map(|it| it.injected.scheduled.fault.name()).collect();
+    let last_group = recoveries.iter().rev().find(|it| !it.injected.scheduled.overlapping);
     let broken: Vec<String> =
         last_group.filter(|it| it.recovered_after_ms.is_none()).map(|it| named(it, None)).into_iter().collect();
-    let lasting: Vec<String> = recoveries.chunk_by(|_, next| next.struck.act.in_company).filter_map(lasts).collect();
+    let lasting: Vec<String> =
+        recoveries.chunk_by(|_, next| next.injected.scheduled.overlapping).filter_map(lasts).collect();
     vec![
         Check::new("callbacks kept arriving until the last fault was mended", &outlasted),
         Check::new("everything is in order in the end, and no person did anything", &broken),
@@ -143,11 +149,11 @@ pub fn of_recovery(recoveries: &[Recovery], load_ended_ms: u64, brokers: usize) 
 /// Faults that struck together, and how long after the last of them was mended everything was in order, if that was longer
 /// than any of them may take. Nothing is said where the next fault struck first.
 fn lasts(group: &[Recovery]) -> Option<String> {
-    let faults = || group.iter().map(|it| it.struck.act.fault);
-    let mended_ms = group.iter().map(|it| it.struck.healed_ms).max()?;
+    let faults = || group.iter().map(|it| it.injected.scheduled.fault);
+    let lifted_ms = group.iter().map(|it| it.injected.lifted_ms).max()?;
     let in_order_ms: Option<Vec<u64>> =
-        group.iter().map(|it| Some(it.struck.struck_ms.saturating_add(it.recovered_after_ms?))).collect();
-    let lasted_ms = in_order_ms?.into_iter().max()?.saturating_sub(mended_ms);
+        group.iter().map(|it| Some(it.injected.injected_ms.saturating_add(it.recovered_after_ms?))).collect();
+    let lasted_ms = in_order_ms?.into_iter().max()?.saturating_sub(lifted_ms);
     let bound_ms = faults().map(Fault::in_order_within_seconds).max()?.saturating_mul(1000);
     let names: Vec<String> = faults().map(Fault::name).collect();
     (lasted_ms > bound_ms).then(|| format!("{}: {lasted_ms} ms", names.join(" and ")))
@@ -169,14 +175,14 @@ pub async fn received(servers: &Servers) -> Result<Vec<Received>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mark::Promise;
-    use crate::schedule::Act;
+    use crate::record::Promise;
+    use crate::schedule::ScheduledFault;
 
-    fn recovery(fault: Fault, in_company: bool, healed_ms: u64, recovered_after_ms: Option<u64>) -> Recovery {
-        let act = Act { at_seconds: 0, fault, pick: 0, in_company };
-        let struck = Struck { act, struck_ms: 1000, healed_ms, note: String::new(), promises: Vec::new() };
+    fn recovery(fault: Fault, overlapping: bool, lifted_ms: u64, recovered_after_ms: Option<u64>) -> Recovery {
+        let scheduled = ScheduledFault { at_seconds: 0, fault, pick: 0, overlapping };
+        let injected = Injected { scheduled, injected_ms: 1000, lifted_ms, note: String::new(), promises: Vec::new() };
         Recovery {
-            struck,
+            injected,
             requests: 0,
             failures: BTreeMap::new(),
             gap_ms: 0,
@@ -222,9 +228,9 @@ mod tests {
             breach: breach.map(ToOwned::to_owned),
             took_ms: 0,
         };
-        let mut struck = recovery(Fault::CreateIndex, false, 2000, None).struck;
-        struck.promises = vec![promise(None), promise(Some("4 wait"))];
-        let lines = of_promises(&[struck]);
+        let mut injected = recovery(Fault::CreateIndex, false, 2000, None).injected;
+        injected.promises = vec![promise(None), promise(Some("4 wait"))];
+        let lines = of_promises(&[injected]);
         assert_eq!(lines, [Check::new("create-index: nothing waits (within 10 s)", &["4 wait".to_owned()])]);
     }
 }

@@ -24,9 +24,9 @@ use kit::post::Post;
 use crate::fault::Fault;
 use crate::fleet::Fleet;
 use crate::links::Links;
-use crate::mark::Mark;
 use crate::own;
-use crate::schedule::Act;
+use crate::record::FaultRecord;
+use crate::schedule::ScheduledFault;
 use crate::servers::Servers;
 
 /// Everything that can be hit.
@@ -53,11 +53,11 @@ pub struct Planted {
     pub verdict: &'static str,
 }
 
-/// Makes ready what the faults of `acts` need and what could not be made under load; true when the ledger's month is on a
+/// Makes ready what the faults of `schedule` need and what could not be made under load; true when the ledger's month is on a
 /// small file system of its own.
-pub async fn prepare(servers: &Servers, acts: &[Act]) -> Result<bool> {
+pub async fn prepare(servers: &Servers, schedule: &[ScheduledFault]) -> Result<bool> {
     let mut has_small_disk = false;
-    for fault in acts.iter().map(|act| act.fault).collect::<BTreeSet<_>>() {
+    for fault in schedule.iter().map(|scheduled| scheduled.fault).collect::<BTreeSet<_>>() {
         match fault {
             Fault::CrashLoop | Fault::ConsumerTimeout | Fault::Shop => {
                 programs::prepare_hanging_writes(servers).await?;
@@ -73,54 +73,57 @@ pub async fn prepare(servers: &Servers, acts: &[Act]) -> Result<bool> {
 
 impl Scene {
     /// Promises that the whole way works: a callback that comes now pays its order.
-    async fn promise_payment(&self, mark: &Mark, within_seconds: u64) {
+    async fn promise_payment(&self, record: &FaultRecord, within_seconds: u64) {
         let number = own::numbers(1);
         let mut payment: Vec<Post> = own::payments(&number).iter().map(|payment| payment.body().into()).collect();
-        mark.promise("a callback that comes afterwards pays its order", within_seconds, async || {
-            let database = self.servers.database().await?;
-            if own::standings(&database, &number).await?.is_empty() {
-                own::insert(&database, &number, "pending").await?;
-            }
-            own::deliver_all(&self.fleet, std::mem::take(&mut payment)).await?;
-            own::ensure_paid(&database, &number).await
-        })
-        .await;
+        record
+            .promise("a callback that comes afterwards pays its order", within_seconds, async || {
+                let database = self.servers.database().await?;
+                if own::standings(&database, &number).await?.is_empty() {
+                    own::insert(&database, &number, "pending").await?;
+                }
+                own::deliver_all(&self.fleet, std::mem::take(&mut payment)).await?;
+                own::ensure_paid(&database, &number).await
+            })
+            .await;
     }
 }
 
 /// Does it and undoes it.
-pub async fn strike(scene: &Scene, act: Act, mark: &Mark) -> Result<()> {
+pub async fn inject(scene: &Scene, scheduled: ScheduledFault, record: &FaultRecord) -> Result<()> {
     let Scene { servers, links, fleet, .. } = scene;
-    let pick = act.pick;
-    match act.fault {
-        Fault::IngestKill => programs::kill(fleet.ingests(), pick, mark).await,
-        Fault::WorkerKill => programs::kill(fleet.workers(), pick, mark).await,
-        Fault::WorkerFreeze => programs::freeze(fleet.workers(), pick, mark).await,
-        Fault::CrashLoop => programs::crash_loop(servers, fleet.workers(), mark).await,
-        Fault::RollingRestart => programs::rolling_restart(fleet.members(), mark).await,
-        Fault::LeaderKill => brokers::kill_leader(servers, mark).await,
-        Fault::FollowerKill => brokers::kill_follower(servers, pick, mark).await,
-        Fault::LeaderFreeze => brokers::freeze_leader(servers, mark).await,
-        Fault::MajorityKill => brokers::kill_majority(servers, pick, mark).await,
-        Fault::MemoryAlarm => brokers::alarm(servers, mark).await,
-        Fault::QueueFull => brokers::fill_queue(scene, mark).await,
-        Fault::DatabaseFreeze => database::freeze(servers, mark).await,
-        Fault::DatabaseKill => database::kill(servers, mark).await,
-        Fault::DatabaseTerminate => database::terminate(servers, mark).await,
-        Fault::OrderLocks => database::lock_orders(servers, mark).await,
-        Fault::Poison => input::poison(scene, mark).await,
-        Fault::ClockSkew => input::skew_clock(fleet.ingests(), mark).await,
-        Fault::CreateIndex | Fault::AlterTable | Fault::VacuumFull => tables::lock_each(scene, act.fault, mark).await,
-        Fault::DiskFull => disk::refuse(scene, mark).await,
-        Fault::SmallDisk => disk::fill(scene, mark).await,
-        Fault::Operator => operator::work(scene, pick, mark).await,
-        Fault::Shop => shop::meddle(scene, mark).await,
-        Fault::Migrate => schema::migrate(scene, mark).await,
-        Fault::DroppedMonth => schema::drop_month(scene, mark).await,
-        Fault::UnroutableEvents => events::unbind(scene, mark).await,
-        Fault::SlowClients => hostile::be_slow(scene, mark).await,
-        Fault::HostileWriter => hostile::write(scene, mark).await,
-        Fault::ConsumerTimeout => lanes::lose_patience(scene, mark).await,
+    let pick = scheduled.pick;
+    match scheduled.fault {
+        Fault::IngestKill => programs::kill(fleet.ingests(), pick, record).await,
+        Fault::WorkerKill => programs::kill(fleet.workers(), pick, record).await,
+        Fault::WorkerFreeze => programs::freeze(fleet.workers(), pick, record).await,
+        Fault::CrashLoop => programs::crash_loop(servers, fleet.workers(), record).await,
+        Fault::RollingRestart => programs::rolling_restart(fleet.members(), record).await,
+        Fault::LeaderKill => brokers::kill_leader(servers, record).await,
+        Fault::FollowerKill => brokers::kill_follower(servers, pick, record).await,
+        Fault::LeaderFreeze => brokers::freeze_leader(servers, record).await,
+        Fault::MajorityKill => brokers::kill_majority(servers, pick, record).await,
+        Fault::MemoryAlarm => brokers::alarm(servers, record).await,
+        Fault::QueueFull => brokers::fill_queue(scene, record).await,
+        Fault::DatabaseFreeze => database::freeze(servers, record).await,
+        Fault::DatabaseKill => database::kill(servers, record).await,
+        Fault::DatabaseTerminate => database::terminate(servers, record).await,
+        Fault::OrderLocks => database::lock_orders(servers, record).await,
+        Fault::Poison => input::poison(scene, record).await,
+        Fault::ClockSkew => input::skew_clock(fleet.ingests(), record).await,
+        Fault::CreateIndex | Fault::AlterTable | Fault::VacuumFull => {
+            tables::lock_each(scene, scheduled.fault, record).await
+        }
+        Fault::DiskFull => disk::refuse(scene, record).await,
+        Fault::SmallDisk => disk::fill(scene, record).await,
+        Fault::Operator => operator::work(scene, pick, record).await,
+        Fault::Shop => shop::meddle(scene, record).await,
+        Fault::Migrate => schema::migrate(scene, record).await,
+        Fault::DroppedMonth => schema::drop_month(scene, record).await,
+        Fault::UnroutableEvents => events::unbind(scene, record).await,
+        Fault::SlowClients => hostile::be_slow(scene, record).await,
+        Fault::HostileWriter => hostile::write(scene, record).await,
+        Fault::ConsumerTimeout => lanes::lose_patience(scene, record).await,
         Fault::IngestBrokerCut
         | Fault::IngestBrokerHalfOpen
         | Fault::IngestBrokerBlackHole
@@ -130,6 +133,6 @@ pub async fn strike(scene: &Scene, act: Act, mark: &Mark) -> Result<()> {
         | Fault::WorkerDatabaseCut
         | Fault::WorkerDatabaseHalfOpen
         | Fault::WorkerDatabaseBlackHole
-        | Fault::ConfirmLost => links::strike(links, act, mark).await,
+        | Fault::ConfirmLost => links::inject(links, scheduled, record).await,
     }
 }

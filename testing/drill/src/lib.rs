@@ -3,7 +3,7 @@
 //! - [`config`]: what a drill is told. [`fault`], [`schedule`]: what is done to it and when; pure.
 //! - [`servers`], [`links`], [`fleet`]: what can be hit: PostgreSQL and the broker's nodes, the ways between, the programs.
 //! - [`faults`]: how each fault is done and undone, on orders of the drill's [`own`] where it looks at single ones.
-//! - [`mark`]: what a fault leaves for the report: when, what, and the promises that must hold after it.
+//! - [`record`]: what a fault leaves for the report: when, what, and the promises that must hold after it.
 //! - [`load`]: the simulator, which sends, plays the merchant, and audits by sets in the end.
 //! - [`sampler`], [`timeline`], [`clock`]: what was seen, and when.
 //! - [`recovery`], [`checks`], [`report`]: what it comes to.
@@ -20,8 +20,8 @@ pub mod faults;
 pub mod fleet;
 pub mod links;
 pub mod load;
-pub mod mark;
 pub mod own;
+pub mod record;
 pub mod recovery;
 pub mod report;
 pub mod run;

@@ -29,8 +29,8 @@ async fn main() -> ExitCode {
 fn show(options: &Options) -> ExitCode {
     if options.plan {
         let brokers = options.place.brokers().unwrap_or(3);
-        let acts = schedule::draw(options.seed, options.seconds(), options.faults(), brokers);
-        run::show_schedule(options, &acts);
+        let schedule = schedule::draw(options.seed, options.seconds(), options.faults(), brokers);
+        run::show_schedule(options, &schedule);
         return ExitCode::SUCCESS;
     }
     exit_code(summary::summarize(&options.summarize).map(|table| {

@@ -95,7 +95,7 @@ pub async fn ensure_paid(database: &Client, numbers: &[String]) -> Result<()> {
 pub async fn deliver(fleet: &Fleet, callback: impl Into<Post>) -> Result<()> {
     let callback = callback.into();
     let mut ingests = fleet.ingests().iter().cycle();
-    until_within(PATIENCE, "a callback of the drill's own is told SUCCESS", async || {
+    until_within(PATIENCE, "a callback of the drill's own is answered SUCCESS", async || {
         let ingest = ingests.next().and_then(|ingest| ingest.public()).context("there is no ingest")?;
         let is_stored = post(ingest, callback.clone()).await.is_ok_and(|reply| reply.is_success());
         if !is_stored {

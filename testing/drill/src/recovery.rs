@@ -5,9 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::mark::Promise;
+use crate::record::Promise;
 use crate::sampler::Sample;
-use crate::schedule::Act;
+use crate::schedule::ScheduledFault;
 use crate::timeline::{self, Timeline};
 
 /// What "before" and "after" look at.
@@ -17,12 +17,12 @@ const BETWEEN_LOOKS_MS: u64 = 1_000;
 
 /// A fault that was done and undone.
 #[derive(Debug, Clone)]
-pub struct Struck {
-    pub act: Act,
+pub struct Injected {
+    pub scheduled: ScheduledFault,
     /// When it took effect.
-    pub struck_ms: u64,
+    pub injected_ms: u64,
     /// When there was nothing more to undo.
-    pub healed_ms: u64,
+    pub lifted_ms: u64,
     pub note: String,
     /// What had to hold soon after it, or while it lasted.
     pub promises: Vec<Promise>,
@@ -63,14 +63,14 @@ pub struct Latency {
 /// What one fault came to.
 #[derive(Debug, Clone)]
 pub struct Recovery {
-    pub struck: Struck,
+    pub injected: Injected,
     /// Requests due from the strike until all was in order again.
     pub requests: usize,
     /// Those of them that failed, by answer.
     pub failures: BTreeMap<String, usize>,
     /// The longest time without a SUCCESS.
     pub gap_ms: u64,
-    /// From the strike until a later callback was told SUCCESS.
+    /// From the strike until a later callback was answered SUCCESS.
     pub success_after_ms: Option<u64>,
     /// From the end of the mending until the ledger grew.
     pub commit_after_ms: Option<u64>,
@@ -89,10 +89,10 @@ pub struct Recovery {
 }
 
 impl Evidence<'_> {
-    /// What each of `struck`, which are in the order of their strikes, came to.
+    /// What each of `injected`, which are in the order of their strikes, came to.
     #[must_use]
-    pub fn recoveries(&self, struck: &[Struck]) -> Vec<Recovery> {
-        struck.iter().enumerate().map(|(place, one)| self.recovery(one, horizon(struck, place))).collect()
+    pub fn recoveries(&self, injected: &[Injected]) -> Vec<Recovery> {
+        injected.iter().enumerate().map(|(place, one)| self.recovery(one, horizon(injected, place))).collect()
     }
 
     /// Callbacks that were stored and not handled at each look that the database answered.
@@ -115,13 +115,13 @@ impl Evidence<'_> {
             && sample.outbox.is_some_and(|outbox| outbox <= self.normal_backlog)
     }
 
-    fn recovery(&self, struck: &Struck, horizon_ms: u64) -> Recovery {
-        let from = struck.struck_ms;
+    fn recovery(&self, injected: &Injected, horizon_ms: u64) -> Recovery {
+        let from = injected.injected_ms;
         let seen: Vec<&Sample> =
             self.samples.iter().filter(|sample| (from..horizon_ms).contains(&sample.at_ms)).collect();
         let in_order_ms = end_of_disturbance(&seen, from, |sample| self.is_in_order(sample));
         let drained_ms = end_of_disturbance(&seen, from, |sample| self.is_drained(sample));
-        let end_ms = in_order_ms.unwrap_or(horizon_ms).max(struck.healed_ms).min(horizon_ms);
+        let end_ms = in_order_ms.unwrap_or(horizon_ms).max(injected.lifted_ms).min(horizon_ms);
         let during = self.timeline.between(from, end_ms.max(from.saturating_add(BETWEEN_LOOKS_MS)));
         let peak = |value: &dyn Fn(&Sample) -> Option<u64>| seen.iter().filter_map(|it| value(it)).max().unwrap_or(0);
         let failures = timeline::failures(during).into_iter().map(|(name, count)| (name.to_owned(), count));
@@ -130,9 +130,9 @@ impl Evidence<'_> {
             failures: failures.collect(),
             gap_ms: self.timeline.longest_gap_ms(from, end_ms),
             success_after_ms: self.timeline.first_success_ms(from).map(|at| at.saturating_sub(from)),
-            commit_after_ms: self.first_commit_ms(struck.healed_ms).map(|at| at.saturating_sub(struck.healed_ms)),
+            commit_after_ms: self.first_commit_ms(injected.lifted_ms).map(|at| at.saturating_sub(injected.lifted_ms)),
             recovered_after_ms: in_order_ms.map(|at| at.saturating_sub(from)),
-            drained_after_ms: drained_ms.map(|at| at.saturating_sub(struck.healed_ms)),
+            drained_after_ms: drained_ms.map(|at| at.saturating_sub(injected.lifted_ms)),
             backlog_peak: peak(&|sample| self.backlog_at(sample)),
             outbox_peak: peak(&|sample| sample.outbox),
             duplicates: self
@@ -145,7 +145,7 @@ impl Evidence<'_> {
                 latency(during),
                 latency(self.timeline.between(end_ms, horizon_ms.min(end_ms.saturating_add(WINDOW_MS)))),
             ],
-            struck: struck.clone(),
+            injected: injected.clone(),
         }
     }
 
@@ -172,9 +172,9 @@ fn end_of_disturbance(seen: &[&Sample], from_ms: u64, is_in_order: impl Fn(&Samp
 }
 
 /// When the next fault strikes that is not in this one's company.
-fn horizon(struck: &[Struck], place: usize) -> u64 {
-    let later = struck.iter().skip(place.saturating_add(1));
-    later.filter(|next| !next.act.in_company).map(|next| next.struck_ms).min().unwrap_or(u64::MAX)
+fn horizon(injected: &[Injected], place: usize) -> u64 {
+    let later = injected.iter().skip(place.saturating_add(1));
+    later.filter(|next| !next.scheduled.overlapping).map(|next| next.injected_ms).min().unwrap_or(u64::MAX)
 }
 
 fn latency(requests: &[timeline::Request]) -> Latency {
@@ -190,13 +190,13 @@ mod tests {
         Sample { at_ms, ledger, outbox: ledger.map(|_| 0), ingests_ready: 1, workers_ready }
     }
 
-    fn struck(struck_ms: u64, healed_ms: u64, in_company: bool) -> Struck {
-        let act = Act { at_seconds: 0, fault: Fault::WorkerKill, pick: 0, in_company };
-        Struck { act, struck_ms, healed_ms, note: String::new(), promises: Vec::new() }
+    fn injected(injected_ms: u64, lifted_ms: u64, overlapping: bool) -> Injected {
+        let scheduled = ScheduledFault { at_seconds: 0, fault: Fault::WorkerKill, pick: 0, overlapping };
+        Injected { scheduled, injected_ms, lifted_ms, note: String::new(), promises: Vec::new() }
     }
 
-    /// A callback every 100 ms, all told SUCCESS after 5 ms; no worker from 1000 to 3000.
-    fn recoveries(faults: &[Struck]) -> Vec<Recovery> {
+    /// A callback every 100 ms, all answered SUCCESS after 5 ms; no worker from 1000 to 3000.
+    fn recoveries(faults: &[Injected]) -> Vec<Recovery> {
         use std::fmt::Write;
         let mut text = String::new();
         for due in (0..6000).step_by(100) {
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_fault_is_over_when_everything_is_in_order_for_good() {
-        let [recovery] = recoveries(&[struck(1000, 2000, false)]).try_into().unwrap();
+        let [recovery] = recoveries(&[injected(1000, 2000, false)]).try_into().unwrap();
         assert_eq!(recovery.recovered_after_ms, Some(2000));
         assert_eq!(recovery.drained_after_ms, Some(1000));
         assert_eq!(recovery.commit_after_ms, Some(1000));
@@ -238,16 +238,16 @@ mod tests {
 
     #[test]
     fn the_next_fault_ends_the_time_of_the_last_but_a_companion_does_not() {
-        let alone = recoveries(&[struck(1000, 1000, false), struck(2000, 2000, false)]);
+        let alone = recoveries(&[injected(1000, 1000, false), injected(2000, 2000, false)]);
         assert_eq!(alone[0].recovered_after_ms, None);
-        let together = recoveries(&[struck(1000, 1000, false), struck(2000, 2000, true)]);
+        let together = recoveries(&[injected(1000, 1000, false), injected(2000, 2000, true)]);
         assert_eq!(together[0].recovered_after_ms, Some(2000));
         assert_eq!(together[1].recovered_after_ms, Some(1000));
     }
 
     #[test]
     fn what_disturbs_nothing_is_over_at_once() {
-        let [recovery] = recoveries(&[struck(4000, 4000, false)]).try_into().unwrap();
+        let [recovery] = recoveries(&[injected(4000, 4000, false)]).try_into().unwrap();
         assert_eq!(recovery.recovered_after_ms, Some(0));
     }
 }

@@ -1,4 +1,4 @@
-//! The report: for a person ([`std::fmt::Display`]), for a program ([`Report::to_json`]), and as a picture
+//! The report: for the terminal ([`std::fmt::Display`]), for a program ([`Report::to_json`]), and as a picture
 //! ([`Report::to_svg`]).
 
 mod picture;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::checks::Check;
 use crate::config::Options;
-use crate::mark::Promise;
+use crate::record::Promise;
 use crate::recovery::{Evidence, Latency, Recovery};
 
 /// Everything there is to say about a drill.
@@ -40,7 +40,7 @@ impl Report<'_> {
         let told = self.audit.pointer("/books/told_success").and_then(Value::as_u64).unwrap_or_default();
         if broken == 0 {
             format!(
-                "ALL HELD: {} faults, {told} callbacks told SUCCESS, 0 lost, 0 applied twice, 0 wrong",
+                "ALL HELD: {} faults, {told} callbacks answered SUCCESS, 0 lost, 0 applied twice, 0 wrong",
                 self.recoveries.len()
             )
         } else {
@@ -69,14 +69,14 @@ impl Report<'_> {
             "repeats",
         ]);
         for recovery in self.recoveries {
-            let struck = &recovery.struck;
+            let injected = &recovery.injected;
             let failed: usize = recovery.failures.values().sum();
             let [before, during, after] = recovery.latency.map(|latency| right(latencies(latency)));
-            let company = if struck.act.in_company { "+ " } else { "" };
+            let company = if injected.scheduled.overlapping { "+ " } else { "" };
             table.add_row([
-                right(seconds(Some(struck.struck_ms.saturating_sub(self.started_ms())))),
-                Cell::new(format!("{company}{}", struck.act.fault.name())),
-                Cell::new(&struck.note),
+                right(seconds(Some(injected.injected_ms.saturating_sub(self.started_ms())))),
+                Cell::new(format!("{company}{}", injected.scheduled.fault.name())),
+                Cell::new(&injected.note),
                 right(format!("{failed} of {}", recovery.requests)),
                 right(seconds(Some(recovery.gap_ms))),
                 before,
@@ -121,17 +121,17 @@ impl Report<'_> {
     }
 
     fn fault(&self, recovery: &Recovery) -> Value {
-        let struck = &recovery.struck;
-        let promises: Vec<Value> = struck.promises.iter().map(promise).collect();
+        let injected = &recovery.injected;
+        let promises: Vec<Value> = injected.promises.iter().map(promise).collect();
         let [before, during, after] =
             recovery.latency.map(|latency| json!({"p50": latency.p50_ms, "p99": latency.p99_ms}));
         json!({
-            "fault": struck.act.fault.name(),
-            "what": struck.act.fault.sentence(),
-            "in_company": struck.act.in_company,
-            "hit": struck.note,
-            "struck_at_ms": struck.struck_ms.saturating_sub(self.started_ms()),
-            "mended_at_ms": struck.healed_ms.saturating_sub(self.started_ms()),
+            "fault": injected.scheduled.fault.name(),
+            "what": injected.scheduled.fault.sentence(),
+            "in_company": injected.scheduled.overlapping,
+            "hit": injected.note,
+            "struck_at_ms": injected.injected_ms.saturating_sub(self.started_ms()),
+            "mended_at_ms": injected.lifted_ms.saturating_sub(self.started_ms()),
             "requests": recovery.requests,
             "failures": recovery.failures,
             "longest_gap_without_success_ms": recovery.gap_ms,
@@ -159,9 +159,9 @@ impl fmt::Display for Report<'_> {
         writeln!(formatter, "{}\n", self.faults_table())?;
         writeln!(
             formatter,
-            "failed: answers that WeChat Pay repeats, of the requests from the strike until all was in order; backlog: \
-             stored, not handled;\ndrained: after the mending; in order: after the strike (-: the next fault came \
-             first); + strikes while the one above lasts\n"
+            "failed: answers that WeChat Pay repeats, of the requests from the inject until all was in order; backlog: \
+             stored, not handled;\ndrained: after the mending; in order: after the inject (-: the next fault came \
+             first); + injections while the one above lasts\n"
         )?;
         writeln!(formatter, "{}\n", self.checks_table())?;
         write!(formatter, "{}", self.verdict())

@@ -20,11 +20,11 @@ use crate::faults::{self, Scene};
 use crate::fleet::Fleet;
 use crate::links::{INGESTS, Links, WORKERS};
 use crate::load::Load;
-use crate::mark::{Mark, Promise};
-use crate::recovery::{Evidence, Struck};
+use crate::record::{FaultRecord, Promise};
+use crate::recovery::{Evidence, Injected};
 use crate::report::Report;
 use crate::sampler::{Sample, Sampler};
-use crate::schedule::{self, Act};
+use crate::schedule::{self, ScheduledFault};
 use crate::servers::Servers;
 use crate::timeline::Timeline;
 
@@ -38,27 +38,27 @@ const CALM_SECONDS: u64 = 3;
 /// Runs a drill; true when every promise held.
 pub async fn run(options: &Options) -> Result<bool> {
     let place = &options.place;
-    let acts = schedule::draw(options.seed, options.seconds(), options.faults(), place.brokers()?);
-    ensure!(!acts.is_empty(), "no fault fits into {} s with {} broker nodes", options.seconds(), place.brokers()?);
-    show_schedule(options, &acts);
+    let schedule = schedule::draw(options.seed, options.seconds(), options.faults(), place.brokers()?);
+    ensure!(!schedule.is_empty(), "no fault fits into {} s with {} broker nodes", options.seconds(), place.brokers()?);
+    show_schedule(options, &schedule);
 
     let servers = Servers::find(place).await?;
     checks::queues_are_whole(&servers).await?;
-    let has_small_disk = faults::prepare(&servers, &acts).await?;
+    let has_small_disk = faults::prepare(&servers, &schedule).await?;
     // Those of the kit, which can also sign for WeChat Pay.
     let merchants = MerchantsFile::leave_in(&place.drill_dir)?;
     let links = Links::make(place).await?;
     let fleet = Fleet::start(place, &links, &merchants).await?;
     let scene = Arc::new(Scene { servers, links, fleet, planted: Mutex::default(), has_small_disk });
-    let lookout = Sampler::start(Arc::clone(&scene));
+    let sampler = Sampler::start(Arc::clone(&scene));
     let mut load = Load::start(options, &scene.fleet, &merchants)?;
     seconds(BEFORE_THE_LOAD_SECONDS).await;
     let started_ms = now_ms();
     let say = |text: &str| println!("{:>4} s  {text}", now_ms().saturating_sub(started_ms) / 1000);
 
-    let struck = strike_all(&scene, &acts, started_ms, &lookout, &mut load, &say).await?;
+    let injected = inject_all(&scene, &schedule, started_ms, &sampler, &mut load, &say).await?;
     say("all faults are mended; waiting for the last callbacks and the audit");
-    let finished = with_progress(load.finish(), &lookout, &say).await?;
+    let finished = with_progress(load.finish(), &sampler, &say).await?;
     seconds(CALM_SECONDS).await;
 
     let planted = scene.planted.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -66,7 +66,7 @@ pub async fn run(options: &Options) -> Result<bool> {
         vec![Check::new("the audit finds every callback, order and event as it must be", &audited(&finished))];
     checks.extend(checks::after_the_audit(&scene, &planted).await?);
     let received = checks::received(&scene.servers).await?;
-    let samples = lookout.finish().await;
+    let samples = sampler.finish().await;
     let scene = Arc::into_inner(scene).context("somebody still looks at the scene")?;
     let ended = scene.fleet.stop().await?;
     checks.push(Check::new("no program ended by itself or panicked, and all stopped in good order", &ended));
@@ -79,9 +79,9 @@ pub async fn run(options: &Options) -> Result<bool> {
         programs: (INGESTS, WORKERS),
         normal_backlog: u64::from(options.rate.get()),
     };
-    let recoveries = evidence.recoveries(&struck);
+    let recoveries = evidence.recoveries(&injected);
     let load_ended_ms = timeline.requests().last().map_or(0, |request| request.due_ms);
-    checks.extend(checks::of_promises(&struck));
+    checks.extend(checks::of_promises(&injected));
     checks.extend(checks::of_recovery(&recoveries, load_ended_ms, place.brokers()?));
     let report =
         Report { options, evidence: &evidence, recoveries: &recoveries, checks: &checks, audit: &finished.report };
@@ -97,11 +97,17 @@ pub async fn run(options: &Options) -> Result<bool> {
 }
 
 /// What will happen.
-pub fn show_schedule(options: &Options, acts: &[Act]) {
-    println!("seed {}: {} faults in {} s at {} requests/s", options.seed, acts.len(), options.seconds(), options.rate);
-    for act in acts {
-        let company = if act.in_company { "and " } else { "" };
-        println!("{:>4} s  {company}{}: {}", act.at_seconds, act.fault.name(), act.fault.sentence());
+pub fn show_schedule(options: &Options, schedule: &[ScheduledFault]) {
+    println!(
+        "seed {}: {} faults in {} s at {} requests/s",
+        options.seed,
+        schedule.len(),
+        options.seconds(),
+        options.rate
+    );
+    for scheduled in schedule {
+        let company = if scheduled.overlapping { "and " } else { "" };
+        println!("{:>4} s  {company}{}: {}", scheduled.at_seconds, scheduled.fault.name(), scheduled.fault.sentence());
     }
     println!();
 }
@@ -115,68 +121,68 @@ fn audited(finished: &crate::load::Finished) -> Vec<String> {
 }
 
 /// Strikes by the schedule. Of two faults that need the same area the second waits until the first is mended.
-async fn strike_all(
+async fn inject_all(
     scene: &Scene,
-    acts: &[Act],
+    schedule: &[ScheduledFault],
     started_ms: u64,
-    lookout: &Sampler,
+    sampler: &Sampler,
     load: &mut Load,
     say: &impl Fn(&str),
-) -> Result<Vec<Struck>> {
-    let areas = acts.iter().flat_map(|act| act.fault.areas());
+) -> Result<Vec<Injected>> {
+    let areas = schedule.iter().flat_map(|scheduled| scheduled.fault.areas());
     let turns: BTreeMap<Area, Turn<()>> = areas.map(|area| (*area, Turn::default())).collect();
-    let mut strikes: FuturesUnordered<_> = acts
+    let mut injections: FuturesUnordered<_> = schedule
         .iter()
-        .map(async |&act| {
-            sleep_until_ms(started_ms.saturating_add(act.at_seconds.saturating_mul(1000))).await;
+        .map(async |&scheduled| {
+            sleep_until_ms(started_ms.saturating_add(scheduled.at_seconds.saturating_mul(1000))).await;
             let mut held = Vec::new();
             // All take them in the same order, so nobody waits in a circle.
-            for area in act.fault.areas() {
+            for area in scheduled.fault.areas() {
                 held.push(turns.get(area).context("every area has a turn")?.lock().await);
             }
-            say(&format!("{}: {}", act.fault.name(), act.fault.sentence()));
-            strike(scene, act).await
+            say(&format!("{}: {}", scheduled.fault.name(), scheduled.fault.sentence()));
+            inject(scene, scheduled).await
         })
         .collect();
-    let mut struck = Vec::with_capacity(acts.len());
+    let mut injected = Vec::with_capacity(schedule.len());
     let mut progress = interval(PROGRESS_EVERY);
     loop {
         tokio::select! {
-            next = strikes.next() => match next {
+            next = injections.next() => match next {
                 None => break,
                 Some(one) => {
                     let one = one?;
                     say(&told(&one));
-                    struck.push(one);
+                    injected.push(one);
                 }
             },
             _ = progress.tick() => {
-                say(&standing(&lookout.last()));
+                say(&standing(&sampler.last()));
                 ensure!(!load.has_ended()?, "the load ended before the last fault: see the simulator's log");
             }
         }
     }
-    struck.sort_by_key(|one| one.struck_ms);
-    Ok(struck)
+    injected.sort_by_key(|one| one.injected_ms);
+    Ok(injected)
 }
 
-async fn strike(scene: &Scene, act: Act) -> Result<Struck> {
-    let mark = Mark::default();
-    faults::strike(scene, act, &mark).await.with_context(|| act.fault.name())?;
-    Ok(Struck {
-        act,
-        struck_ms: mark.struck_ms(),
-        healed_ms: mark.mended_ms().unwrap_or_else(now_ms),
-        note: mark.noted(),
-        promises: mark.promises(),
+async fn inject(scene: &Scene, scheduled: ScheduledFault) -> Result<Injected> {
+    let record = FaultRecord::default();
+    faults::inject(scene, scheduled, &record).await.with_context(|| scheduled.fault.name())?;
+    Ok(Injected {
+        scheduled,
+        injected_ms: record.injected_ms(),
+        lifted_ms: record.lifted_ms().unwrap_or_else(now_ms),
+        note: record.noted(),
+        promises: record.promises(),
     })
 }
 
-fn told(struck: &Struck) -> String {
-    let lasted_ms = struck.healed_ms.saturating_sub(struck.struck_ms);
-    let note = if struck.note.is_empty() { String::new() } else { format!(" ({})", struck.note) };
-    let broken: Vec<String> = struck.promises.iter().filter_map(broken).collect();
-    format!("{}{note}: mended after {lasted_ms} ms{}", struck.act.fault.name(), broken.concat())
+fn told(injected: &Injected) -> String {
+    let lasted_ms = injected.lifted_ms.saturating_sub(injected.injected_ms);
+    let note = if injected.note.is_empty() { String::new() } else { format!(" ({})", injected.note) };
+    let broken: Vec<String> = injected.promises.iter().filter_map(broken).collect();
+    format!("{}{note}: mended after {lasted_ms} ms{}", injected.scheduled.fault.name(), broken.concat())
 }
 
 fn broken(promise: &Promise) -> Option<String> {
@@ -199,13 +205,13 @@ fn standing(sample: &Sample) -> String {
     )
 }
 
-async fn with_progress<T>(work: impl Future<Output = T>, lookout: &Sampler, say: &impl Fn(&str)) -> T {
+async fn with_progress<T>(work: impl Future<Output = T>, sampler: &Sampler, say: &impl Fn(&str)) -> T {
     let mut work = std::pin::pin!(work);
     let mut progress = interval(PROGRESS_EVERY);
     loop {
         tokio::select! {
             done = &mut work => return done,
-            _ = progress.tick() => say(&standing(&lookout.last())),
+            _ = progress.tick() => say(&standing(&sampler.last())),
         }
     }
 }

@@ -28,7 +28,7 @@ const ONE_IN_COMPANY: u32 = 3;
 
 /// One fault of a schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Act {
+pub struct ScheduledFault {
     /// Seconds after the load began.
     pub at_seconds: u64,
     /// What happens.
@@ -36,13 +36,13 @@ pub struct Act {
     /// Which one of several equals is hit: to be taken modulo their number.
     pub pick: usize,
     /// It strikes while the one before it lasts.
-    pub in_company: bool,
+    pub overlapping: bool,
 }
 
 /// The schedule of `seed` for a load of `seconds`. Without `only`, all faults that so many `brokers` allow are drawn
 /// from, none twice; with it, these alone, again and again.
 #[must_use]
-pub fn draw(seed: u64, seconds: u64, only: &[Fault], brokers: usize) -> Vec<Act> {
+pub fn draw(seed: u64, seconds: u64, only: &[Fault], brokers: usize) -> Vec<ScheduledFault> {
     let mut rng = StdRng::seed_from_u64(seed);
     let possible = |fault: &Fault| fault.brokers() <= brokers;
     let mut certain = if only.is_empty() { hand(seed) } else { BTreeSet::new() };
@@ -52,19 +52,19 @@ pub fn draw(seed: u64, seconds: u64, only: &[Fault], brokers: usize) -> Vec<Act>
     } else {
         shuffled(only.iter().copied().filter(possible).collect(), &mut rng)
     };
-    let (mut acts, mut cursor) = (Vec::new(), WARM_UP_SECONDS);
+    let (mut schedule, mut cursor) = (Vec::new(), WARM_UP_SECONDS);
     let last_second = seconds.saturating_sub(TAIL_SECONDS);
     loop {
-        let Some(fault) = take(&mut deck, &mut certain, cursor, last_second, |_| true) else { return acts };
+        let Some(fault) = take(&mut deck, &mut certain, cursor, last_second, |_| true) else { return schedule };
         let mut end = cursor.saturating_add(fault.seconds());
-        acts.push(Act { at_seconds: cursor, fault, pick: pick(&mut rng), in_company: false });
+        schedule.push(ScheduledFault { at_seconds: cursor, fault, pick: pick(&mut rng), overlapping: false });
         if rng.random_ratio(1, ONE_IN_COMPANY) {
             let at_seconds = cursor.saturating_add(rng.random_range(1..=3));
             // What is in company may end later than the fault that it accompanies, and must leave as much room.
             let goes_along = |it: &Fault| it.goes_with(fault);
             if let Some(companion) = take(&mut deck, &mut certain, at_seconds, last_second, goes_along) {
                 end = end.max(at_seconds.saturating_add(companion.seconds()));
-                acts.push(Act { at_seconds, fault: companion, pick: pick(&mut rng), in_company: true });
+                schedule.push(ScheduledFault { at_seconds, fault: companion, pick: pick(&mut rng), overlapping: true });
             }
         }
         cursor = end.saturating_add(RECOVERY_SECONDS);
@@ -148,13 +148,13 @@ mod tests {
     fn ten_seeds_cover_every_fault_with_at_least_six_each() {
         let mut covered = BTreeSet::new();
         for seed in 1..=10 {
-            let acts = draw(seed, SECONDS, &[], 3);
-            assert!(acts.len() >= 6, "seed {seed}: {acts:?}");
-            covered.extend(acts.iter().map(|act| act.fault));
+            let schedule = draw(seed, SECONDS, &[], 3);
+            assert!(schedule.len() >= 6, "seed {seed}: {schedule:?}");
+            covered.extend(schedule.iter().map(|scheduled| scheduled.fault));
         }
         let missing: Vec<_> = Fault::value_variants().iter().filter(|fault| !covered.contains(fault)).collect();
         assert!(missing.is_empty(), "{missing:?}");
-        assert!((1..=10).any(|seed| draw(seed, SECONDS, &[], 3).iter().any(|act| act.in_company)));
+        assert!((1..=10).any(|seed| draw(seed, SECONDS, &[], 3).iter().any(|scheduled| scheduled.overlapping)));
     }
 
     #[test]
@@ -163,7 +163,7 @@ mod tests {
         assert_eq!(dealt.len(), Fault::value_variants().len());
         assert_eq!(dealt.iter().collect::<BTreeSet<_>>().len(), dealt.len());
         for seed in 0..500 {
-            let drawn: BTreeSet<Fault> = draw(seed, SECONDS, &[], 3).iter().map(|act| act.fault).collect();
+            let drawn: BTreeSet<Fault> = draw(seed, SECONDS, &[], 3).iter().map(|scheduled| scheduled.fault).collect();
             assert!(hand(seed).is_subset(&drawn), "seed {seed}: {:?} is not in {drawn:?}", hand(seed));
         }
     }
@@ -171,33 +171,33 @@ mod tests {
     #[test]
     fn faults_follow_each_other_and_end_before_the_load_does() {
         for seed in 0..100 {
-            let acts = draw(seed, SECONDS, &[], 3);
-            for pair in acts.windows(2) {
+            let schedule = draw(seed, SECONDS, &[], 3);
+            for pair in schedule.windows(2) {
                 let end = pair[0].at_seconds + pair[0].fault.seconds();
-                if pair[1].in_company {
+                if pair[1].overlapping {
                     assert!(pair[0].fault.goes_with(pair[1].fault), "seed {seed}");
                 } else {
                     assert!(pair[1].at_seconds >= end + RECOVERY_SECONDS, "seed {seed}");
                 }
             }
-            let end = acts.iter().map(|act| act.at_seconds + act.fault.seconds()).max().unwrap();
+            let end = schedule.iter().map(|scheduled| scheduled.at_seconds + scheduled.fault.seconds()).max().unwrap();
             assert!(end + TAIL_SECONDS <= SECONDS, "seed {seed}");
-            let distinct: BTreeSet<_> = acts.iter().map(|act| act.fault).collect();
-            assert_eq!(distinct.len(), acts.len(), "seed {seed}: a fault came twice");
+            let distinct: BTreeSet<_> = schedule.iter().map(|scheduled| scheduled.fault).collect();
+            assert_eq!(distinct.len(), schedule.len(), "seed {seed}: a fault came twice");
         }
     }
 
     #[test]
     fn named_faults_come_again_and_again_and_no_others() {
-        let acts = draw(1, SECONDS, &[Fault::IngestKill, Fault::WorkerKill], 3);
-        assert!(acts.len() > 6);
-        assert!(acts.iter().all(|act| [Fault::IngestKill, Fault::WorkerKill].contains(&act.fault)));
+        let schedule = draw(1, SECONDS, &[Fault::IngestKill, Fault::WorkerKill], 3);
+        assert!(schedule.len() > 6);
+        assert!(schedule.iter().all(|scheduled| [Fault::IngestKill, Fault::WorkerKill].contains(&scheduled.fault)));
     }
 
     #[test]
     fn one_broker_is_not_asked_to_lose_a_follower() {
         for seed in 0..20 {
-            assert!(draw(seed, SECONDS, &[], 1).iter().all(|act| act.fault.brokers() == 1), "seed {seed}");
+            assert!(draw(seed, SECONDS, &[], 1).iter().all(|scheduled| scheduled.fault.brokers() == 1), "seed {seed}");
         }
         assert!(draw(1, SECONDS, &[Fault::MajorityKill], 1).is_empty());
     }

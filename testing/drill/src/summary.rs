@@ -40,7 +40,7 @@ pub fn summarize(files: &[PathBuf]) -> Result<String> {
 
 fn table(reports: &[Value]) -> Result<String> {
     let mut lines: BTreeMap<String, Line> = BTreeMap::new();
-    let (mut told, mut held, mut struck, mut kinds) = (0_u64, 0_usize, 0_usize, BTreeSet::new());
+    let (mut told, mut held, mut injected, mut kinds) = (0_u64, 0_usize, 0_usize, BTreeSet::new());
     for report in reports {
         told = told.saturating_add(number(report, "/audit/books/told_success"));
         held = held.saturating_add(usize::from(report.pointer("/good") == Some(&true.into())));
@@ -49,14 +49,14 @@ fn table(reports: &[Value]) -> Result<String> {
             let names: Option<Vec<String>> = group.iter().map(name).collect();
             let first = group.first().context("a fault")?;
             lines.entry(names.context("a fault without a name")?.join(" + ")).or_default().add(first);
-            struck = struck.saturating_add(group.len());
+            injected = injected.saturating_add(group.len());
             kinds.extend(group.iter().filter_map(name));
         }
     }
     let mut text = String::new();
     writeln!(
         text,
-        "{held} of {} drills held every promise: {struck} faults of {} kinds, {told} callbacks told SUCCESS.\n",
+        "{held} of {} drills held every promise: {injected} faults of {} kinds, {told} callbacks answered SUCCESS.\n",
         reports.len(),
         kinds.len()
     )?;
@@ -121,9 +121,9 @@ mod tests {
 
     #[test]
     fn what_struck_alone_or_together_has_one_line_with_sums_and_the_worst() {
-        let fault = |name: &str, in_company: bool, gap: u64, in_order: Value| {
+        let fault = |name: &str, overlapping: bool, gap: u64, in_order: Value| {
             json!({
-                "fault": name, "in_company": in_company, "requests": 100, "failures": {"503": 3, "lost": 2},
+                "fault": name, "in_company": overlapping, "requests": 100, "failures": {"503": 3, "lost": 2},
                 "longest_gap_without_success_ms": gap, "in_order_after_strike_ms": in_order,
                 "latency_ms": {"during": {"p99": 7}}, "duplicates_absorbed": 1,
             })

@@ -71,7 +71,7 @@ impl Timeline {
         answered.windows(2).filter(overlaps).map(gap).max().unwrap_or_default()
     }
 
-    /// When a callback that was due after `from_ms` was first told SUCCESS.
+    /// When a callback that was due after `from_ms` was first answered SUCCESS.
     #[must_use]
     pub fn first_success_ms(&self, from_ms: u64) -> Option<u64> {
         let later = self.between(from_ms, u64::MAX).iter();

@@ -126,7 +126,7 @@ impl Broker {
         Ok(messages)
     }
 
-    /// Publishes `message` past ingest, as whoever can write to the broker could; returns once it is stored.
+    /// Publishes `message` without ingest, as any program with the rights could; returns once it is stored.
     pub async fn publish(&self, exchange: &str, routing_key: &str, message: Message) -> Result<()> {
         self.publish_all(exchange, routing_key, vec![message]).await
     }
@@ -161,8 +161,8 @@ impl Broker {
         self.publish_all(CALLBACKS_EXCHANGE, CALLBACKS_ROUTING_KEY, messages).await
     }
 
-    /// Takes the next message of `queue` and gives it back, `times` times: so often has it been handed out in vain.
-    pub async fn hand_out_in_vain(&self, queue: &str, times: usize) -> Result<()> {
+    /// Takes the next message of `queue` and returns it to the queue, `times` times: the broker counts each delivery.
+    pub async fn redeliver_without_ack(&self, queue: &str, times: usize) -> Result<()> {
         let channel = self.channel().await?;
         for _ in 0..times {
             let got = until("a message is there", async || {
@@ -173,7 +173,7 @@ impl Broker {
         Ok(channel.close(200, "".into()).await?)
     }
 
-    /// Throws away what is ready in `queue`.
+    /// Discards the messages that are ready in `queue`.
     pub async fn purge(&self, queue: &str) -> Result<()> {
         self.channel().await?.queue_purge(queue.into(), QueuePurgeOptions::default()).await?;
         Ok(())
@@ -199,7 +199,7 @@ impl Broker {
         Ok(())
     }
 
-    /// Takes that policy away again.
+    /// Removes that policy.
     pub async fn clear_policy(&self) -> Result<()> {
         let path = format!("policies/{}/of-the-test", self.name);
         call(&self.servers.management, Method::DELETE, &path, Value::Null).await?;

@@ -45,7 +45,7 @@ pub struct Database {
 }
 
 impl Database {
-    /// Makes one; it is dropped with the value, whoever is still connected.
+    /// Creates one. It is dropped with the value, even while sessions are connected.
     pub async fn create(servers: &Servers) -> Result<Self> {
         let administrator = connect(&servers.database).await?;
         let template = template(servers, &administrator).await?;
@@ -144,7 +144,7 @@ async fn template(servers: &Servers, administrator: &Client) -> Result<String> {
     Ok(name)
 }
 
-/// Renamed into its place last, so that nobody copies half a template.
+/// Renamed into place last, so that no test copies half a template.
 async fn make_template(servers: &Servers, administrator: &Client, name: &str, scripts: &[String]) -> Result<()> {
     let unfinished = format!("{name}_unfinished");
     administrator.batch_execute(&format!("DROP DATABASE IF EXISTS {unfinished} WITH (FORCE)")).await?;

@@ -1,6 +1,6 @@
 //! The test kit: real servers, real programs, and faults between them on demand. Reading order:
 //!
-//! - [`servers`]: where PostgreSQL and RabbitMQ are; `./dev test` says so through the environment.
+//! - [`servers`]: where PostgreSQL and RabbitMQ are, from the environment that `./dev test` sets.
 //! - [`http`], [`management`]: requests to the programs' admin ports, and to RabbitMQ's management API.
 //! - [`database`], [`broker`]: a migrated database and a virtual host with the definitions, one of each per test.
 //! - [`program`]: the shipped binaries as child processes, with their signals, exit codes and logs. [`ports`]: for them.
@@ -10,12 +10,12 @@
 //!   [`unfinished`]: clients of ingest that never finish what they begin.
 //! - [`writer`]: another program that publishes callbacks to the broker, with properties that no ingest would set.
 //! - [`consumer`]: the merchant's consumer of order events.
-//! - [`stage`]: the usual set of these, made in one line.
+//! - [`test_env`]: the usual set of these, started in one line.
 //! - [`mod@until`], [`outcome`]: waiting without sleeping, and failing at the line that failed.
 //! - [`latencies`], [`pace`], [`table`], [`svg`]: what the simulator, the drill and the benchmark measure, send and report
 //!   with.
 //!
-//! Nothing here stands in for a part of the pipeline: a test that passes has passed on the real thing.
+//! The kit mocks no part of the pipeline: a test that passes has passed with the real programs and servers.
 #![allow(missing_docs, clippy::missing_errors_doc, reason = "nothing here ships")]
 #![expect(clippy::panic, reason = "a kit for tests: a broken promise ends the test, with its reason")]
 
@@ -35,10 +35,10 @@ pub mod program;
 pub mod proxy;
 pub mod servers;
 mod signal;
-pub mod stage;
 pub mod svg;
 pub mod table;
 mod teardown;
+pub mod test_env;
 pub mod unfinished;
 pub mod until;
 pub mod v3;

@@ -39,7 +39,7 @@ impl MerchantsFile {
     }
 
     /// Writes it into `folder` to stay, as `merchants.toml`, with the private halves of the platform keys in
-    /// `platform-keys/` beside it, where the simulator looks for them.
+    /// `platform-keys/` next to it, where the simulator looks for them.
     pub fn leave_in(folder: &Path) -> Result<PathBuf> {
         let keys = folder.join("platform-keys");
         fs::create_dir_all(&keys)?;
@@ -77,7 +77,7 @@ fn text() -> String {
 
 impl Drop for MerchantsFile {
     fn drop(&mut self) {
-        // A file left in the temporary folder harms nobody.
+        // A file that is left in the temporary folder does no harm.
         let _ = fs::remove_file(&self.0);
     }
 }

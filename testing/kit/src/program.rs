@@ -117,7 +117,7 @@ impl Launch {
         self
     }
 
-    /// With no more than so many descriptors.
+    /// Limits the open file descriptors.
     #[must_use]
     pub fn open_files(mut self, descriptors: u32) -> Self {
         self.open_files = Some(descriptors);
@@ -319,7 +319,7 @@ pub fn sum_of_metric(page: &str, name: &str, labels: &[&str]) -> u64 {
     page.lines().filter(is_meant).filter_map(value).sum()
 }
 
-/// Where cargo puts the binaries: beside this one, or above it when this is a test, in `target/release/deps`.
+/// Where cargo puts the binaries: next to this one, or above it when this is a test, in `target/release/deps`.
 fn build_folder() -> Result<PathBuf> {
     let this = env::current_exe()?;
     let folder = this.parent().context("a binary outside of target/")?;

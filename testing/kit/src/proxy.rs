@@ -127,7 +127,7 @@ impl Proxy {
         self.switch(Mode::Hold);
     }
 
-    /// Both sides talk into the void, and nobody is told.
+    /// Established connections silently drop all traffic, and neither side is notified.
     pub fn swallow(&self) {
         self.switch(Mode::Swallow);
     }
@@ -244,7 +244,7 @@ impl Pump {
                 read = from.read(&mut chunk) => read,
             };
             if self.is_stranded() && !matches!(read, Ok(1..)) {
-                // One side has given up: that, too, the other is not told.
+                // One side has given up. The other side does not notice that either.
                 return Ok(());
             }
             let bytes = chunk.get(..read?).unwrap_or_default();

@@ -6,10 +6,10 @@ use std::thread;
 use anyhow::{Result, anyhow};
 use uuid::Uuid;
 
-/// How old a test's database or virtual host is when it is nobody's any more: longer than any run of the tests.
+/// A test's database or virtual host of this age is abandoned: it is older than any test run.
 const ABANDONED_AFTER_SECONDS: u64 = 60 * 60;
 
-/// Runs `work` to its end. A failure is told, and fails nothing: the test has had its result.
+/// Runs `work` to its end. A failure is printed and fails nothing: the test has its result already.
 pub fn finish<W: Future<Output = Result<()>> + Send + 'static>(what: &str, work: W) {
     let result = thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -130,7 +130,7 @@ impl Event {
         self
     }
 
-    /// Signed so many seconds from now instead of now.
+    /// Signed this many seconds from now instead of now.
     #[must_use]
     pub fn signed_after(mut self, seconds: i64) -> Self {
         self.signed_at = Some(now() + seconds);

@@ -2,7 +2,8 @@
 //! COMMITTED: a statement sees what is committed when it begins.
 
 use crate::decide::{Came, Question, Questions, Write, decide};
-use crate::few::Few;
+use crate::inline_vec::InlineVec;
+use crate::mutation::Mutation;
 use crate::protocol::Protocol;
 use crate::rows::{
     Asked, Database, Disposition, End, Event, EventRow, Held, HeldState, Order, OrderState, Outcome, Payment, Payments,
@@ -10,7 +11,6 @@ use crate::rows::{
 };
 use crate::scenario::Content;
 use crate::state::{Fresh, Item, Items, LANES, MessageId, ORDERS, Orders, Phase, Read, Shop, State, Sweeper};
-use crate::swap::Swap;
 
 /// Whose transaction it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,7 +148,7 @@ impl Protocol {
     }
 
     /// Writes events.
-    pub fn add_events<const N: usize>(&self, database: &mut Database, events: Few<Event, N>) {
+    pub fn add_events<const N: usize>(&self, database: &mut Database, events: InlineVec<Event, N>) {
         for event in events.iter() {
             // The first one too many is a violation already.
             if !database.events.is_full() {
@@ -215,7 +215,7 @@ impl Protocol {
             for (order, row) in (0..).zip(rows) {
                 let Some(payment) = row else { continue };
                 payment.is_spent = false;
-                if self.swap == Swap::ReplayIgnoresReturned
+                if self.mutation == Mutation::ReplayIgnoresReturned
                     && is_replayed
                     && payment.disposition == Disposition::Refused
                 {
@@ -242,7 +242,7 @@ impl Protocol {
         }
         let holds = |order: u8| read.orders[usize::from(order)].is_some();
         read.refunds.iter_mut().for_each(|row| *row = row.filter(|row| holds(row.order)));
-        if self.swap == Swap::LockedIsAbsent || self.swap == Swap::SettledByReason {
+        if self.mutation == Mutation::LockedIsAbsent || self.mutation == Mutation::SettledByReason {
             read.busy = [false; ORDERS];
         }
         if self.infers() {
@@ -265,17 +265,17 @@ impl Protocol {
     #[must_use]
     pub fn locked(&self, state: &State, owner: Owner) -> Orders {
         let mut locked = [false; ORDERS];
-        if self.swap == Swap::LockAndVersionIgnored {
+        if self.mutation == Mutation::LockAndVersionIgnored {
             return locked;
         }
         let mut note = |orders: [Option<Order>; ORDERS]| {
             locked.iter_mut().zip(orders).for_each(|(locked, order)| *locked |= order.is_some());
         };
         for open in self.open(state, owner) {
-            match (self.swap, open.has_written) {
+            match (self.mutation, open.has_written) {
                 // Who does not lock when it reads locks all the same when it writes.
-                (Swap::LockLeftOut, false) => {}
-                (Swap::LockLeftOut, true) => note(self.decided(state, open.owner, open.items, open.read).orders),
+                (Mutation::LockLeftOut, false) => {}
+                (Mutation::LockLeftOut, true) => note(self.decided(state, open.owner, open.items, open.read).orders),
                 _ => note(open.read.orders),
             }
         }

@@ -21,7 +21,7 @@ use worker::batch::outcome::Outcome as Decided;
 use worker::batch::plan::{self, Happened as DomainHappened, Item, OrderEvent, Plan, Rows};
 
 use crate::explore::Mix;
-use crate::few::Few;
+use crate::inline_vec::InlineVec;
 use crate::rows::{
     Asked, Disposition, End, Event, Happened, Order, OrderState, Outcome, PRICE, Payment, REFUNDS, Reason, Refund,
     TRANSACTIONS, Told,
@@ -38,13 +38,13 @@ pub struct Question {
 }
 
 /// Parts to be decided, in this order.
-pub type Questions = Few<Question, ITEMS>;
+pub type Questions = InlineVec<Question, ITEMS>;
 
 /// What a transaction writes.
 #[derive(Debug, Clone, Copy)]
 pub struct Write {
     /// What each question came to.
-    pub came: Few<Came, ITEMS>,
+    pub came: InlineVec<Came, ITEMS>,
     /// The orders that change.
     pub orders: [Option<Order>; ORDERS],
     /// The payments that are new or change.
@@ -52,7 +52,7 @@ pub struct Write {
     /// The refunds that are new or change.
     pub refunds: [Option<ChangedRefund>; REFUNDS],
     /// What the merchant is to hear.
-    pub events: Few<Event, ITEMS>,
+    pub events: InlineVec<Event, ITEMS>,
 }
 
 impl Write {

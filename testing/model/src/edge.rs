@@ -1,9 +1,9 @@
 //! The edge: WeChat Pay's requests, ingest, and the broker's taking in of messages.
 
+use crate::mutation::Mutation;
 use crate::protocol::{Next, Protocol};
 use crate::state::{Message, MessageId, Request, State};
 use crate::step::Step;
-use crate::swap::Swap;
 
 impl Protocol {
     /// What can happen at the edge.
@@ -54,13 +54,13 @@ impl Protocol {
             Request::Over => {}
         }
         let is_early = matches!(sent.request, Request::OnTheWire | Request::Stored) && !state.told[callback];
-        if self.swap == Swap::ReplyBeforeConfirm && is_early {
+        if self.mutation == Mutation::ReplyBeforeConfirm && is_early {
             next.step(state, Step::ReplyEarly(message), |state| state.told[callback] = true);
         }
     }
 }
 
-/// WeChat Pay sends a callback until it is told SUCCESS or tired of it, one request at a time.
+/// WeChat Pay sends a callback until it is answered SUCCESS or tired of it, one request at a time.
 fn send(state: &State, callback: u8, next: &mut Next) {
     let own = || state.messages.iter().filter(|message| message.callback == callback);
     let is_again = own().count() > 0;

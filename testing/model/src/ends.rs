@@ -1,6 +1,5 @@
 //! What must hold where nothing more happens but by chance: everything that came is decided, and decided right.
 
-use crate::broken::Broken;
 use crate::invariants::{Check, failed, own_messages};
 use crate::protocol::Protocol;
 use crate::rows::{
@@ -9,11 +8,12 @@ use crate::rows::{
 use crate::scenario::{Content, Start};
 use crate::shop::PENDING;
 use crate::state::{Item, Lane, Queued, Relay, Shop, State, Sweeper};
+use crate::violation::Violation;
 
 impl Protocol {
     /// What must not be where nothing more happens but by chance.
     #[must_use]
-    pub fn broken_in_the_end(&self, state: &State) -> Vec<Broken> {
+    pub fn broken_in_the_end(&self, state: &State) -> Vec<Violation> {
         let database = &state.database;
         let has_row = |callback| own_messages(state, callback).any(|message| database.knows(message));
         let is_left_over = state.queue.iter().any(|queued| *queued != Queued::default())
@@ -22,26 +22,26 @@ impl Protocol {
             || database.events.iter().any(|row| row.is_in_outbox);
         let stored = self.stored(state);
         let mut checks: Vec<Check> = vec![
-            (Broken::NotEmpty, is_left_over),
-            (Broken::NoRowInTheEnd, stored.iter().any(|(item, _)| !is_in_the_ledger(state, *item))),
+            (Violation::NotEmpty, is_left_over),
+            (Violation::NoRowInTheEnd, stored.iter().any(|(item, _)| !is_in_the_ledger(state, *item))),
             (
-                Broken::SuccessWithoutRowInTheEnd,
+                Violation::SuccessWithoutRowInTheEnd,
                 (0..).zip(state.told).any(|(callback, told)| told && !has_row(callback)),
             ),
-            (Broken::WrongEventsHeard, !heard_each_change(state)),
+            (Violation::WrongEventsHeard, !heard_each_change(state)),
         ];
         for (item, content) in stored {
             let Some(held) = database.held(item) else { continue };
-            checks.push((Broken::StillWaiting, waits_for_what_is_there(state, content, held)));
-            checks.push((Broken::StillOpen, is_over_and_open(state, content, held)));
+            checks.push((Violation::StillWaiting, waits_for_what_is_there(state, content, held)));
+            checks.push((Violation::StillOpen, is_over_and_open(state, content, held)));
         }
         let is_right = |content| match content {
             Content::Payment { .. } => self.is_payment_right(state, content),
             Content::Refund { .. } => self.is_refund_right(state, content),
         };
-        checks.push((Broken::WrongOutcomes, !self.contents().into_iter().all(is_right)));
+        checks.push((Violation::WrongOutcomes, !self.contents().into_iter().all(is_right)));
         for (order, start) in (0..).zip(self.scenario.orders) {
-            checks.push((Broken::WrongOrder, !self.is_order_right(state, order, *start)));
+            checks.push((Violation::WrongOrder, !self.is_order_right(state, order, *start)));
         }
         failed(&checks)
     }

@@ -20,7 +20,7 @@ pub trait Machine {
     /// What happens between two states; its text is a sentence.
     type Step: Copy + Display;
     /// A kind of violation; its text is a sentence.
-    type Broken: Copy + Eq + Display;
+    type Violation: Copy + Eq + Display;
 
     /// The same for states that differ in nothing that matters: of those only the first met is followed.
     fn key(&self, state: &Self::State) -> Self::State;
@@ -31,9 +31,9 @@ pub trait Machine {
     /// Whether the step is a fault, or up to someone outside: it may happen, and nobody may count on it.
     fn is_chance(&self, step: Self::Step) -> bool;
     /// What must never be, and is so in `state`.
-    fn broken(&self, state: &Self::State) -> Vec<Self::Broken>;
+    fn broken(&self, state: &Self::State) -> Vec<Self::Violation>;
     /// What must not be where nothing more happens but by chance, and is so in `state`.
-    fn broken_at_rest(&self, state: &Self::State) -> Vec<Self::Broken>;
+    fn broken_at_rest(&self, state: &Self::State) -> Vec<Self::Violation>;
 }
 
 /// What an exploration found.
@@ -44,7 +44,7 @@ pub struct Explored<S, B> {
     /// How many steps lead from one to another.
     pub steps: usize,
     /// In how many of them nothing more can happen but by chance.
-    pub at_rest: usize,
+    pub quiescent: usize,
     /// From how many of them no state at rest can be reached without chance.
     pub trapped: usize,
     /// Every kind of step that happened, by the first of its kind.
@@ -78,14 +78,14 @@ impl<S, B: Display> Explored<S, B> {
 /// # Panics
 /// When there are more than `STATES_MAX` states.
 #[must_use]
-pub fn explore<M: Machine>(machine: &M) -> Explored<M::Step, M::Broken> {
+pub fn explore<M: Machine>(machine: &M) -> Explored<M::Step, M::Violation> {
     let mut search = Search {
         machine,
         known: HashMap::default(),
         ways: Vec::new(),
         open: VecDeque::new(),
         edges: Vec::new(),
-        at_rest: Vec::new(),
+        quiescent: Vec::new(),
         steps: 0,
         kinds: HashSet::default(),
         happened: Vec::new(),
@@ -98,7 +98,7 @@ pub fn explore<M: Machine>(machine: &M) -> Explored<M::Step, M::Broken> {
         next.clear();
         machine.steps(&state, &mut next);
         if next.iter().all(|(step, _)| machine.is_chance(*step)) {
-            search.at_rest.push(number);
+            search.quiescent.push(number);
             search.note(machine.broken_at_rest(&state), number);
         }
         for (step, after) in next.drain(..) {
@@ -115,7 +115,7 @@ pub fn explore<M: Machine>(machine: &M) -> Explored<M::Step, M::Broken> {
     Explored {
         states: search.ways.len(),
         steps: search.steps,
-        at_rest: search.at_rest.len(),
+        quiescent: search.quiescent.len(),
         trapped: search.trapped(),
         happened: search.happened,
         violations: search.violations,
@@ -131,11 +131,11 @@ struct Search<'a, M: Machine> {
     open: VecDeque<(usize, M::State)>,
     /// The steps that are not left to chance.
     edges: Vec<(usize, usize)>,
-    at_rest: Vec<usize>,
+    quiescent: Vec<usize>,
     steps: usize,
     kinds: HashSet<Discriminant<M::Step>, BuildHasherDefault<Mix>>,
     happened: Vec<M::Step>,
-    violations: Vec<Violation<M::Broken>>,
+    violations: Vec<Violation<M::Violation>>,
 }
 
 impl<M: Machine> Search<'_, M> {
@@ -151,7 +151,7 @@ impl<M: Machine> Search<'_, M> {
         known
     }
 
-    fn note(&mut self, broken: Vec<M::Broken>, number: usize) {
+    fn note(&mut self, broken: Vec<M::Violation>, number: usize) {
         for broken in broken {
             if self.violations.iter().all(|violation| violation.broken != broken) {
                 let trace = self.trace(number);
@@ -174,7 +174,7 @@ impl<M: Machine> Search<'_, M> {
     /// Goes back from the states at rest along all steps that are not left to chance. Those not met are trapped.
     fn trapped(&self) -> usize {
         let mut can_rest = vec![false; self.ways.len()];
-        for number in &self.at_rest {
+        for number in &self.quiescent {
             can_rest[*number] = true;
         }
         let mut grows = true;

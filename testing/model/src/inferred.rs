@@ -1,17 +1,17 @@
 //! Spoilt on purpose: what is known of refused payments is inferred from held rows, as it was before payments were facts.
 
 use crate::decide::{Came, ChangedRefund, Write};
+use crate::mutation::Mutation;
 use crate::protocol::Protocol;
 use crate::rows::{Disposition, HeldState, Outcome, Payment, Refund, Row};
 use crate::scenario::Content;
 use crate::state::{Items, State};
-use crate::swap::Swap;
 
 impl Protocol {
     /// Whether the protocol is spoilt so.
     #[must_use]
     pub fn infers(&self) -> bool {
-        matches!(self.swap, Swap::SettledByReason | Swap::ReturnedInferred)
+        matches!(self.mutation, Mutation::SettledByReason | Mutation::ReturnedInferred)
     }
 
     /// Whether the held rows tell of the payment. One that the order accepted is known by the order.

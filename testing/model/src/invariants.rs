@@ -1,33 +1,33 @@
 //! What must hold in every state. What must hold in the end is in [`crate::ends`].
 
-use crate::broken::Broken;
 use crate::protocol::Protocol;
 use crate::rows::{
     Disposition, End, Event, Happened, HeldState, Order, OrderState, Outcome, PRICE, Payment, Row, Told,
 };
 use crate::scenario::Content;
 use crate::state::{Item, MessageId, PARTS, Queued, State};
+use crate::violation::Violation;
 
 /// A check that failed, or did not.
-pub type Check = (Broken, bool);
+pub type Check = (Violation, bool);
 
 impl Protocol {
     /// What must never be.
     #[must_use]
-    pub fn broken_now(&self, state: &State) -> Vec<Broken> {
+    pub fn broken_now(&self, state: &State) -> Vec<Violation> {
         let mut checks = Vec::with_capacity(32);
-        checks.push((Broken::SuccessLost, (0..).zip(state.told).any(|(call, told)| told && !is_kept(state, call))));
-        checks.push((Broken::TwoRows, state.database.has_row_twice));
-        checks.push((Broken::IllegalChange, state.database.is_illegal));
+        checks.push((Violation::SuccessLost, (0..).zip(state.told).any(|(call, told)| told && !is_kept(state, call))));
+        checks.push((Violation::TwoRows, state.database.has_row_twice));
+        checks.push((Violation::IllegalChange, state.database.is_illegal));
         let events = || state.database.events.iter();
-        checks.push((Broken::EventLost, events().any(|row| !row.is_in_outbox && !row.is_heard)));
+        checks.push((Violation::EventLost, events().any(|row| !row.is_in_outbox && !row.is_heard)));
         check_events(state, &mut checks);
         for (order, row) in (0..).zip(state.database.orders) {
-            checks.extend(row.map_or([(Broken::SumsDiffer, false); 4], |row| check_order(state, order, row)));
+            checks.extend(row.map_or([(Violation::SumsDiffer, false); 4], |row| check_order(state, order, row)));
         }
         for (transaction, rows) in (0..).zip(state.database.payments) {
             let is_of_two = rows.iter().flatten().count() > 1;
-            checks.push((Broken::TransactionPaysTwo, is_of_two));
+            checks.push((Violation::TransactionPaysTwo, is_of_two));
             for (order, row) in (0..).zip(rows) {
                 let Some(payment) = row else { continue };
                 self.check_payment(state, Content::Payment { order, transaction }, payment, &mut checks);
@@ -43,15 +43,15 @@ impl Protocol {
         let is_all = payment.returned == PRICE;
         let is_told_wrong =
             payment.disposition != Disposition::Accepted && (payment.disposition == Disposition::Returned) != is_all;
-        checks.push((Broken::SumsDiffer, payment.returned != returned || is_told_wrong));
+        checks.push((Violation::SumsDiffer, payment.returned != returned || is_told_wrong));
         match payment.disposition {
             Disposition::Accepted => {
-                checks.push((Broken::ReturnedMoneyPays, payment.is_spent));
-                checks.push((Broken::ChangeWithoutRow, !self.is_applied(state, content)));
+                checks.push((Violation::ReturnedMoneyPays, payment.is_spent));
+                checks.push((Violation::ChangeWithoutRow, !self.is_applied(state, content)));
             }
             Disposition::Refused => {
                 let is_seen = |row: &Row| row.held.is_some_and(|held| held.state != HeldState::Resolved);
-                checks.push((Broken::RefusedUnseen, !self.rows(state, content).iter().any(is_seen)));
+                checks.push((Violation::RefusedUnseen, !self.rows(state, content).iter().any(is_seen)));
             }
             Disposition::Returned => {}
         }
@@ -61,17 +61,17 @@ impl Protocol {
         let database = &state.database;
         for content in self.contents() {
             let applied = self.rows(state, content).iter().filter(|row| row.outcome == Outcome::Applied).count();
-            checks.push((Broken::AppliedTwice, applied > 1));
+            checks.push((Violation::AppliedTwice, applied > 1));
             let Content::Refund { order, transaction, number, amount, end } = content else { continue };
             let refund = crate::rows::Refund { order, transaction, amount, end };
             let counts = database.refunds[usize::from(number)] == Some(refund);
-            checks.push((Broken::ChangeWithoutRow, counts && applied == 0));
+            checks.push((Violation::ChangeWithoutRow, counts && applied == 0));
         }
         for (item, row) in database.items() {
             let Some(content) = self.content(state, item) else { continue };
             let is_resolved = row.held.is_some_and(|held| held.state == HeldState::ResolvedByOperator);
             let is_known = database.payments[usize::from(content.transaction())].iter().any(Option::is_some);
-            checks.push((Broken::WorkHidden, is_resolved && row.outcome != Outcome::Abandoned && !is_known));
+            checks.push((Violation::WorkHidden, is_resolved && row.outcome != Outcome::Abandoned && !is_known));
         }
     }
 
@@ -111,7 +111,7 @@ impl Protocol {
 
 /// Those of the checks that failed.
 #[must_use]
-pub fn failed(checks: &[Check]) -> Vec<Broken> {
+pub fn failed(checks: &[Check]) -> Vec<Violation> {
     checks.iter().filter(|(_, is_broken)| *is_broken).map(|(broken, _)| *broken).collect()
 }
 
@@ -133,10 +133,10 @@ fn check_order(state: &State, order: u8, row: Order) -> [Check; 4] {
         |version| database.events.iter().filter(|row| (row.event.order, row.event.version) == (order, version)).count();
     let is_beyond = database.events.iter().any(|event| event.event.order == order && event.event.version > row.version);
     [
-        (Broken::OrderPaidByTwo, accepted != paid_by.into_iter().collect::<Vec<_>>()),
-        (Broken::SumsDiffer, row.refunded != refunded || is_all != (row.refunded == PRICE)),
-        (Broken::ChangeWithoutEvent, (1..=row.version).any(|version| of_version(version) == 0)),
-        (Broken::EventWithoutChange, is_beyond || (1..=row.version).any(|version| of_version(version) > 1)),
+        (Violation::OrderPaidByTwo, accepted != paid_by.into_iter().collect::<Vec<_>>()),
+        (Violation::SumsDiffer, row.refunded != refunded || is_all != (row.refunded == PRICE)),
+        (Violation::ChangeWithoutEvent, (1..=row.version).any(|version| of_version(version) == 0)),
+        (Violation::EventWithoutChange, is_beyond || (1..=row.version).any(|version| of_version(version) > 1)),
     ]
 }
 
@@ -150,7 +150,7 @@ fn check_events(state: &State, checks: &mut Vec<Check>) {
     let mut seen = Vec::with_capacity(8);
     for row in state.database.events.iter() {
         let what = what(row.event);
-        checks.push((Broken::AppliedTwice, seen.contains(&what)));
+        checks.push((Violation::AppliedTwice, seen.contains(&what)));
         seen.push(what);
     }
 }

@@ -4,12 +4,12 @@
 
 use crate::database::{Open, Owner};
 use crate::decide::{Came, Write};
-use crate::few::Few;
+use crate::inline_vec::InlineVec;
+use crate::mutation::Mutation;
 use crate::protocol::{Next, Protocol};
 use crate::rows::{Outcome, Reason};
 use crate::state::{Attempt, Delivery, Fresh, Item, LANES, Lane, ORDERS, Orders, PREFETCH, Phase, Read, State};
 use crate::step::Step;
-use crate::swap::Swap;
 
 impl Protocol {
     /// What can happen at the lanes.
@@ -21,7 +21,7 @@ impl Protocol {
                 next.step(state, Step::Take(at), |state| {
                     let lane = &mut state.lanes[at];
                     lane.batch = lane.inbox;
-                    lane.inbox = Few::EMPTY;
+                    lane.inbox = InlineVec::EMPTY;
                     self.start_over(state, at, false);
                 });
             }
@@ -63,9 +63,9 @@ impl Protocol {
     /// A batch from its beginning: only what was delivered before can be in the ledger, so only that is looked up.
     fn start_over(&self, state: &mut State, at: usize, ask_for_all: bool) {
         let lane = &mut state.lanes[at];
-        let asks = match self.swap {
-            Swap::LedgerIgnored => false,
-            Swap::LookUpLeftOut => ask_for_all,
+        let asks = match self.mutation {
+            Mutation::LedgerIgnored => false,
+            Mutation::LookUpLeftOut => ask_for_all,
             _ => ask_for_all || lane.batch.iter().any(|delivery| delivery.redelivered),
         };
         let attempt = Attempt::of(distinct(lane));
@@ -88,7 +88,7 @@ impl Protocol {
         }
         let passing_by = attempt.passing_by();
         next.fault(state, Step::LockTimesOut(at), |state| state.lanes[at].phase = Phase::Fresh(passing_by));
-        if matches!(self.swap, Swap::PaymentsJoined | Swap::PaymentsJoinedAndOverwritten) {
+        if matches!(self.mutation, Mutation::PaymentsJoined | Mutation::PaymentsJoinedAndOverwritten) {
             next.step(state, Step::LockBegins(at), |state| state.lanes[at].phase = Phase::Joined(attempt, payments));
         }
     }
@@ -106,7 +106,7 @@ impl Protocol {
     fn locked_among(&self, state: &State, at: usize, orders: Orders) -> Orders {
         let mut locked = self.locked(state, Owner::Lane(at));
         locked.iter_mut().zip(orders).for_each(|(locked, is_wanted)| *locked &= is_wanted);
-        if self.swap == Swap::LockLeftOut { NONE } else { locked }
+        if self.mutation == Mutation::LockLeftOut { NONE } else { locked }
     }
 
     fn write(&self, state: &State, at: usize, attempt: Attempt, read: Read, next: &mut Next) {
@@ -126,7 +126,7 @@ impl Protocol {
             }),
             None => next.step(state, Step::Write(at), |state| {
                 state.lanes[at].phase = Phase::Written(attempt, read);
-                if self.swap == Swap::EventBeforeTransaction {
+                if self.mutation == Mutation::EventBeforeTransaction {
                     self.add_events(&mut state.database, write.events);
                 }
             }),
@@ -135,10 +135,10 @@ impl Protocol {
 
     fn commit(&self, state: &State, at: usize, attempt: Attempt, read: Read, next: &mut Next) {
         let lane = &state.lanes[at];
-        if self.swap == Swap::AckBeforeCommit && !lane.batch.is_empty() && !lane.is_cut_off {
-            return next.step(state, Step::Ack(at), |state| state.lanes[at].batch = Few::EMPTY);
+        if self.mutation == Mutation::AckBeforeCommit && !lane.batch.is_empty() && !lane.is_cut_off {
+            return next.step(state, Step::Ack(at), |state| state.lanes[at].batch = InlineVec::EMPTY);
         }
-        let with_events = !matches!(self.swap, Swap::EventAfterTransaction | Swap::EventBeforeTransaction);
+        let with_events = !matches!(self.mutation, Mutation::EventAfterTransaction | Mutation::EventBeforeTransaction);
         let own = self.own(state, at, attempt, read);
         let write = self.decided(state, own.owner, own.items, read);
         let commit = |state: &mut State| {
@@ -147,8 +147,8 @@ impl Protocol {
         };
         next.step(state, Step::Commit(at), |state| {
             commit(state);
-            state.lanes[at].phase = match self.swap {
-                Swap::EventAfterTransaction if !write.events.is_empty() => Phase::EventsOwed(attempt, read),
+            state.lanes[at].phase = match self.mutation {
+                Mutation::EventAfterTransaction if !write.events.is_empty() => Phase::EventsOwed(attempt, read),
                 _ => Phase::Committed,
             };
         });
@@ -176,7 +176,7 @@ impl Protocol {
             next.fault(state, Step::WorkerIsCutOff(at), |state| {
                 give_back(state, at);
                 let lane = &mut state.lanes[at];
-                lane.inbox = Few::EMPTY;
+                lane.inbox = InlineVec::EMPTY;
                 lane.is_cut_off = true;
             });
         }
@@ -235,19 +235,19 @@ impl Protocol {
         if !self.infers() && write.inserted().any(is_recorded) {
             return Some(Obstacle::PaymentRecorded);
         }
-        let is_ignored = matches!(self.swap, Swap::ConflictIgnored | Swap::LedgerIgnored);
+        let is_ignored = matches!(self.mutation, Mutation::ConflictIgnored | Mutation::LedgerIgnored);
         (!is_ignored && new().any(|item| state.database.row(item).is_some())).then_some(Obstacle::LedgerDiffers)
     }
 
     /// Whether the unique constraints let only one of two payments in, each a transaction and an order.
     fn collide(&self, one: (usize, usize), other: (usize, usize)) -> bool {
-        one.0 == other.0 && (one.1 == other.1 || self.swap != Swap::TransactionNotUnique)
+        one.0 == other.0 && (one.1 == other.1 || self.mutation != Mutation::TransactionNotUnique)
     }
 
     /// Whether an order has a newer version, or a payment or refund is not as it was read.
     fn rows_differ(&self, state: &State, write: &Write) -> bool {
         let database = &state.database;
-        if self.swap == Swap::LockAndVersionIgnored {
+        if self.mutation == Mutation::LockAndVersionIgnored {
             return false;
         }
         let is_newer = database
@@ -255,7 +255,8 @@ impl Protocol {
             .iter()
             .zip(write.orders)
             .any(|(row, written)| row.zip(written).is_some_and(|(row, written)| row.version >= written.version));
-        let overwrites = matches!(self.swap, Swap::PaymentsJoinedAndOverwritten | Swap::ReplayIgnoresReturned);
+        let overwrites =
+            matches!(self.mutation, Mutation::PaymentsJoinedAndOverwritten | Mutation::ReplayIgnoresReturned);
         let rows = database.payments.iter().flatten().zip(write.payments.iter().flatten());
         let payment_moved = rows.into_iter().any(|(row, written)| {
             let was = written.and_then(|written| written.was);

@@ -1,12 +1,12 @@
 //! The protocol between WeChat Pay, ingest, broker, workers, database, shop and operator as a machine, and every state that
 //! it can reach. In reading order:
 //!
-//! - [`scenario`]: what is explored. [`swap`]: how the protocol is spoilt on purpose ([`inferred`] is one of the ways).
-//! - [`state`] and [`rows`]: one state of everything. [`step`]: everything that can happen. [`few`]: the list that they are
+//! - [`scenario`]: what is explored. [`mutation`]: how the protocol is spoilt on purpose ([`inferred`] is one of the ways).
+//! - [`state`] and [`rows`]: one state of everything. [`step`]: everything that can happen. [`inline_vec`]: the list that they are
 //!   made of.
 //! - [`protocol`]: the machine. Its parts: [`edge`], [`lane`], [`sweep`], [`relay`], [`shop`], [`operator`], on [`database`].
 //! - [`decide`]: the bridge to `worker::batch::plan`, so that the decisions are those of the code that runs.
-//! - [`invariants`]: what must hold always. [`ends`]: what must hold in the end. [`broken`]: the names of both.
+//! - [`invariants`]: what must hold always. [`ends`]: what must hold in the end. [`violation`]: the names of both.
 //! - [`explore`]: the search.
 //!
 //! Modelled: requests that break off anywhere, with the message lost, stored, or stored later; replies that nobody
@@ -25,16 +25,16 @@
 #![allow(missing_docs, clippy::missing_errors_doc, reason = "nothing here ships")]
 #![expect(clippy::indexing_slicing, reason = "a number that names nothing must stop the check, not bend it")]
 
-pub mod broken;
 pub mod database;
 pub mod decide;
 pub mod edge;
 pub mod ends;
 pub mod explore;
-pub mod few;
 pub mod inferred;
+pub mod inline_vec;
 pub mod invariants;
 pub mod lane;
+pub mod mutation;
 pub mod operator;
 pub mod protocol;
 pub mod relay;
@@ -43,5 +43,5 @@ pub mod scenario;
 pub mod shop;
 pub mod state;
 pub mod step;
-pub mod swap;
 pub mod sweep;
+pub mod violation;

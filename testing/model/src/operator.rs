@@ -2,16 +2,16 @@
 
 use worker::store::operator::{ACCEPTABLE, Nature};
 
-use crate::few::Few;
+use crate::inline_vec::InlineVec;
+use crate::mutation::Mutation;
 use crate::protocol::{Next, Protocol};
 use crate::rows::{Asked, Disposition, Held, HeldState, Outcome, Row};
 use crate::scenario::{Content, Deed};
 use crate::state::{Item, MESSAGES, PARTS, State};
 use crate::step::Step;
-use crate::swap::Swap;
 
 /// Rows that a command means.
-type Group = Few<Item, { MESSAGES * PARTS }>;
+type Group = InlineVec<Item, { MESSAGES * PARTS }>;
 
 impl Protocol {
     /// What the operator can do.
@@ -40,10 +40,10 @@ impl Protocol {
         let nature = Nature::from_reason(held.reason.name());
         match deed {
             // What was applied stays in the ledger as applied.
-            Deed::Replay => row.outcome != Outcome::Applied || self.swap == Swap::AppliedReplayed,
+            Deed::Replay => row.outcome != Outcome::Applied || self.mutation == Mutation::AppliedReplayed,
             Deed::Accept => held.is_unresolved() && ACCEPTABLE.contains(&held.reason.name()),
             Deed::Resolve => {
-                held.is_unresolved() && (nature == Nature::ForPeople || self.swap == Swap::ResolveClosesWork)
+                held.is_unresolved() && (nature == Nature::ForPeople || self.mutation == Mutation::ResolveClosesWork)
             }
             Deed::Abandon => held.is_unresolved() && nature == Nature::Work,
         }
@@ -70,8 +70,8 @@ impl Protocol {
             Deed::Resolve => (Outcome::Quarantined, HeldState::ResolvedByOperator, Asked::ByReport),
             Deed::Abandon => (Outcome::Abandoned, HeldState::ResolvedByOperator, Asked::ByReport),
         };
-        if let (Swap::ReturnedByResolve, Deed::Resolve, Some(Content::Payment { order, transaction })) =
-            (self.swap, deed, content)
+        if let (Mutation::ReturnedByResolve, Deed::Resolve, Some(Content::Payment { order, transaction })) =
+            (self.mutation, deed, content)
             && let Some(payment) = &mut state.database.payments[usize::from(transaction)][usize::from(order)]
         {
             payment.disposition = Disposition::Returned;

@@ -1,8 +1,8 @@
 //! The protocol as a machine: the start of a scenario, and all steps of all parts.
 
-use crate::broken::Broken;
 use crate::explore::Machine;
-use crate::few::Few;
+use crate::inline_vec::InlineVec;
+use crate::mutation::Mutation;
 use crate::rows::{Database, Order, REFUNDS, TRANSACTIONS};
 use crate::scenario::{Scenario, Start};
 use crate::shop::PENDING;
@@ -10,7 +10,7 @@ use crate::state::{
     CALLBACKS, LANES, Lane, MESSAGES, Message, ORDERS, PARTS, Phase, Queued, Relay, Request, Shop, State, Sweeper,
 };
 use crate::step::Step;
-use crate::swap::Swap;
+use crate::violation::Violation;
 
 /// One scenario under the protocol, or under one that is spoilt.
 #[derive(Debug, Clone, Copy)]
@@ -18,7 +18,7 @@ pub struct Protocol {
     /// What is told, and what may go wrong.
     pub scenario: Scenario,
     /// How the protocol is spoilt.
-    pub swap: Swap,
+    pub mutation: Mutation,
 }
 
 /// The steps that can happen in one state, each with the state after it.
@@ -49,13 +49,14 @@ impl Next<'_> {
 
 impl Lane {
     /// Nothing in hand.
-    pub const IDLE: Self = Self { inbox: Few::EMPTY, batch: Few::EMPTY, is_cut_off: false, phase: Phase::Idle };
+    pub const IDLE: Self =
+        Self { inbox: InlineVec::EMPTY, batch: InlineVec::EMPTY, is_cut_off: false, phase: Phase::Idle };
 }
 
 impl Machine for Protocol {
     type State = State;
     type Step = Step;
-    type Broken = Broken;
+    type Violation = Violation;
 
     /// The workers are alike, and what WeChat Pay would send again is nothing once it has been told of everything.
     fn key(&self, state: &State) -> State {
@@ -70,7 +71,7 @@ impl Machine for Protocol {
     fn start(&self) -> State {
         let mut state = State {
             told: [false; CALLBACKS],
-            messages: Few::EMPTY,
+            messages: InlineVec::EMPTY,
             queue: [Queued::default(); MESSAGES],
             lanes: [Lane::IDLE; LANES],
             sweeper: Sweeper::Idle,
@@ -81,7 +82,7 @@ impl Machine for Protocol {
                 payments: [[None; ORDERS]; TRANSACTIONS],
                 refunds: [None; REFUNDS],
                 ledger: [[None; PARTS]; MESSAGES],
-                events: Few::EMPTY,
+                events: InlineVec::EMPTY,
                 has_row_twice: false,
                 is_illegal: false,
             },
@@ -121,11 +122,11 @@ impl Machine for Protocol {
         step.is_chance()
     }
 
-    fn broken(&self, state: &State) -> Vec<Broken> {
+    fn broken(&self, state: &State) -> Vec<Violation> {
         self.broken_now(state)
     }
 
-    fn broken_at_rest(&self, state: &State) -> Vec<Broken> {
+    fn broken_at_rest(&self, state: &State) -> Vec<Violation> {
         self.broken_in_the_end(state)
     }
 }

@@ -1,10 +1,10 @@
 //! The relay: reads the outbox, publishes, and deletes what the broker has confirmed. One at a time, by its lock.
 
-use crate::few::Few;
+use crate::inline_vec::InlineVec;
+use crate::mutation::Mutation;
 use crate::protocol::{Next, Protocol};
 use crate::state::{EVENTS, Relay, State};
 use crate::step::Step;
-use crate::swap::Swap;
 
 impl Protocol {
     /// What can happen at the relay.
@@ -33,20 +33,20 @@ impl Protocol {
 
     fn begin(&self, state: &State, next: &mut Next) {
         let rows = (0..).zip(state.database.events.iter());
-        let left: Few<u8, EVENTS> = rows.filter(|(_, row)| row.is_in_outbox).map(|(place, _)| place).collect();
+        let left: InlineVec<u8, EVENTS> = rows.filter(|(_, row)| row.is_in_outbox).map(|(place, _)| place).collect();
         if left.is_empty() {
             return;
         }
         next.step(state, Step::RelayRead, |state| {
-            state.relay = Relay::Publishing { left, confirmed: Few::EMPTY };
-            if self.swap == Swap::DeleteBeforeConfirm {
+            state.relay = Relay::Publishing { left, confirmed: InlineVec::EMPTY };
+            if self.mutation == Mutation::DeleteBeforeConfirm {
                 delete(state, left);
             }
         });
     }
 }
 
-fn delete(state: &mut State, places: Few<u8, EVENTS>) {
+fn delete(state: &mut State, places: InlineVec<u8, EVENTS>) {
     let rows = (0..).zip(state.database.events.iter_mut());
     rows.filter(|(place, _)| places.contains(*place)).for_each(|(_, row)| row.is_in_outbox = false);
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::few::Few;
+use crate::inline_vec::InlineVec;
 use crate::state::{EVENTS, MESSAGES, ORDERS, PARTS};
 
 /// The most payments of a scenario.
@@ -25,7 +25,7 @@ pub struct Database {
     pub refunds: Refunds,
     pub ledger: [[Option<Row>; PARTS]; MESSAGES],
     /// Every event ever written.
-    pub events: Few<EventRow, EVENTS>,
+    pub events: InlineVec<EventRow, EVENTS>,
     /// Whether a part ever got a second row. For the checks.
     pub has_row_twice: bool,
     /// Whether a worker ever wrote what only a trigger of the database would have stopped. For the checks.

@@ -11,7 +11,7 @@ pub struct Scenario {
     pub callbacks: &'static [&'static [Content]],
     /// The orders, as they are before everything else.
     pub orders: &'static [Start],
-    /// Whether ingest is explored: callbacks are sent at any time, until WeChat Pay is told SUCCESS or tired of them. If not,
+    /// Whether ingest is explored: callbacks are sent at any time, until WeChat Pay is answered SUCCESS or tired of them. If not,
     /// the broker has them all, was told of each by SUCCESS, and delivers them at any time.
     pub with_ingest: bool,
     /// Whether the relay is explored. If not, an event counts as heard when it is written.

@@ -3,11 +3,11 @@
 //! A save writes every column, as an ORM does. The database's trigger refuses what would undo a payment.
 
 use crate::database::{Owner, is_legal};
+use crate::mutation::Mutation;
 use crate::protocol::{Next, Protocol};
 use crate::rows::{Order, OrderState};
 use crate::state::{Shop, State};
 use crate::step::Step;
-use crate::swap::Swap;
 
 impl Protocol {
     /// What can happen at the shop.
@@ -56,7 +56,7 @@ impl Protocol {
     /// What the trigger refuses leaves the order as it is.
     fn save(&self, state: &mut State, order: u8, saved: Order) {
         let row = &mut state.database.orders[usize::from(order)];
-        if self.swap == Swap::TriggersLeftOut || row.is_some_and(|row| is_legal(row, saved)) {
+        if self.mutation == Mutation::TriggersLeftOut || row.is_some_and(|row| is_legal(row, saved)) {
             *row = Some(saved);
         }
     }

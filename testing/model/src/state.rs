@@ -3,7 +3,7 @@
 //! A message is named by its place in [`State::messages`], which stands for its id. What the database holds is in
 //! [`crate::rows`].
 
-use crate::few::Few;
+use crate::inline_vec::InlineVec;
 use crate::rows::{Database, Order, Payments, Refunds};
 
 /// The most callbacks of a scenario.
@@ -26,7 +26,7 @@ pub type MessageId = u8;
 pub type Orders = [bool; ORDERS];
 
 /// What a batch is about to write: each message once.
-pub type Fresh = Few<MessageId, PREFETCH>;
+pub type Fresh = InlineVec<MessageId, PREFETCH>;
 
 /// One part of a message: one row in the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,15 +36,15 @@ pub struct Item {
 }
 
 /// Parts in one transaction.
-pub type Items = Few<Item, ITEMS>;
+pub type Items = InlineVec<Item, ITEMS>;
 
 /// Everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct State {
-    /// By callback: whether WeChat Pay was told SUCCESS.
+    /// By callback: whether WeChat Pay was answered SUCCESS.
     pub told: [bool; CALLBACKS],
     /// The requests that WeChat Pay has made, each with the message that ingest makes of it.
-    pub messages: Few<Message, MESSAGES>,
+    pub messages: InlineVec<Message, MESSAGES>,
     /// By message: its copies in the queue that no lane holds.
     pub queue: [Queued; MESSAGES],
     /// The lanes of the workers.
@@ -124,9 +124,9 @@ pub struct Delivery {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Lane {
     /// Delivered, not yet in a batch.
-    pub inbox: Few<Delivery, PREFETCH>,
+    pub inbox: InlineVec<Delivery, PREFETCH>,
     /// The batch in the works, or to be acknowledged.
-    pub batch: Few<Delivery, PREFETCH>,
+    pub batch: InlineVec<Delivery, PREFETCH>,
     /// The broker has taken the batch back: the connection broke, and the lane does not know yet.
     pub is_cut_off: bool,
     /// How far it is.
@@ -218,9 +218,9 @@ pub enum Relay {
     /// It has read these rows of the outbox, by place.
     Publishing {
         /// To be published.
-        left: Few<u8, EVENTS>,
+        left: InlineVec<u8, EVENTS>,
         /// Confirmed by the broker.
-        confirmed: Few<u8, EVENTS>,
+        confirmed: InlineVec<u8, EVENTS>,
     },
 }
 

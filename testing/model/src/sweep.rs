@@ -2,14 +2,14 @@
 
 use crate::database::{Open, Owner};
 use crate::decide::Came;
-use crate::few::Few;
+use crate::inline_vec::InlineVec;
 use crate::lane::Obstacle;
+use crate::mutation::Mutation;
 use crate::protocol::{Next, Protocol};
 use crate::rows::{Disposition, Held, HeldState, Outcome, Reason, Row};
 use crate::scenario::Content;
 use crate::state::{ITEMS, Item, Items, State, Sweeper};
 use crate::step::Step;
-use crate::swap::Swap;
 
 /// Why held rows are decided again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,14 +72,14 @@ impl Protocol {
                 is_for(Reason::ForPayment) && rows.iter().any(Option::is_some)
             }
             Cause::LockMayBeGone => {
-                let is_tried = held.state == HeldState::Waiting || self.swap != Swap::LocksGivenUp;
+                let is_tried = held.state == HeldState::Waiting || self.mutation != Mutation::LocksGivenUp;
                 is_for(Reason::ForLock) && is_tried
             }
         }
     }
 
     /// The part of a held row. A message that was held as a whole may have more parts than rows: those are new.
-    fn parts_of(&self, state: &State, item: Item) -> Few<Item, 2> {
+    fn parts_of(&self, state: &State, item: Item) -> InlineVec<Item, 2> {
         let is_whole = item.part == 0 && state.database.row(Item { part: 1, ..item }).is_none();
         let second = Some(Item { part: 1, ..item }).filter(|second| is_whole && self.content(state, *second).is_some());
         [item].into_iter().chain(second).collect()
@@ -107,7 +107,7 @@ impl Protocol {
 
     /// Whether a held row stays exactly as it is: it goes on waiting for the same, or its order is locked.
     fn stays(&self, held: Held, came: Came) -> bool {
-        let is_locked = came.reason == Some(Reason::ForLock) && self.swap != Swap::BusyReplayCleared;
+        let is_locked = came.reason == Some(Reason::ForLock) && self.mutation != Mutation::BusyReplayCleared;
         let is_the_same = !held.is_asked_for() && came.reason == Some(held.reason);
         came.outcome == Outcome::Waiting && (is_locked || is_the_same)
     }
@@ -125,7 +125,7 @@ impl Protocol {
         };
         let rows = state.database.items().filter(|(item, row)| row.held.is_some_and(|held| is_done(*item, held)));
         let items: Vec<Item> = rows.map(|(item, _)| item).collect();
-        if !items.is_empty() && self.swap != Swap::RefusedNeverResolved {
+        if !items.is_empty() && self.mutation != Mutation::RefusedNeverResolved {
             next.step(state, Step::SweepResolves, |state| {
                 for item in items {
                     let held = state.database.row_mut(item).iter_mut().filter_map(|row| row.held.as_mut());

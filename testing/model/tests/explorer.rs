@@ -35,7 +35,7 @@ impl fmt::Display for Move {
 impl Machine for Walk {
     type State = At;
     type Step = Move;
-    type Broken = &'static str;
+    type Violation = &'static str;
 
     fn key(&self, state: &At) -> At {
         *state
@@ -74,7 +74,7 @@ impl Machine for Walk {
 #[test]
 fn every_state_is_visited_once_and_every_step_taken() {
     let explored = explore(&Walk);
-    assert_eq!((explored.states, explored.steps, explored.at_rest), (11, 12, 1));
+    assert_eq!((explored.states, explored.steps, explored.quiescent), (11, 12, 1));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 use std::mem::discriminant;
 
 use model::explore::explore;
+use model::mutation::Mutation;
 use model::protocol::Protocol;
 use model::scenario::{
     ALL_EARLY, COMBINED, COMBINED_LATE, COPIED, GIVEN_UP, GIVEN_UP_BY_OPERATOR, ORDER_LATE, PAID_TWICE, REFUND_EARLY,
@@ -12,7 +13,6 @@ use model::scenario::{
     SURPLUS_RETURNED, Scenario, TOLD_AGAIN, TWO_ORDERS,
 };
 use model::step::Step;
-use model::swap::Swap;
 
 #[test]
 fn a_payment_told_again_and_again_is_applied_once() {
@@ -109,7 +109,7 @@ fn a_contradiction_that_an_operator_accepts_is_applied_once() {
 fn every_step_happens_in_some_scenario() {
     let mut happened: Vec<Step> = Vec::new();
     for scenario in [COPIED, ORDER_LATE, GIVEN_UP, TWO_ORDERS, SHOP_IN_THE_WAY, SURPLUS_RETURNED] {
-        for step in explore(&Protocol { scenario, swap: Swap::None }).happened {
+        for step in explore(&Protocol { scenario, mutation: Mutation::None }).happened {
             if happened.iter().all(|other| discriminant(other) != discriminant(&step)) {
                 happened.push(step);
             }
@@ -121,9 +121,9 @@ fn every_step_happens_in_some_scenario() {
 
 #[track_caller]
 fn holds(scenario: Scenario, states_min: usize, at_rest_min: usize) {
-    let explored = explore(&Protocol { scenario, swap: Swap::None });
-    println!("{}: {} states, {} at rest", scenario.name, explored.states, explored.at_rest);
+    let explored = explore(&Protocol { scenario, mutation: Mutation::None });
+    println!("{}: {} states, {} at rest", scenario.name, explored.states, explored.quiescent);
     assert!(explored.problems().is_empty(), "{}:\n{}", scenario.name, explored.problems());
     assert!(explored.states >= states_min, "only {} states", explored.states);
-    assert!(explored.at_rest >= at_rest_min, "only {} states at rest", explored.at_rest);
+    assert!(explored.quiescent >= at_rest_min, "only {} states at rest", explored.quiescent);
 }

@@ -2,6 +2,7 @@
 //! wrong with it either.
 
 use model::explore::{Machine, explore};
+use model::mutation::Mutation;
 use model::protocol::Protocol;
 use model::rows::{Disposition, End, Happened, HeldState, OrderState, Outcome, Told};
 use model::scenario::{
@@ -10,7 +11,6 @@ use model::scenario::{
 };
 use model::state::State;
 use model::step::Step;
-use model::swap::Swap;
 
 /// The protocol, looking for a state at rest in which something has happened.
 struct Search {
@@ -21,7 +21,7 @@ struct Search {
 impl Machine for Search {
     type State = State;
     type Step = Step;
-    type Broken = &'static str;
+    type Violation = &'static str;
 
     fn key(&self, state: &State) -> State {
         self.protocol.key(state)
@@ -84,7 +84,7 @@ fn a_transaction_of_another_order_is_held() {
 
 #[test]
 fn two_lanes_record_one_transaction_at_the_same_time() {
-    let explored = explore(&Protocol { scenario: Scenario { faults: 0, ..TWO_ORDERS }, swap: Swap::None });
+    let explored = explore(&Protocol { scenario: Scenario { faults: 0, ..TWO_ORDERS }, mutation: Mutation::None });
     assert!(explored.happened.iter().any(|step| matches!(step, Step::PaymentRecorded(_))));
 }
 
@@ -158,7 +158,7 @@ fn heard(state: &State, happened: Happened) -> bool {
 /// Returns a shortest way to it.
 #[track_caller]
 fn happens(scenario: Scenario, happened: fn(&State) -> bool) -> String {
-    let explored = explore(&Search { protocol: Protocol { scenario, swap: Swap::None }, happened });
+    let explored = explore(&Search { protocol: Protocol { scenario, mutation: Mutation::None }, happened });
     let found = explored.violations.first();
     assert!(found.is_some(), "it never happens in {} states", explored.states);
     found.map(|violation| violation.trace.join("\n")).unwrap_or_default()

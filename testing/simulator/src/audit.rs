@@ -1,9 +1,9 @@
-//! The audit: what was told and what was found, compared by sets, rule by rule.
+//! The audit: compares what was sent and answered with what the database and the events contain, rule by rule.
 //!
-//! Pure, so that each rule is tested by breaking it. A rule is a sentence that must hold; what breaks it is counted, and
-//! the first few are kept as examples.
+//! Pure, so that each rule is tested by breaking it. Each kind of [`Violation`] has a rule: a sentence that must hold.
+//! Violations are counted, and the first few of each kind are kept as examples.
 //!
-//! Reading order: the [`Rule`]s, [`index`] (who belongs to whom), then the rules themselves in [`ledger`], [`orders`],
+//! Reading order: the [`Violation`]s, [`index`] (which row belongs to which callback), then the rules in [`ledger`], [`orders`],
 //! [`payments`], [`refunds`], [`events`] and [`caused`].
 
 pub mod caused;
@@ -17,177 +17,183 @@ pub mod refunds;
 use std::collections::BTreeMap;
 
 use self::index::Index;
-use crate::book::Book;
-use crate::evidence::Found;
 use crate::fulfilment::Consumed;
 use crate::plan::Plan;
+use crate::request_log::RequestLog;
+use crate::snapshot::Found;
 
-/// Examples kept of each broken rule.
+/// Examples kept of each kind of violation.
 const EXAMPLES_MAX: usize = 5;
 
-/// What must hold after a run.
+/// A way in which a run can break a promise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Rule {
-    /// The edge knows forgeries.
+pub enum Violation {
+    /// Ingest answered SUCCESS to a forged callback.
     ForgeryAccepted,
-    /// They leave nothing behind.
+    /// A forged callback is in the ledger.
     ForgeryStored,
-    /// And it knows what is genuine.
+    /// Ingest rejected a genuine callback as not authentic.
     GenuineRejected,
-    /// SUCCESS is a promise, kept once.
-    OneRowEach,
-    /// Bytes are kept as they came.
+    /// A callback answered SUCCESS has no ledger row, or more rows than answers.
+    WrongRowCount,
+    /// The ledger holds a body that was never sent.
     UnknownBody,
-    /// The ledger says what must have happened.
-    Outcome,
-    /// Orders are what the model says.
-    OrderState,
-    /// Payments are facts, whatever the orders made of them.
-    PaymentRecord,
-    /// Refunds too, and they add up.
-    RefundState,
-    /// Refusals are where an operator looks for them.
-    Quarantine,
-    /// The merchant hears of each payment.
-    OnePaidEvent,
-    /// And of each that is owed back.
-    OneRefusedEvent,
-    /// And of each change of a refund.
-    OneRefundEvent,
-    /// And can put them in order.
-    Versions,
-    /// And hears the truth.
-    EventContent,
-    /// And nothing else.
+    /// A ledger row has an outcome that its order does not call for.
+    WrongOutcome,
+    /// An order differs from the model's.
+    WrongOrderState,
+    /// A payment is missing from `payments`, recorded twice, or recorded wrongly.
+    WrongPaymentRecord,
+    /// A refund differs from its callbacks, or an order's refunds do not add up.
+    WrongRefundState,
+    /// The ledger and the quarantine disagree about a refused callback.
+    QuarantineMismatch,
+    /// A paid order has no `order.paid` event, or several.
+    WrongPaidEventCount,
+    /// A refused payment has no `payment.refused` event, or several.
+    WrongRefusedEventCount,
+    /// A change of a refund has no event, or several.
+    WrongRefundEventCount,
+    /// The versions in an order's events are not 1, 2, 3 and so on.
+    WrongEventVersions,
+    /// An event's contents differ from the order it describes.
+    WrongEventContent,
+    /// An event exists that no change explains.
     StrayEvent,
-    /// The ledger says what came of each row.
-    CausedEvent,
-    /// And on what it was decided.
-    SeenOrder,
-    /// Nothing is left untold.
-    Outbox,
+    /// A ledger row does not name the event that it caused.
+    WrongCausedEvent,
+    /// A ledger row does not name the key that verified it, or the order as it was when it was decided.
+    WrongDecisionBasis,
+    /// Events remain in the outbox.
+    OutboxNotEmpty,
 }
 
-impl Rule {
+impl Violation {
     /// All of them, in the order of the report.
     pub const ALL: [Self; 19] = [
         Self::ForgeryAccepted,
         Self::ForgeryStored,
         Self::GenuineRejected,
-        Self::OneRowEach,
+        Self::WrongRowCount,
         Self::UnknownBody,
-        Self::Outcome,
-        Self::OrderState,
-        Self::PaymentRecord,
-        Self::RefundState,
-        Self::Quarantine,
-        Self::OnePaidEvent,
-        Self::OneRefusedEvent,
-        Self::OneRefundEvent,
-        Self::Versions,
-        Self::EventContent,
+        Self::WrongOutcome,
+        Self::WrongOrderState,
+        Self::WrongPaymentRecord,
+        Self::WrongRefundState,
+        Self::QuarantineMismatch,
+        Self::WrongPaidEventCount,
+        Self::WrongRefusedEventCount,
+        Self::WrongRefundEventCount,
+        Self::WrongEventVersions,
+        Self::WrongEventContent,
         Self::StrayEvent,
-        Self::CausedEvent,
-        Self::SeenOrder,
-        Self::Outbox,
+        Self::WrongCausedEvent,
+        Self::WrongDecisionBasis,
+        Self::OutboxNotEmpty,
     ];
 
-    /// The rule as a sentence.
+    /// The rule that it violates.
     #[must_use]
     pub fn sentence(self) -> &'static str {
         match self {
-            Self::ForgeryAccepted => "no forged callback is told SUCCESS",
+            Self::ForgeryAccepted => "no forged callback was answered SUCCESS",
             Self::ForgeryStored => "no forged callback is in the ledger",
-            Self::GenuineRejected => "no genuine callback is rejected as wrong (4xx)",
-            Self::OneRowEach => "every callback told SUCCESS has one outcome in the ledger, by its exact bytes",
-            Self::UnknownBody => "the ledger holds no body that was not sent",
-            Self::Outcome => "every outcome is the one that its order calls for",
-            Self::OrderState => "every order is as one delivery of each genuine callback leaves it",
-            Self::PaymentRecord => {
-                "every payment is on record once, with its sum, what its order made of it and what has gone back"
+            Self::GenuineRejected => "no genuine callback was rejected as not authentic (4xx)",
+            Self::WrongRowCount => "every callback answered SUCCESS is in the ledger once, with its exact bytes",
+            Self::UnknownBody => "the ledger holds only bodies that were sent",
+            Self::WrongOutcome => "every outcome is the one that the order calls for",
+            Self::WrongOrderState => "every order is in the state that one delivery of each genuine callback leads to",
+            Self::WrongPaymentRecord => {
+                "every payment is recorded once, with its amount, its disposition and the amount returned"
             }
-            Self::RefundState => "every refund is as its callbacks leave it, and what succeeded adds up in its order",
-            Self::Quarantine => "ledger and quarantine agree",
-            Self::OnePaidEvent => "every paid order has exactly one order.paid event, by event id",
-            Self::OneRefusedEvent => "every refused payment has exactly one payment.refused event, by event id",
-            Self::OneRefundEvent => "every change of a refund has exactly one event, by event id",
-            Self::Versions => "every order's events have its versions from 1 on, each once",
-            Self::EventContent => "every event says what its order, payment and refund say",
-            Self::StrayEvent => "there is no event about anything else",
-            Self::CausedEvent => "every ledger row names the event that it caused, and every event is named by one row",
-            Self::SeenOrder => "every ledger row names the key that proved it and the order that it was decided on",
-            Self::Outbox => "the outbox is empty",
+            Self::WrongRefundState => {
+                "every refund is in the state that its callbacks report, and an order's successful refunds add up"
+            }
+            Self::QuarantineMismatch => "the ledger and the quarantine agree",
+            Self::WrongPaidEventCount => "every paid order has exactly one order.paid event, by event id",
+            Self::WrongRefusedEventCount => "every refused payment has exactly one payment.refused event, by event id",
+            Self::WrongRefundEventCount => "every change of a refund has exactly one event, by event id",
+            Self::WrongEventVersions => "every order's events have the versions 1, 2, 3 and so on, each once",
+            Self::WrongEventContent => "every event agrees with its order, payment and refund",
+            Self::StrayEvent => "there is no event that no change explains",
+            Self::WrongCausedEvent => {
+                "every ledger row names the event that it caused, and every event is named by one row"
+            }
+            Self::WrongDecisionBasis => {
+                "every ledger row names the key that verified it and the order as it was when it was decided"
+            }
+            Self::OutboxNotEmpty => "the outbox is empty",
         }
     }
 
-    /// Whether time alone may mend it: the pipeline may only be late.
+    /// Whether waiting may resolve it, because the pipeline may only be slow.
     #[must_use]
-    pub fn may_mend(self) -> bool {
+    pub fn may_resolve_itself(self) -> bool {
         match self {
-            Self::OneRowEach
-            | Self::Outcome
-            | Self::OrderState
-            | Self::PaymentRecord
-            | Self::RefundState
-            | Self::Quarantine
-            | Self::OnePaidEvent
-            | Self::OneRefusedEvent
-            | Self::OneRefundEvent
-            | Self::Versions
-            | Self::CausedEvent
-            | Self::Outbox => true,
+            Self::WrongRowCount
+            | Self::WrongOutcome
+            | Self::WrongOrderState
+            | Self::WrongPaymentRecord
+            | Self::WrongRefundState
+            | Self::QuarantineMismatch
+            | Self::WrongPaidEventCount
+            | Self::WrongRefusedEventCount
+            | Self::WrongRefundEventCount
+            | Self::WrongEventVersions
+            | Self::WrongCausedEvent
+            | Self::OutboxNotEmpty => true,
             Self::ForgeryAccepted
             | Self::ForgeryStored
             | Self::GenuineRejected
             | Self::UnknownBody
-            | Self::EventContent
+            | Self::WrongEventContent
             | Self::StrayEvent
-            | Self::SeenOrder => false,
+            | Self::WrongDecisionBasis => false,
         }
     }
 }
 
-/// One breach of a rule, for a person.
+/// One violation, for the report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Example {
     pub out_trade_no: String,
-    /// What the rule asks for.
+    /// What the rule requires.
     pub expected: String,
     /// What there is.
     pub found: String,
 }
 
-/// Every breach, counted, with a few examples of each rule's.
+/// All violations: the number and a few examples of each kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Findings(BTreeMap<Rule, (u64, Vec<Example>)>);
+pub struct Findings(BTreeMap<Violation, (u64, Vec<Example>)>);
 
 impl Findings {
-    /// Nothing is broken.
+    /// There are no violations.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Something is broken that no waiting can mend.
+    /// There are violations that waiting cannot resolve.
     #[must_use]
     pub fn is_final(&self) -> bool {
-        self.0.keys().any(|rule| !rule.may_mend())
+        self.0.keys().any(|violation| !violation.may_resolve_itself())
     }
 
-    /// How often `rule` is broken.
+    /// How many violations of this kind there are.
     #[must_use]
-    pub fn count(&self, rule: Rule) -> u64 {
-        self.0.get(&rule).map_or(0, |(count, _)| *count)
+    pub fn count(&self, violation: Violation) -> u64 {
+        self.0.get(&violation).map_or(0, |(count, _)| *count)
     }
 
     /// At most five.
     #[must_use]
-    pub fn examples(&self, rule: Rule) -> &[Example] {
-        self.0.get(&rule).map_or(&[], |(_, examples)| examples)
+    pub fn examples(&self, violation: Violation) -> &[Example] {
+        self.0.get(&violation).map_or(&[], |(_, examples)| examples)
     }
 
-    fn add(&mut self, rule: Rule, out_trade_no: &str, expected: impl Into<String>, found: impl Into<String>) {
-        let (count, examples) = self.0.entry(rule).or_default();
+    fn add(&mut self, violation: Violation, out_trade_no: &str, expected: impl Into<String>, found: impl Into<String>) {
+        let (count, examples) = self.0.entry(violation).or_default();
         *count = count.saturating_add(1);
         if examples.len() < EXAMPLES_MAX {
             examples.push(Example {
@@ -199,10 +205,10 @@ impl Findings {
     }
 }
 
-/// Compares what was told (`plan`, `book`) with what was found (`found`, `consumed`).
+/// Compares what was sent and answered (`plan`, `log`) with what was found (`found`, `consumed`).
 #[must_use]
-pub fn audit(plan: &Plan, book: &Book, found: &Found, consumed: &Consumed) -> Findings {
-    let index = Index::new(plan, book, found, consumed);
+pub fn audit(plan: &Plan, log: &RequestLog, found: &Found, consumed: &Consumed) -> Findings {
+    let index = Index::new(plan, log, found, consumed);
     let mut findings = Findings::default();
     ledger::check_answers(&index, &mut findings);
     ledger::check_rows(&index, &mut findings);

@@ -13,7 +13,7 @@ use shared::protocol::v3::headers;
 use uuid::Uuid;
 
 use crate::merchants::Merchant;
-use crate::plan::{Api, Callback, Forgery, Order, Says};
+use crate::plan::{Api, Callback, Claim, Forgery, Order};
 use signer::PlatformKey;
 
 pub mod v2;
@@ -21,7 +21,7 @@ pub mod v3;
 
 /// A callback, ready to be sent.
 #[derive(Debug, Clone)]
-pub struct Letter {
+pub struct SignedRequest {
     /// Where it goes, and what it says on the outside.
     pub route: Route,
     /// Its bytes; all sendings have the same.
@@ -80,21 +80,26 @@ impl Signer {
 }
 
 /// `callback`, which claims to be about `order` of `merchant`, ready to be sent.
-pub fn write(callback: &Callback, order: &Order, merchant: &Merchant, rng: &mut StdRng) -> anyhow::Result<Letter> {
+pub fn write(
+    callback: &Callback,
+    order: &Order,
+    merchant: &Merchant,
+    rng: &mut StdRng,
+) -> anyhow::Result<SignedRequest> {
     let forgery = callback.forgery;
-    let (route, body) = match (order.api, &callback.says, &merchant.v3) {
-        (Api::V3Mainland | Api::V3Global, says, Some(keys)) => {
+    let (route, body) = match (order.api, &callback.claim, &merchant.v3) {
+        (Api::V3Mainland | Api::V3Global, claim, Some(keys)) => {
             let signer = draw_signer(&keys.platform, forgery, rng)?;
             let route = Route::V3 { mch_id: order.mch_id.clone(), signer };
-            (route, v3::write(says, order, keys, rng)?)
+            (route, v3::write(claim, order, keys, rng)?)
         }
-        (Api::V2, Says::Payment(says), _) => (Route::V2Payment, v2::payment(says, forgery, order, merchant, rng)),
-        (Api::V2, Says::Refund(says), _) => (Route::V2Refund, v2::refund(says, forgery, order, merchant, rng)),
-        (Api::V2, Says::NoOrder(_), _) | (Api::V3Mainland | Api::V3Global, _, None) => {
+        (Api::V2, Claim::Payment(claim), _) => (Route::V2Payment, v2::payment(claim, forgery, order, merchant, rng)),
+        (Api::V2, Claim::Refund(claim), _) => (Route::V2Refund, v2::refund(claim, forgery, order, merchant, rng)),
+        (Api::V2, Claim::NoOrder(_), _) | (Api::V3Mainland | Api::V3Global, _, None) => {
             anyhow::bail!("{}: merchant {} has no keys for this callback", order.out_trade_no, merchant.mch_id)
         }
     };
-    Ok(Letter { route, body: Bytes::from(body) })
+    Ok(SignedRequest { route, body: Bytes::from(body) })
 }
 
 /// One of the platform keys; a forger's is another one than the header names.

@@ -21,7 +21,7 @@ const BULK: usize = 5_000;
 const DELAY: Duration = Duration::from_secs(2);
 /// Late orders that fall due within this time are written together.
 const TICK: Duration = Duration::from_millis(100);
-/// A database that is away is tried again this long.
+/// How long an unavailable database is retried.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 const INSERT: &str = "
@@ -61,7 +61,7 @@ pub async fn open_shop(database: &mut Database, plan: &Plan) -> anyhow::Result<(
     database.client().await?.batch_execute("ANALYZE orders").await.context("the orders could not be analysed")
 }
 
-/// Writes each order whose index comes in, two seconds later. Ends when nobody can send any more and all are written.
+/// Writes each order whose index comes in, two seconds later. Ends when the channel is closed and all are written.
 pub async fn write_late_orders(
     mut database: Database,
     plan: Arc<Plan>,

@@ -1,4 +1,4 @@
-//! What a run is told: flags for what is simulated, environment variables for where the pipeline is.
+//! The command line: flags for what is simulated, environment variables for where the pipeline is.
 //!
 //! Secrets are `SecretString` from the first line they exist, and `--help` never shows their values.
 
@@ -24,11 +24,11 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Create orders, send their callbacks, wait until all is settled, audit, report; exit 0 only if the books balance
+    /// Create orders, send their callbacks, wait until all are handled, audit and report; exit 0 only if the books balance
     Run(Box<Options>),
-    /// Write a merchants file with random keys, and the platform keys that this program signs with beside it
+    /// Write a merchants file with random keys, and next to it the platform keys that this program signs with
     NewMerchants {
-        /// Must not be there yet
+        /// The file to write; it must not exist
         file: PathBuf,
     },
 }
@@ -36,31 +36,31 @@ pub enum Command {
 /// One run.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// How many orders
+    /// Number of orders
     #[arg(long, default_value = "20000", value_name = "N")]
     pub orders: NonZeroUsize,
-    /// Requests a second, repeats included, on a fixed schedule that waits for no answer; without it: as fast as answers come
+    /// Requests per second, repeats included, on a fixed schedule that does not wait for answers [default: as fast as answers arrive]
     #[arg(long, value_name = "R")]
     pub rate: Option<NonZeroU32>,
-    /// Keep-alive connections; flat out this many requests are in flight
+    /// Keep-alive connections; without --rate, this many requests are in flight
     #[arg(long, default_value = "64", value_name = "N")]
     pub connections: NonZeroUsize,
-    /// Makes scenarios, amounts and bodies repeatable (order numbers stay unique to the run); without it: a fresh one, shown
+    /// Seed that makes scenarios, amounts and bodies repeatable; order numbers stay unique to the run [default: random, and printed]
     #[arg(long, value_name = "S")]
     pub seed: Option<u64>,
-    /// Shell command run once in the background when half of the callbacks are sent; its failure fails the run
+    /// Shell command to run once in the background when half of the callbacks have been sent; if it fails, the run fails
     #[arg(long, value_name = "COMMAND")]
     pub at_half: Option<String>,
-    /// WeChat Pay's retry schedule (15 s, 15 s, 30 s, 3 min, ..) is divided by this
+    /// Divide WeChat Pay's retry schedule (15 s, 15 s, 30 s, 3 min and so on) by this
     #[arg(long, default_value_t = crate::gateway::schedule::RETRY_COMPRESSION, value_name = "FACTOR")]
     pub retry_compression: NonZeroU32,
-    /// Give up waiting when nothing has changed for this long
+    /// Stop waiting when nothing has changed for this long
     #[arg(long, default_value = "60", value_name = "SECONDS")]
     pub drain_seconds: NonZeroU32,
-    /// Write the report as JSON too
+    /// Also write the report as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Write a line for each request: when it was due and when it was answered, in milliseconds since 1970, and the answer
+    /// Write one line per request: when it was due and when it was answered (milliseconds since 1970), and the answer
     #[arg(long, value_name = "FILE")]
     pub timeline: Option<PathBuf>,
     /// Shares of the scenarios.
@@ -75,23 +75,23 @@ pub struct Options {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Pipeline")]
 pub struct Pipeline {
-    /// Base URL of ingest (http only); several, comma separated, share the connections
+    /// Base URL of ingest (http only); several, comma-separated, share the connections
     #[arg(long, env, value_delimiter = ',', required = true, value_name = "URL")]
     pub ingest_url: Vec<String>,
-    /// The shop's database; needs to write orders and to read all tables
+    /// The shop's database; the role must be able to write orders and read all tables
     #[arg(long, env, hide_env_values = true, value_parser = secret, value_name = "URL")]
     pub database_url: SecretString,
-    /// Brokers, comma separated; needs to read the order events queue
+    /// Brokers, comma-separated; the user must be able to read the order events queue
     #[arg(long, env, hide_env_values = true, value_parser = secret, value_name = "URLS")]
     pub amqp_urls: SecretString,
-    /// The merchants to play, with their keys
+    /// The merchants file: the merchants to play, with their keys
     #[arg(long, env, value_name = "FILE")]
     pub merchants_file: PathBuf,
-    /// The private platform keys, one SERIAL.pem each: without them only API v2 can be played [default: platform-keys
-    /// beside the merchants file]
+    /// Folder of the private platform keys, one SERIAL.pem each; without them only API v2 can be played [default:
+    /// platform-keys next to the merchants file]
     #[arg(long, env, value_name = "FOLDER")]
     pub platform_keys_dir: Option<PathBuf>,
-    /// The queue of the merchant's fulfilment; the run consumes it, events of other runs included
+    /// The queue of order events; the run consumes it, including the events of other runs
     #[arg(long, env, default_value = "order.events.v1", value_name = "QUEUE")]
     pub order_events_queue: String,
 }
@@ -100,8 +100,8 @@ impl Pipeline {
     /// Where the private platform keys are.
     #[must_use]
     pub fn platform_keys(&self) -> PathBuf {
-        let beside = || self.merchants_file.parent().unwrap_or(Path::new(".")).join(PLATFORM_KEYS);
-        self.platform_keys_dir.clone().unwrap_or_else(beside)
+        let default = || self.merchants_file.parent().unwrap_or(Path::new(".")).join(PLATFORM_KEYS);
+        self.platform_keys_dir.clone().unwrap_or_else(default)
     }
 }
 

@@ -1,7 +1,7 @@
-//! The merchant's fulfilment: consumes order events, and drops an id that it has seen, as every consumer must.
+//! The merchant's fulfilment: consumes order events and drops those whose id it has seen, as every consumer must.
 //!
-//! Events of other runs are acked and forgotten. The broker's repeats (redelivered) and the relay's (published twice)
-//! are told apart and counted; neither is an error. The queue is consumed alone: a second consumer would take half of it. A lost connection is opened again.
+//! Events of other runs are acked and ignored. Repeats by the broker (redelivered) and by the relay (published twice) are
+//! counted separately; neither is an error.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +20,7 @@ pub struct Event {
     /// The AMQP `message_id`: what tells events apart.
     pub id: String,
     /// What the event says.
-    pub says: Payload,
+    pub payload: Payload,
     /// When it reached the merchant.
     pub consumed_at: Instant,
 }
@@ -116,11 +116,11 @@ impl Fulfilment {
 impl Consumed {
     fn take(&mut self, delivery: &Delivery, prefix: &str) {
         let id = delivery.properties.message_id().as_ref().map(ToString::to_string).unwrap_or_default();
-        let Ok(says) = serde_json::from_slice::<Payload>(&delivery.data) else {
+        let Ok(payload) = serde_json::from_slice::<Payload>(&delivery.data) else {
             self.unreadable.push(id);
             return;
         };
-        if !says.out_trade_no.starts_with(prefix) {
+        if !payload.out_trade_no.starts_with(prefix) {
             return;
         }
         if self.events.contains_key(&id) {
@@ -128,6 +128,6 @@ impl Consumed {
             *count = count.saturating_add(1);
             return;
         }
-        self.events.insert(id.clone(), Event { id, says, consumed_at: Instant::now() });
+        self.events.insert(id.clone(), Event { id, payload, consumed_at: Instant::now() });
     }
 }

@@ -1,12 +1,12 @@
-//! WeChat Pay's side: sends every callback of the plan, repeats what fails by its schedule, notes every answer.
+//! WeChat Pay's side: sends every callback of the plan, retries failures on its schedule, records every answer.
 //!
 //! One task (the dispatcher) owns the book and decides what is sent next; a line per keep-alive connection makes the
 //! requests. So there is no lock, and "several at the same instant" is handed out in one go to as many lines.
 //!
-//! Reading order: [`schedule`] (when), [`builder`] (bodies ahead), [`mod@line`] (one connection), then the dispatcher here.
+//! Reading order: [`schedule`] (when), [`builder`] (bodies ahead), [`mod@connection`] (one connection), then the dispatcher here.
 
 pub mod builder;
-pub mod line;
+pub mod connection;
 pub mod schedule;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -21,12 +21,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep_until;
 
 use self::builder::Built;
-use self::line::{Answered, Job, Target};
+use self::connection::{Answered, Job, Target};
 use self::schedule::retry_gap;
-use crate::body::Letter;
-use crate::book::{Answer, Book};
+use crate::body::SignedRequest;
 use crate::plan::{Callback, Checkout, Plan};
 use crate::progress::Counters;
+use crate::request_log::{Answer, RequestLog};
 
 /// Bodies wait here for a free line, at most about this many; the builder waits when they are enough.
 const FRESH_MAX: usize = 512;
@@ -43,7 +43,7 @@ pub struct Settings {
     pub retry_compression: NonZeroU32,
 }
 
-/// Whom the gateway tells what happens.
+/// Where the gateway reports what happens.
 #[derive(Debug)]
 pub struct Hooks {
     /// The order of each callback that is sent before its order is written.
@@ -65,22 +65,22 @@ enum Why {
 #[derive(Debug)]
 struct Group {
     callback: usize,
-    letter: Letter,
+    signed: SignedRequest,
     copies: usize,
     why: Why,
 }
 
 struct Dispatcher {
     plan: Arc<Plan>,
-    book: Book,
+    log: RequestLog,
     late: mpsc::UnboundedSender<usize>,
     half: Option<oneshot::Sender<()>>,
     counters: Arc<Counters>,
     retry_compression: NonZeroU32,
     lines: Vec<mpsc::Sender<Job>>,
-    /// Lines are dealt to so many ingests in turn ..
+    /// Connections are dealt to this many ingests in turn …
     targets: usize,
-    /// .. and so are requests: the turn of the next one.
+    /// … and so are requests: the turn of the next one.
     turn: usize,
     idle: VecDeque<usize>,
     pace: Pace,
@@ -91,11 +91,11 @@ struct Dispatcher {
     /// To be sent at a time; the number keeps equal times in order.
     planned: BTreeMap<(Instant, u64), Group>,
     next_number: u64,
-    /// Held back until the callback that is the key was told SUCCESS.
+    /// Held back until the callback in the key is answered SUCCESS.
     held: HashMap<usize, Vec<Group>>,
-    /// First sendings and planned repeats, without retries ..
+    /// First sendings and planned repeats, without retries …
     planned_sent: usize,
-    /// .. and how many of them are half.
+    /// … and how many of them are half.
     half_of_sends: usize,
 }
 
@@ -105,13 +105,13 @@ pub async fn send_all(
     mut built: mpsc::Receiver<Vec<Built>>,
     settings: &Settings,
     hooks: Hooks,
-) -> anyhow::Result<Book> {
+) -> anyhow::Result<RequestLog> {
     let (answer_sender, mut answers) = mpsc::unbounded_channel();
     let mut dispatcher = Dispatcher::new(plan, settings, hooks);
     let targets = settings.targets.iter().cycle();
     for (number, target) in (0..settings.connections.get()).zip(targets) {
         let (jobs, receiver) = mpsc::channel(1);
-        tokio::spawn(line::run(number, target.clone(), receiver, answer_sender.clone()));
+        tokio::spawn(connection::run(number, target.clone(), receiver, answer_sender.clone()));
         dispatcher.lines.push(jobs);
         dispatcher.idle.push_back(number);
     }
@@ -149,7 +149,7 @@ impl Dispatcher {
         let started = Instant::now();
         let half_of_sends = plan.sends().div_ceil(2);
         Self {
-            book: Book::new(plan.callbacks.len(), started),
+            log: RequestLog::new(plan.callbacks.len(), started),
             plan,
             late: hooks.late,
             half: Some(hooks.half),
@@ -175,9 +175,9 @@ impl Dispatcher {
         self.all_built && self.idle.len() == self.lines.len() && self.fresh.is_empty() && self.planned.is_empty()
     }
 
-    fn close(mut self) -> Book {
-        self.book.sending = self.book.started_at.elapsed();
-        self.book
+    fn close(mut self) -> RequestLog {
+        self.log.sending = self.log.started_at.elapsed();
+        self.log
     }
 
     fn callback(&self, index: usize) -> Option<&Callback> {
@@ -185,14 +185,14 @@ impl Dispatcher {
     }
 
     fn take_built(&mut self, built: Built) {
-        let Built { callback: index, letter, sha256 } = built;
-        if let Some(record) = self.book.records.get_mut(index) {
+        let Built { callback: index, signed, sha256 } = built;
+        if let Some(record) = self.log.records.get_mut(index) {
             record.body_sha256 = Some(sha256);
         }
         let Some(callback) = self.plan.callbacks.get(index) else { return };
         // More copies than lines would wait for ever.
         let copies = callback.copies.min(self.lines.len());
-        let group = Group { callback: index, letter, copies, why: Why::First };
+        let group = Group { callback: index, signed, copies, why: Why::First };
         match callback.after {
             None => self.fresh.push_back(group),
             Some(first) if self.is_accepted(first) => self.plan_at(Instant::now(), group),
@@ -201,7 +201,7 @@ impl Dispatcher {
     }
 
     fn is_accepted(&self, callback: usize) -> bool {
-        self.book.records.get(callback).is_some_and(|record| record.accepted > 0)
+        self.log.records.get(callback).is_some_and(|record| record.accepted > 0)
     }
 
     fn plan_at(&mut self, at: Instant, group: Group) {
@@ -217,7 +217,7 @@ impl Dispatcher {
             let is_planned_due = next_planned.is_some_and(|at| at <= now);
             let (ready_at, copies) = match (is_planned_due, next_planned, self.fresh.front()) {
                 (true, Some(at), _) => (at, self.planned.first_key_value().map_or(1, |(_, group)| group.copies)),
-                (_, _, Some(group)) => (self.book.started_at, group.copies),
+                (_, _, Some(group)) => (self.log.started_at, group.copies),
                 (_, at, None) => {
                     // Bodies that come late are the simulator's fault, and no reason to slow down.
                     if self.all_built {
@@ -245,14 +245,14 @@ impl Dispatcher {
 
     fn send(&mut self, group: &Group, due: Instant) -> anyhow::Result<()> {
         self.tell_late(group.callback);
-        if let Some(record) = self.book.records.get_mut(group.callback) {
+        if let Some(record) = self.log.records.get_mut(group.callback) {
             record.retry_planned &= group.why != Why::Retry;
             record.sent = record.sent.saturating_add(u64::try_from(group.copies)?);
         }
         for _ in 0..group.copies {
             let line = self.take_line().context("a line was free a moment ago")?;
             let jobs = self.lines.get(line).context("a line that does not exist was free")?;
-            let job = Job { callback: group.callback, letter: group.letter.clone(), due };
+            let job = Job { callback: group.callback, signed: group.signed.clone(), due };
             jobs.try_send(job).context("a connection's task has ended")?;
             self.counters.sent.fetch_add(1, Ordering::Relaxed);
         }
@@ -261,7 +261,7 @@ impl Dispatcher {
             if self.planned_sent >= self.half_of_sends
                 && let Some(half) = self.half.take()
             {
-                // Nobody listens when no command was given.
+                // There is no receiver when no command was given.
                 let _unheard = half.send(());
             }
         }
@@ -279,7 +279,7 @@ impl Dispatcher {
 
     /// The first sending of a callback whose order the shop has not written yet starts the shop's delay.
     fn tell_late(&self, callback: usize) {
-        let is_first = self.book.records.get(callback).is_some_and(|record| record.sent == 0);
+        let is_first = self.log.records.get(callback).is_some_and(|record| record.sent == 0);
         let order = self.callback(callback).map(|callback| callback.order);
         let is_late =
             |order: &usize| self.plan.orders.get(*order).is_some_and(|order| order.checkout == Checkout::Late);
@@ -293,7 +293,7 @@ impl Dispatcher {
         let Answered { line, job, answer, at } = answered;
         self.idle.push_back(line);
         let is_first_success = answer == Answer::Success && !self.is_accepted(job.callback);
-        self.book.note(job.callback, answer, at.saturating_duration_since(job.due), at);
+        self.log.note(job.callback, answer, at.saturating_duration_since(job.due), at);
         if answer == Answer::Success {
             self.counters.accepted.fetch_add(1, Ordering::Relaxed);
         } else {
@@ -305,10 +305,10 @@ impl Dispatcher {
         }
     }
 
-    /// WeChat Pay repeats what was not told SUCCESS; a forger tries once.
+    /// WeChat Pay resends a callback until it is answered SUCCESS; a forger tries once.
     fn plan_retry(&mut self, job: Job, at: Instant) {
         let is_forged = self.callback(job.callback).is_none_or(|callback| callback.forgery.is_some());
-        let Some(record) = self.book.records.get_mut(job.callback) else { return };
+        let Some(record) = self.log.records.get_mut(job.callback) else { return };
         if is_forged || record.accepted > 0 || record.retry_planned {
             return;
         }
@@ -318,7 +318,7 @@ impl Dispatcher {
         };
         record.retries = record.retries.saturating_add(1);
         record.retry_planned = true;
-        self.plan_at(at + gap, Group { callback: job.callback, letter: job.letter, copies: 1, why: Why::Retry });
+        self.plan_at(at + gap, Group { callback: job.callback, signed: job.signed, copies: 1, why: Why::Retry });
     }
 
     /// After SUCCESS: the needless repeats, at the times of the retry schedule, and the callbacks that waited for this.
@@ -327,7 +327,7 @@ impl Dispatcher {
         let mut due = at;
         for repeat in 0..repeats {
             due += retry_gap(repeat, self.retry_compression).unwrap_or_default();
-            let group = Group { callback: job.callback, letter: job.letter.clone(), copies: 1, why: Why::Repeat };
+            let group = Group { callback: job.callback, signed: job.signed.clone(), copies: 1, why: Why::Repeat };
             self.plan_at(due, group);
         }
         for group in self.held.remove(&job.callback).unwrap_or_default() {

@@ -14,7 +14,7 @@ use signer::PlatformKey;
 
 pub mod new;
 
-/// The folder beside a merchants file that has the private halves of its platform keys.
+/// The folder next to a merchants file that holds the private halves of its platform keys.
 pub const PLATFORM_KEYS: &str = "platform-keys";
 
 /// One merchant, as WeChat Pay knows it.
@@ -61,7 +61,7 @@ pub fn load(path: &Path, platform_keys: &Path) -> anyhow::Result<Vec<Merchant>> 
     Ok(merchants)
 }
 
-/// `None` when there is no such file: then somebody else signs with this key.
+/// `None` when there is no such file: then this key signs elsewhere.
 fn private_half(serial: &str, folder: &Path) -> anyhow::Result<Option<PlatformKey>> {
     let path = folder.join(format!("{serial}.pem"));
     if !path.exists() {

@@ -1,15 +1,15 @@
-//! What must come of the callbacks that were sent: a model of the merchant's rules, simple enough to be read at a glance.
+//! What the callbacks must lead to that were sent: a model of the merchant's rules, simple enough to be read at a glance.
 //!
 //! Written on its own, without the pipeline's `decide`: the two have to agree. It is given facts (what was sent, how it
 //! was answered, which payments are on record), never the name of a scenario. Where the pipeline may choose, the model says
 //! all that is allowed: of two payments either may win, and what was perhaps stored may or may not count.
 
-use crate::book::Record;
-use crate::plan::{Callback, Checkout, Order, PayResult, PaymentSays, RefundResult, RefundSays};
+use crate::plan::{Callback, Checkout, Order, PayResult, PaymentClaim, RefundClaim, RefundResult};
+use crate::request_log::Record;
 
 /// What a genuine payment callback is to its order, whatever else was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Alone {
+pub enum Expectation {
     /// It says that nobody paid.
     Ignored,
     /// Its order never comes.
@@ -26,31 +26,31 @@ pub const REFUSALS: [&str; 5] =
 /// The only one of them that depends on other payments.
 pub const PAID_TWICE: &str = "paid_twice";
 
-/// What `says` is to `order`.
+/// What `claim` is to `order`.
 #[must_use]
-pub fn alone(order: &Order, says: &PaymentSays) -> Alone {
-    if says.result != PayResult::Success {
-        Alone::Ignored
-    } else if order.checkout == Checkout::Never || says.sub_mch_id != order.sub_mch_id {
+pub fn expectation(order: &Order, claim: &PaymentClaim) -> Expectation {
+    if claim.result != PayResult::Success {
+        Expectation::Ignored
+    } else if order.checkout == Checkout::Never || claim.sub_mch_id != order.sub_mch_id {
         // An order belongs to one shop: to another shop's payment it does not exist.
-        Alone::Waits
-    } else if order.app_id.is_some_and(|app_id| app_id != says.app_id) {
-        Alone::Refused("app_id_mismatch")
-    } else if says.currency != order.currency {
-        Alone::Refused("currency_mismatch")
-    } else if says.amount_minor != order.amount_minor {
-        Alone::Refused("amount_mismatch")
+        Expectation::Waits
+    } else if order.app_id.is_some_and(|app_id| app_id != claim.app_id) {
+        Expectation::Refused("app_id_mismatch")
+    } else if claim.currency != order.currency {
+        Expectation::Refused("currency_mismatch")
+    } else if claim.amount_minor != order.amount_minor {
+        Expectation::Refused("amount_mismatch")
     } else if order.checkout == Checkout::Closed {
-        Alone::Refused("paid_after_close")
+        Expectation::Refused("paid_after_close")
     } else {
-        Alone::Pays
+        Expectation::Pays
     }
 }
 
 /// Whether the ledger must, may or must not know a callback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stored {
-    /// Never told SUCCESS, nor in doubt.
+    /// Never answered SUCCESS, nor in doubt.
     No,
     /// In doubt.
     Perhaps,
@@ -79,7 +79,7 @@ pub const RETURNED: Outcome = ("ignored", Some("returned"));
 /// What one payment callback may come to, once the order has been paid by `paid_by`, or by nobody. `is_returned`: all of a
 /// refused payment has gone back.
 #[must_use]
-pub fn payment_outcomes(order: &Order, says: &PaymentSays, paid_by: Option<&str>, is_returned: bool) -> Vec<Outcome> {
+pub fn payment_outcomes(order: &Order, claim: &PaymentClaim, paid_by: Option<&str>, is_returned: bool) -> Vec<Outcome> {
     let refused = |reason| {
         // The first report is refused, and its repeats are nothing new.
         let mut outcomes = vec![("quarantined", Some(reason)), ("duplicate", None)];
@@ -87,18 +87,20 @@ pub fn payment_outcomes(order: &Order, says: &PaymentSays, paid_by: Option<&str>
         outcomes.extend(is_returned.then_some(RETURNED));
         outcomes
     };
-    match (alone(order, says), paid_by) {
-        (Alone::Ignored, _) => vec![("ignored", Some("not_successful"))],
+    match (expectation(order, claim), paid_by) {
+        (Expectation::Ignored, _) => vec![("ignored", Some("not_successful"))],
         // Quarantined once the pipeline has waited long enough; it then says whether other shops have the number.
-        (Alone::Waits, _) => {
+        (Expectation::Waits, _) => {
             let opened = if order.checkout == Checkout::Never { "for_order" } else { "sub_mch_id_mismatch" };
             vec![("waiting", Some("for_order")), ("quarantined", Some(opened))]
         }
-        (Alone::Refused(reason), _) => refused(reason),
-        (Alone::Pays, Some(winner)) if winner == says.transaction_id => vec![("applied", None), ("duplicate", None)],
-        (Alone::Pays, Some(_)) => refused(PAID_TWICE),
+        (Expectation::Refused(reason), _) => refused(reason),
+        (Expectation::Pays, Some(winner)) if winner == claim.transaction_id => {
+            vec![("applied", None), ("duplicate", None)]
+        }
+        (Expectation::Pays, Some(_)) => refused(PAID_TWICE),
         // The order's own rule says whether it should have been paid.
-        (Alone::Pays, None) => Vec::new(),
+        (Expectation::Pays, None) => Vec::new(),
     }
 }
 
@@ -107,31 +109,31 @@ pub fn payment_outcomes(order: &Order, says: &PaymentSays, paid_by: Option<&str>
 #[must_use]
 pub fn refund_outcomes(
     order: &Order,
-    says: &RefundSays,
-    payment: Option<&PaymentSays>,
+    claim: &RefundClaim,
+    payment: Option<&PaymentClaim>,
     others: &[RefundResult],
 ) -> Vec<Outcome> {
     let Some(payment) = payment else {
         return vec![("waiting", Some("for_payment")), ("quarantined", Some("for_payment"))];
     };
-    if let Some(reason) = refund_refused(order, payment, says) {
+    if let Some(reason) = refund_refused(order, payment, claim) {
         return vec![("quarantined", Some(reason))];
     }
     let mut outcomes = vec![("applied", None), ("duplicate", None)];
-    if others.iter().any(|other| *other > says.result) {
+    if others.iter().any(|other| *other > claim.result) {
         outcomes.push(("ignored", Some("stale")));
     }
     outcomes
 }
 
 /// Why a refund of a payment that is on record changes nothing.
-fn refund_refused(order: &Order, payment: &PaymentSays, says: &RefundSays) -> Option<&'static str> {
-    let asked = order.requested.iter().find(|asked| asked.out_refund_no == says.out_refund_no);
-    if says.total_minor != payment.amount_minor {
+fn refund_refused(order: &Order, payment: &PaymentClaim, claim: &RefundClaim) -> Option<&'static str> {
+    let asked = order.requested.iter().find(|asked| asked.out_refund_no == claim.out_refund_no);
+    if claim.total_minor != payment.amount_minor {
         Some("transaction_conflict")
-    } else if asked.is_some_and(|asked| asked.amount_minor != says.amount_minor) {
+    } else if asked.is_some_and(|asked| asked.amount_minor != claim.amount_minor) {
         Some("refund_amount_mismatch")
-    } else if says.amount_minor > payment.amount_minor {
+    } else if claim.amount_minor > payment.amount_minor {
         Some("refund_exceeds_payment")
     } else {
         None
@@ -142,9 +144,9 @@ fn refund_refused(order: &Order, payment: &PaymentSays, says: &RefundSays) -> Op
 #[derive(Debug, Clone, Copy)]
 pub struct Reported<'plan> {
     /// What was reported.
-    pub says: &'plan RefundSays,
+    pub claim: &'plan RefundClaim,
     /// The payment that it names, when that is on record.
-    pub payment: Option<&'plan PaymentSays>,
+    pub payment: Option<&'plan PaymentClaim>,
     /// Whether the ledger knows the report.
     pub stored: Stored,
 }
@@ -153,12 +155,12 @@ pub struct Reported<'plan> {
 #[must_use]
 pub fn refund_ends(order: &Order, out_refund_no: &str, reported: &[Reported<'_>]) -> Vec<Option<&'static str>> {
     let changes = |report: &&Reported<'_>| {
-        report.payment.is_some_and(|payment| refund_refused(order, payment, report.says).is_none())
+        report.payment.is_some_and(|payment| refund_refused(order, payment, report.claim).is_none())
     };
     let counts = |result: RefundResult| {
         reported
             .iter()
-            .filter(|report| report.says.out_refund_no == out_refund_no && report.says.result == result)
+            .filter(|report| report.claim.out_refund_no == out_refund_no && report.claim.result == result)
             .filter(changes)
             .map(|report| report.stored)
             .max()
@@ -185,19 +187,19 @@ pub fn refund_ends(order: &Order, out_refund_no: &str, reported: &[Reported<'_>]
 
 /// Whether a payment must, may or must not be on record for `order`, given what is known of its callbacks.
 #[must_use]
-pub fn recorded(order: &Order, says: &PaymentSays, stored: Stored) -> Stored {
-    match alone(order, says) {
-        Alone::Ignored | Alone::Waits => Stored::No,
-        Alone::Refused(_) | Alone::Pays => stored,
+pub fn recorded(order: &Order, claim: &PaymentClaim, stored: Stored) -> Stored {
+    match expectation(order, claim) {
+        Expectation::Ignored | Expectation::Waits => Stored::No,
+        Expectation::Refused(_) | Expectation::Pays => stored,
     }
 }
 
 /// What an order that was paid by `paid_by`, or by nobody, has made of a payment of which `returned_minor` has gone back.
 #[must_use]
-pub fn disposition(says: &PaymentSays, paid_by: Option<&str>, returned_minor: i64) -> &'static str {
-    if paid_by == Some(says.transaction_id.as_str()) {
+pub fn disposition(claim: &PaymentClaim, paid_by: Option<&str>, returned_minor: i64) -> &'static str {
+    if paid_by == Some(claim.transaction_id.as_str()) {
         "accepted"
-    } else if returned_minor == says.amount_minor {
+    } else if returned_minor == claim.amount_minor {
         "returned"
     } else {
         "refused"
@@ -212,9 +214,9 @@ pub enum End<'plan> {
     /// As the shop left it, but for its version.
     Untouched,
     /// Paid by one of these.
-    Paid(Vec<&'plan PaymentSays>),
+    Paid(Vec<&'plan PaymentClaim>),
     /// Paid by one of these, or untouched.
-    PerhapsPaid(Vec<&'plan PaymentSays>),
+    PerhapsPaid(Vec<&'plan PaymentClaim>),
 }
 
 /// How `order` ends, given every callback that claimed to be about it and what was answered.
@@ -223,14 +225,14 @@ pub fn end<'plan>(order: &Order, callbacks: &[(&'plan Callback, &Record)]) -> En
     if order.checkout == Checkout::Never {
         return End::NoRow;
     }
-    let payments: Vec<(&PaymentSays, Stored)> = callbacks
+    let payments: Vec<(&PaymentClaim, Stored)> = callbacks
         .iter()
         .filter(|(callback, _)| callback.forgery.is_none())
-        .filter_map(|(callback, record)| Some((callback.says.payment()?, stored(record))))
-        .filter(|(says, stored)| *stored != Stored::No && alone(order, says) == Alone::Pays)
+        .filter_map(|(callback, record)| Some((callback.claim.payment()?, stored(record))))
+        .filter(|(claim, stored)| *stored != Stored::No && expectation(order, claim) == Expectation::Pays)
         .collect();
     let certain = payments.iter().any(|(_, stored)| *stored == Stored::Yes);
-    let winners: Vec<&PaymentSays> = payments.into_iter().map(|(says, _)| says).collect();
+    let winners: Vec<&PaymentClaim> = payments.into_iter().map(|(claim, _)| claim).collect();
     match (winners.is_empty(), certain) {
         (true, _) => End::Untouched,
         (false, true) => End::Paid(winners),

@@ -90,28 +90,28 @@ pub struct Requested {
 pub struct Callback {
     /// The order that it claims to be about.
     pub order: usize,
-    pub says: Says,
+    pub claim: Claim,
     pub forgery: Option<Forgery>,
     /// First sent this often at the same instant, over different connections.
     pub copies: usize,
     /// Sent again this often after SUCCESS.
     pub repeats: usize,
-    /// Held back until that callback was told SUCCESS.
+    /// Held back until that callback was answered SUCCESS.
     pub after: Option<usize>,
 }
 
 /// What a callback says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Says {
-    Payment(PaymentSays),
-    Refund(RefundSays),
+pub enum Claim {
+    Payment(PaymentClaim),
+    Refund(RefundClaim),
     /// Nothing about any order: the event of API v3.
     NoOrder(&'static str),
 }
 
 /// What a callback says about a payment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PaymentSays {
+pub struct PaymentClaim {
     /// Whether, and how, it says that the payment went through.
     pub result: PayResult,
     pub transaction_id: String,
@@ -125,7 +125,7 @@ pub struct PaymentSays {
 
 /// What a callback says about a refund.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RefundSays {
+pub struct RefundClaim {
     /// What became of it.
     pub result: RefundResult,
     /// WeChat Pay's number for the payment that goes back.
@@ -151,9 +151,9 @@ pub enum RefundResult {
     Succeeded,
 }
 
-impl Says {
+impl Claim {
     #[must_use]
-    pub fn payment(&self) -> Option<&PaymentSays> {
+    pub fn payment(&self) -> Option<&PaymentClaim> {
         match self {
             Self::Payment(payment) => Some(payment),
             Self::Refund(_) | Self::NoOrder(_) => None,
@@ -161,7 +161,7 @@ impl Says {
     }
 
     #[must_use]
-    pub fn refund(&self) -> Option<&RefundSays> {
+    pub fn refund(&self) -> Option<&RefundClaim> {
         match self {
             Self::Refund(refund) => Some(refund),
             Self::Payment(_) | Self::NoOrder(_) => None,
@@ -241,10 +241,10 @@ mod tests {
         assert_eq!((keys.len(), numbers.len()), (plan.orders.len(), plan.orders.len() - shared));
         assert!(shared > 10);
         for callback in &plan.callbacks {
-            match &callback.says {
-                Says::Payment(payment) => assert_eq!(payment.transaction_id.len(), 28),
-                Says::Refund(refund) => assert_eq!((refund.transaction_id.len(), refund.refund_id.len()), (28, 29)),
-                Says::NoOrder(_) => {}
+            match &callback.claim {
+                Claim::Payment(payment) => assert_eq!(payment.transaction_id.len(), 28),
+                Claim::Refund(refund) => assert_eq!((refund.transaction_id.len(), refund.refund_id.len()), (28, 29)),
+                Claim::NoOrder(_) => {}
             }
         }
     }
@@ -259,8 +259,8 @@ mod tests {
             assert_eq!(first.order, callback.order);
             let is_second = [Scenario::SecondTransaction, Scenario::SurplusRefunded, Scenario::SurplusPartRefunded]
                 .contains(&plan.orders[callback.order].scenario)
-                && callback.says.payment().is_some();
-            assert_eq!(first.says.transaction_id() != callback.says.transaction_id(), is_second);
+                && callback.claim.payment().is_some();
+            assert_eq!(first.claim.transaction_id() != callback.claim.transaction_id(), is_second);
             seen += 1;
         }
         assert!(seen > 500);
@@ -271,13 +271,13 @@ mod tests {
         let plan = plan(5_000);
         for callback in &plan.callbacks {
             let order = &plan.orders[callback.order];
-            let Some(says) = callback.says.payment() else { continue };
+            let Some(claim) = callback.claim.payment() else { continue };
             let is_wrong = [Scenario::WrongAmount, Scenario::RefusedRefunded].contains(&order.scenario);
-            assert_eq!(says.amount_minor != order.amount_minor, is_wrong);
-            assert_eq!(says.currency != order.currency, order.scenario == Scenario::WrongCurrency);
-            assert_eq!(says.sub_mch_id != order.sub_mch_id, order.scenario == Scenario::WrongSubMchId);
-            assert_eq!(says.result != PayResult::Success, order.scenario == Scenario::NotSuccessful);
-            assert!(says.amount_minor > 0);
+            assert_eq!(claim.amount_minor != order.amount_minor, is_wrong);
+            assert_eq!(claim.currency != order.currency, order.scenario == Scenario::WrongCurrency);
+            assert_eq!(claim.sub_mch_id != order.sub_mch_id, order.scenario == Scenario::WrongSubMchId);
+            assert_eq!(claim.result != PayResult::Success, order.scenario == Scenario::NotSuccessful);
+            assert!(claim.amount_minor > 0);
         }
     }
 
@@ -286,7 +286,8 @@ mod tests {
         let plan = plan(5_000);
         let mut seen = 0;
         for (index, order) in plan.orders.iter().enumerate() {
-            let refunds = || plan.callbacks.iter().filter(|one| one.order == index).filter_map(|one| one.says.refund());
+            let refunds =
+                || plan.callbacks.iter().filter(|one| one.order == index).filter_map(|one| one.claim.refund());
             assert!(refunds().all(|refund| refund.amount_minor > 0));
             let sum: i64 = refunds().map(|refund| refund.amount_minor).sum();
             if order.scenario == Scenario::PartialRefunds {

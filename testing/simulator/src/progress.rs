@@ -1,4 +1,4 @@
-//! What a person sees while a run runs: one line on stderr, live on a terminal, every two seconds elsewhere.
+//! The progress of a run: one line on stderr, live on a terminal, every two seconds elsewhere.
 //!
 //! Costs the pipeline next to nothing: counters come from memory, and the one look at the database is bounded by
 //! indexes and made rarer the longer it takes.
@@ -14,15 +14,15 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use crate::database::Database;
-use crate::evidence::{Bounds, Standing, prepare_standing, standing};
+use crate::snapshot::{Bounds, Standing, prepare_standing, standing};
 
 const LIVE_INTERVAL: Duration = Duration::from_millis(250);
 const PLAIN_INTERVAL: Duration = Duration::from_secs(2);
-/// The database is looked at this often while a look is short ..
+/// The database is looked at this often while a look is short …
 const POLL_PAUSE_MIN: Duration = Duration::from_millis(500);
-/// .. and at least this often when it is long, because the end of the run is seen by it.
+/// … and at least this often when it is long, because the end of the run is seen by it.
 const POLL_PAUSE_MAX: Duration = Duration::from_secs(2);
-/// Between the two, the pause is so many times as long as the look.
+/// Between the two limits, the pause is this many times as long as the query.
 const POLL_SHARE: u32 = 8;
 
 /// Counted where it happens.
@@ -67,7 +67,7 @@ impl Progress {
         self.bar.suspend(|| eprintln!("{line}"));
     }
 
-    /// Takes the line away.
+    /// Removes the line.
     pub fn stop(self) {
         for task in &self.tasks {
             task.abort();
@@ -78,7 +78,7 @@ impl Progress {
 
 async fn poll(mut database: Database, bounds: Bounds, sender: watch::Sender<Standing>) {
     loop {
-        // A database that is away for a moment is part of what is simulated: it is asked again.
+        // Short outages of the database are part of the simulation: it is queried again.
         drop(poll_until_it_fails(&mut database, &bounds, &sender).await);
         sleep(POLL_PAUSE_MIN).await;
     }

@@ -1,7 +1,7 @@
-//! The books of a run, for a person ([`std::fmt::Display`]) and for a program ([`Report::to_json`]).
+//! The books of a run, for the terminal ([`std::fmt::Display`]) and for a program ([`Report::to_json`]).
 //!
-//! Left: what WeChat Pay was told. Right: what the ledger says. The sums must be equal; the audit says whether every
-//! single callback is in its place too.
+//! Left: what ingest answered. Right: what the ledger contains. The sums must be equal; the audit then checks every single
+//! callback.
 
 mod books;
 mod json;
@@ -14,36 +14,36 @@ use kit::table::{Cell, Table, right, table};
 
 pub use self::books::Books;
 pub use self::speed::Speed;
-use crate::at_half;
-use crate::audit::{Findings, Rule};
-use crate::book::Book;
-use crate::evidence::Found;
+use crate::audit::{Findings, Violation};
 use crate::fulfilment::Consumed;
+use crate::midpoint;
 use crate::plan::Plan;
 use crate::progress::grouped;
+use crate::request_log::RequestLog;
 use crate::scenarios::Scenario;
+use crate::snapshot::Found;
 
-/// Everything there is to say about a run.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Report<'run> {
     /// Makes the run repeatable.
     pub seed: u64,
     /// What was to be sent.
     pub plan: &'run Plan,
-    /// What was told.
-    pub book: &'run Book,
+    /// What was answered.
+    pub log: &'run RequestLog,
     /// What the database holds.
     pub found: &'run Found,
-    /// What the merchant heard.
+    /// The events that the merchant received.
     pub consumed: &'run Consumed,
     /// What the audit found.
     pub findings: Findings,
-    /// How the command at half ended.
-    pub at_half: Option<at_half::Outcome>,
+    /// How the command at the midpoint ended.
+    pub at_half: Option<midpoint::Outcome>,
 }
 
 impl Report<'_> {
-    /// The audit found nothing, the sums are equal and the command at half did what it was asked.
+    /// The audit found nothing, the sums are equal and the command at the midpoint succeeded.
     #[must_use]
     pub fn is_good(&self) -> bool {
         self.findings.is_clean()
@@ -53,15 +53,15 @@ impl Report<'_> {
 
     #[must_use]
     pub fn verdict(&self) -> String {
-        let broken = Rule::ALL.iter().filter(|rule| self.findings.count(**rule) > 0).count();
+        let broken = Violation::ALL.iter().filter(|violation| self.findings.count(**violation) > 0).count();
         if broken > 0 {
-            format!("FAILED: the audit broke {broken} of {} rules", Rule::ALL.len())
+            format!("FAILED: {broken} of the {} audit rules are violated", Violation::ALL.len())
         } else if !Books::of(self).is_balanced() {
             "FAILED: the books do not balance".to_owned()
         } else if self.at_half.as_ref().is_some_and(|at_half| !at_half.succeeded) {
-            "FAILED: the books balance, but the command at half failed, so that nothing was disturbed".to_owned()
+            "FAILED: the books balance, but the command at the midpoint failed, so nothing was disturbed".to_owned()
         } else {
-            format!("BALANCED: all {} rules of the audit hold", Rule::ALL.len())
+            format!("BALANCED: all {} audit rules hold", Violation::ALL.len())
         }
     }
 
@@ -93,7 +93,7 @@ impl fmt::Display for Report<'_> {
         writeln!(formatter, "\n{}", self.rules_table())?;
         self.write_examples(formatter)?;
         if let Some(at_half) = &self.at_half {
-            writeln!(formatter, "\nat half: {}", at_half.text)?;
+            writeln!(formatter, "\ncommand at the midpoint: {}", at_half.text)?;
         }
         write!(formatter, "\n{}", self.verdict())
     }
@@ -104,10 +104,10 @@ impl Report<'_> {
         let mut table = table(["orders by scenario", "", "requests by answer", ""]);
         let orders = self.scenarios().into_iter().map(|(scenario, orders)| (scenario.name().to_owned(), orders));
         let mut answers: Vec<(String, u64)> =
-            self.book.answers.iter().map(|(answer, requests)| (answer.name(), *requests)).collect();
-        let given_up = self.book.records.iter().filter(|record| record.given_up).count();
+            self.log.answers.iter().map(|(answer, requests)| (answer.name(), *requests)).collect();
+        let given_up = self.log.records.iter().filter(|record| record.given_up).count();
         if given_up > 0 {
-            answers.push(("callbacks given up by WeChat Pay".to_owned(), u64::try_from(given_up).unwrap_or(u64::MAX)));
+            answers.push(("callbacks that WeChat Pay gave up".to_owned(), u64::try_from(given_up).unwrap_or(u64::MAX)));
         }
         two_columns(&mut table, orders.collect(), answers);
         table
@@ -120,7 +120,7 @@ impl Report<'_> {
         let planned = u64::try_from(self.plan.orders.len()).unwrap_or(u64::MAX);
         let rows: u64 = states.iter().map(|(_, orders)| orders).sum();
         states.push(("never written".to_owned(), planned.saturating_sub(rows)));
-        let kinds = count(self.consumed.events.values().map(|event| event.says.kind.as_str()));
+        let kinds = count(self.consumed.events.values().map(|event| event.payload.kind.as_str()));
         let mut events: Vec<(String, u64)> =
             kinds.into_iter().map(|(kind, events)| (kind.to_owned(), events)).collect();
         events.extend([
@@ -132,24 +132,29 @@ impl Report<'_> {
     }
 
     fn rules_table(&self) -> Table {
-        let mut table = table(["audit", "breaches"]);
-        for rule in Rule::ALL {
-            let breaches = match self.findings.count(rule) {
+        let mut table = table(["audit rule", "violations"]);
+        for violation in Violation::ALL {
+            let violations = match self.findings.count(violation) {
                 0 => "ok".to_owned(),
                 some => grouped(some),
             };
-            table.add_row([Cell::new(rule.sentence()), right(breaches)]);
+            table.add_row([Cell::new(violation.sentence()), right(violations)]);
         }
         table
     }
 
     fn write_examples(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for rule in Rule::ALL {
-            let examples = self.findings.examples(rule);
+        for violation in Violation::ALL {
+            let examples = self.findings.examples(violation);
             if examples.is_empty() {
                 continue;
             }
-            writeln!(formatter, "\nbroken {} times: {}", grouped(self.findings.count(rule)), rule.sentence())?;
+            writeln!(
+                formatter,
+                "\nviolated {} times: {}",
+                grouped(self.findings.count(violation)),
+                violation.sentence()
+            )?;
             for example in examples {
                 writeln!(formatter, "  {}", example.out_trade_no)?;
                 writeln!(formatter, "    expected  {}", example.expected)?;

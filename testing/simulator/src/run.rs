@@ -11,25 +11,29 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep;
 
 use crate::audit::{self, Findings};
-use crate::book::{Book, Meaning};
 use crate::config::Options;
 use crate::database::Database;
-use crate::evidence::{self, Bounds, Found, Standing};
 use crate::fulfilment::Fulfilment;
-use crate::gateway::line::Target;
+use crate::gateway::connection::Target;
 use crate::gateway::{self, Hooks, Settings, builder};
 use crate::merchants::Merchant;
 use crate::plan::{self, Plan, Run};
 use crate::progress::{Counters, Progress};
 use crate::report::Report;
-use crate::{at_half, checkout, merchants, timeline};
+use crate::request_log::{Meaning, RequestLog};
+use crate::snapshot::{self, Bounds, Found, Standing};
+use crate::{checkout, merchants, midpoint, timeline};
 
-/// How often the end is looked for.
+/// How often the run checks whether it is over.
 const DRAIN_TICK: Duration = Duration::from_millis(200);
 
-/// Runs it all and prints the report; true when the audit found nothing and the run went as asked.
+/// Runs it and prints the report; true when the audit found nothing and the command at the midpoint succeeded.
 pub async fn run(options: &Options) -> anyhow::Result<bool> {
-    ensure!(options.mix.total_percent() <= 100, "the shares of the mix add up to {} %", options.mix.total_percent());
+    ensure!(
+        options.mix.total_percent() <= 100,
+        "the shares of the mix add up to {} %, more than 100 %",
+        options.mix.total_percent()
+    );
     let merchants = merchants::load(&options.pipeline.merchants_file, &options.pipeline.platform_keys())?;
     let settings = settings(options)?;
     let seed = options.seed.unwrap_or_else(|| rand::rng().random());
@@ -52,10 +56,10 @@ pub async fn run(options: &Options) -> anyhow::Result<bool> {
     );
     progress.say(&format!("run {} (seed {seed}): {} orders", plan.run.prefix, plan.orders.len()));
     if merchants.iter().all(|merchant| merchant.v3.is_none()) {
-        progress.say("API v2 only: no private platform keys are known (see --platform-keys-dir)");
+        progress.say("API v2 only: no private platform keys were found (see --platform-keys-dir)");
     }
     let sent = send(options, &plan, &merchants, rng, &settings, counters).await;
-    let (book, at_half) = match sent {
+    let (log, at_half) = match sent {
         Ok(sent) => sent,
         Err(error) => {
             progress.stop();
@@ -63,12 +67,12 @@ pub async fn run(options: &Options) -> anyhow::Result<bool> {
         }
     };
     if let Some(at_half) = &at_half {
-        progress.say(&format!("at half: {}", at_half.text));
+        progress.say(&format!("command at the midpoint: {}", at_half.text));
     }
     if let Some(path) = &options.timeline {
-        timeline::write(path, &book, read_clock())?;
+        timeline::write(path, &log, read_clock())?;
     }
-    let drained = drain(&mut shop, &bounds, &plan, &book, &fulfilment, standing, options).await;
+    let drained = drain(&mut shop, &bounds, &plan, &log, &fulfilment, standing, options).await;
     progress.stop();
     let (found, findings, gave_up) = drained?;
     if let Some(gave_up) = gave_up {
@@ -77,7 +81,7 @@ pub async fn run(options: &Options) -> anyhow::Result<bool> {
     let consumed = fulfilment.consumed();
     drop(fulfilment);
 
-    let report = Report { seed, plan: &plan, book: &book, found: &found, consumed: &consumed, findings, at_half };
+    let report = Report { seed, plan: &plan, log: &log, found: &found, consumed: &consumed, findings, at_half };
     println!("{report}");
     if let Some(path) = &options.json {
         let json = serde_json::to_string_pretty(&report.to_json())?;
@@ -113,7 +117,7 @@ fn settings(options: &Options) -> anyhow::Result<Settings> {
     })
 }
 
-/// Sends everything, with the shop writing its late orders and the command at half beside it.
+/// Sends everything, while the shop writes its late orders and the command at the midpoint runs.
 async fn send(
     options: &Options,
     plan: &Arc<Plan>,
@@ -121,35 +125,35 @@ async fn send(
     rng: StdRng,
     settings: &Settings,
     counters: Arc<Counters>,
-) -> anyhow::Result<(Book, Option<at_half::Outcome>)> {
+) -> anyhow::Result<(RequestLog, Option<midpoint::Outcome>)> {
     let (late, late_indexes) = mpsc::unbounded_channel();
     let late_shop = Database::new(options.pipeline.database_url.clone());
     let checkout = tokio::spawn(checkout::write_late_orders(late_shop, plan.clone(), late_indexes));
     let (half, at_half) = oneshot::channel();
-    let at_half = options.at_half.clone().map(|command| tokio::spawn(at_half::run(command, at_half)));
+    let at_half = options.at_half.clone().map(|command| tokio::spawn(midpoint::run(command, at_half)));
 
     let built = builder::start(plan.clone(), merchants.to_vec(), rng);
-    let book = gateway::send_all(plan.clone(), built, settings, Hooks { late, half, counters }).await?;
+    let log = gateway::send_all(plan.clone(), built, settings, Hooks { late, half, counters }).await?;
     checkout.await??;
     let outcome = match at_half {
         Some(task) => task.await?,
         None => None,
     };
-    Ok((book, outcome))
+    Ok((log, outcome))
 }
 
-/// Waits until the audit finds nothing, or nothing that time may mend, or nothing changes any more.
+/// Waits until the audit finds nothing, or only violations that waiting cannot resolve, or until nothing changes any more.
 async fn drain(
     shop: &mut Database,
     bounds: &Bounds,
     plan: &Plan,
-    book: &Book,
+    log: &RequestLog,
     fulfilment: &Fulfilment,
     mut standing: watch::Receiver<Standing>,
     options: &Options,
 ) -> anyhow::Result<(Found, Findings, Option<String>)> {
     let patience = Duration::from_secs(u64::from(options.drain_seconds.get()));
-    let accepted = book.count(Meaning::Accepted);
+    let accepted = log.count(Meaning::Accepted);
     let mut changed_at = Instant::now();
     let mut last = None;
     loop {
@@ -164,11 +168,11 @@ async fn drain(
         let (Standing { handled, applied: _, caused, healable }, events) = now;
         let has_chance = has_changed && handled >= accepted && healable == 0 && events >= caused;
         if has_chance || is_over {
-            // Before the database is read: an event that comes in between would tell of what the snapshot has not.
+            // Read before the database: an event that arrives in between would describe a change that the snapshot lacks.
             let consumed = fulfilment.consumed();
             match collect(shop, bounds).await {
                 Ok(found) => {
-                    let findings = audit::audit(plan, book, &found, &consumed);
+                    let findings = audit::audit(plan, log, &found, &consumed);
                     if findings.is_clean() || findings.is_final() {
                         return Ok((found, findings, None));
                     }
@@ -181,7 +185,7 @@ async fn drain(
                         return Ok((found, findings, Some(gave_up)));
                     }
                 }
-                Err(error) if is_over => bail!(error.context("the database cannot be audited")),
+                Err(error) if is_over => bail!(error.context("cannot read the database for the audit")),
                 Err(_) => last = None,
             }
         }
@@ -190,5 +194,5 @@ async fn drain(
 }
 
 async fn collect(shop: &mut Database, bounds: &Bounds) -> anyhow::Result<Found> {
-    evidence::collect(shop.client().await?, bounds).await
+    snapshot::collect(shop.client().await?, bounds).await
 }

@@ -5,18 +5,18 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
-use kit::database::Database as Stage;
+use kit::database::Database as TestDatabase;
 use kit::servers::Servers;
 use secrecy::SecretString;
 use sha2::{Digest, Sha256};
-use simulator::audit::{Rule, audit};
-use simulator::book::{Answer, Book};
+use simulator::audit::{Violation, audit};
 use simulator::checkout;
 use simulator::database::Database;
-use simulator::evidence::{self, Bounds, Standing};
 use simulator::fulfilment::{Consumed, Event, Payload};
-use simulator::plan::{Api, Callback, Checkout, Forgery, Order, PayResult, PaymentSays, Plan, Requested, Run, Says};
+use simulator::plan::{Api, Callback, Checkout, Claim, Forgery, Order, PayResult, PaymentClaim, Plan, Requested, Run};
+use simulator::request_log::{Answer, RequestLog};
 use simulator::scenarios::Scenario;
+use simulator::snapshot::{self, Bounds, Standing};
 use tokio::sync::mpsc;
 
 const MCH_ID: &str = "1900000109";
@@ -43,7 +43,7 @@ fn order(index: usize, checkout: Checkout) -> Order {
 }
 
 fn callback(order: usize, started_at: DateTime<Utc>) -> Callback {
-    let says = Says::Payment(PaymentSays {
+    let claim = Claim::Payment(PaymentClaim {
         result: PayResult::Success,
         transaction_id: format!("T{order}"),
         sub_mch_id: Some("1900000301"),
@@ -53,7 +53,7 @@ fn callback(order: usize, started_at: DateTime<Utc>) -> Callback {
         paid_at: DateTime::from_timestamp(started_at.timestamp(), 0).unwrap_or_default(),
     });
     let forgery = (order == FORGED).then_some(Forgery::NoSign);
-    Callback { order, says, forgery, copies: 1, repeats: 0, after: None }
+    Callback { order, claim, forgery, copies: 1, repeats: 0, after: None }
 }
 
 /// A payment, a refusal, a callback for an order that never comes, and a forgery.
@@ -74,30 +74,30 @@ fn body(index: usize) -> Vec<u8> {
 }
 
 struct World {
-    stage: Stage,
+    stage: TestDatabase,
     shop: Database,
     bounds: Bounds,
     plan: Plan,
-    book: Book,
+    log: RequestLog,
     consumed: Consumed,
 }
 
 impl World {
     /// The shop is open and each callback was sent, answered and handled as it should be.
     async fn settled() -> Result<Self> {
-        let stage = Stage::create(&Servers::from_environment()?).await?;
+        let stage = TestDatabase::create(&Servers::from_environment()?).await?;
         let mut shop = Database::new(SecretString::from(stage.url().as_str()));
         let plan = plan();
         let bounds = Bounds::new(&plan.run, checkout::first_order_id(&mut shop).await?);
         checkout::open_shop(&mut shop, &plan).await?;
-        let book = Book::new(plan.callbacks.len(), Instant::now());
-        let mut world = Self { stage, shop, bounds, plan, book, consumed: Consumed::default() };
-        for (index, record) in world.book.records.iter_mut().enumerate() {
+        let log = RequestLog::new(plan.callbacks.len(), Instant::now());
+        let mut world = Self { stage, shop, bounds, plan, log, consumed: Consumed::default() };
+        for (index, record) in world.log.records.iter_mut().enumerate() {
             record.body_sha256 = Some(Sha256::digest(body(index)).into());
         }
         for index in [PAID, REFUSED, UNKNOWN, FORGED] {
             let answer = if index == FORGED { Answer::Status(401) } else { Answer::Success };
-            world.book.note(index, answer, Duration::ZERO, Instant::now());
+            world.log.note(index, answer, Duration::ZERO, Instant::now());
         }
         world.handle(PAID, "applied", None, None).await?;
         world.handle(REFUSED, "quarantined", Some("amount_mismatch"), Some("open")).await?;
@@ -144,7 +144,8 @@ impl World {
 
     /// The payment is on record, and its order counts it.
     async fn record(&self, index: usize, brought_by: uuid::Uuid) -> Result<()> {
-        let says = self.plan.callbacks.get(index).and_then(|callback| callback.says.payment()).context("a payment")?;
+        let claim =
+            self.plan.callbacks.get(index).and_then(|callback| callback.claim.payment()).context("a payment")?;
         let disposition = if index == PAID { "accepted" } else { "refused" };
         self.stage
             .execute(
@@ -153,9 +154,9 @@ impl World {
                  SELECT id, mch_id, $2, $3::bigint, 'JPY', $4::timestamptz, $5, $6::uuid, now(), 0 FROM orders WHERE out_trade_no = $1",
                 &[
                     &format!("SIM-{index}"),
-                    &says.transaction_id,
-                    &says.amount_minor,
-                    &says.paid_at,
+                    &claim.transaction_id,
+                    &claim.amount_minor,
+                    &claim.paid_at,
                     &disposition,
                     &brought_by,
                 ],
@@ -166,17 +167,18 @@ impl World {
         let number = format!("SIM-{index}");
         self.stage.execute(count, &[&number]).await?;
         if index == PAID {
-            self.stage.execute(pay, &[&number, &says.paid_at]).await?;
+            self.stage.execute(pay, &[&number, &claim.paid_at]).await?;
         }
         Ok(())
     }
 
     async fn consume(&mut self, index: usize, kind: &str, event_id: uuid::Uuid) -> Result<()> {
-        let says = self.plan.callbacks.get(index).and_then(|callback| callback.says.payment()).context("a payment")?;
+        let claim =
+            self.plan.callbacks.get(index).and_then(|callback| callback.claim.payment()).context("a payment")?;
         let select = "SELECT id FROM orders WHERE out_trade_no = $1";
         let row = self.stage.query_one(select, &[&format!("SIM-{index}")]).await?;
-        let refused = (index == REFUSED).then_some(says);
-        let says = Payload {
+        let refused = (index == REFUSED).then_some(claim);
+        let payload = Payload {
             event_id: event_id.to_string(),
             kind: kind.to_owned(),
             order_id: row.get(0),
@@ -184,20 +186,20 @@ impl World {
             mch_id: MCH_ID.to_owned(),
             sub_mch_id: Some("1900000301".to_owned()),
             out_trade_no: format!("SIM-{index}"),
-            transaction_id: Some(says.transaction_id.clone()),
+            transaction_id: Some(claim.transaction_id.clone()),
             amount_minor: Some(100),
             currency: Some("JPY".to_owned()),
-            paid_at: Some(says.paid_at),
+            paid_at: Some(claim.paid_at),
             reason: refused.map(|_| "amount_mismatch".to_owned()),
-            payment_amount_minor: refused.map(|says| says.amount_minor),
-            payment_currency: refused.map(|says| says.currency.to_owned()),
+            payment_amount_minor: refused.map(|claim| claim.amount_minor),
+            payment_currency: refused.map(|claim| claim.currency.to_owned()),
             payment_returned_minor: None,
             refunded_minor: None,
             out_refund_no: None,
             refund_id: None,
             refund_amount_minor: None,
         };
-        let event = Event { id: says.event_id.clone(), says, consumed_at: Instant::now() };
+        let event = Event { id: payload.event_id.clone(), payload, consumed_at: Instant::now() };
         self.consumed.events.insert(event.id.clone(), event);
         Ok(())
     }
@@ -205,14 +207,14 @@ impl World {
     /// Held callbacks whose cause is gone.
     async fn healable(&mut self) -> Result<u64> {
         let client = self.shop.client().await?;
-        let statement = evidence::prepare_standing(client).await?;
-        Ok(evidence::standing(client, &statement, &self.bounds).await?.healable)
+        let statement = snapshot::prepare_standing(client).await?;
+        Ok(snapshot::standing(client, &statement, &self.bounds).await?.healable)
     }
 
-    async fn broken(&mut self) -> Result<Vec<Rule>> {
-        let found = evidence::collect(self.shop.client().await?, &self.bounds).await?;
-        let findings = audit(&self.plan, &self.book, &found, &self.consumed);
-        Ok(Rule::ALL.into_iter().filter(|rule| findings.count(*rule) > 0).collect())
+    async fn broken(&mut self) -> Result<Vec<Violation>> {
+        let found = snapshot::collect(self.shop.client().await?, &self.bounds).await?;
+        let findings = audit(&self.plan, &self.log, &found, &self.consumed);
+        Ok(Violation::ALL.into_iter().filter(|violation| findings.count(*violation) > 0).collect())
     }
 }
 
@@ -222,8 +224,8 @@ async fn a_settled_run_breaks_no_rule_and_its_standing_is_known() -> Result<()> 
     assert_eq!(world.broken().await?, []);
 
     let client = world.shop.client().await?;
-    let statement = evidence::prepare_standing(client).await?;
-    let standing = evidence::standing(client, &statement, &world.bounds).await?;
+    let statement = snapshot::prepare_standing(client).await?;
+    let standing = snapshot::standing(client, &statement, &world.bounds).await?;
     assert_eq!(standing, Standing { handled: 3, applied: 1, caused: 2, healable: 0 });
     Ok(())
 }
@@ -239,7 +241,7 @@ async fn a_wait_whose_order_has_come_is_healable() -> Result<()> {
         )
         .await?;
     assert_eq!(world.healable().await?, 1);
-    assert_eq!(world.broken().await?, [Rule::OrderState]);
+    assert_eq!(world.broken().await?, [Violation::WrongOrderState]);
     Ok(())
 }
 
@@ -284,45 +286,59 @@ async fn an_order_of_another_shop_heals_no_wait() -> Result<()> {
 
 #[tokio::test]
 async fn tampering_with_the_database_is_noticed() -> Result<()> {
-    let tampers: [(&str, &[Rule]); 11] = [
+    let tampers: [(&str, &[Violation]); 11] = [
         (
             "DELETE FROM notifications WHERE out_trade_no = 'SIM-1'",
             &[
-                Rule::OneRowEach,
-                Rule::Outcome,
-                Rule::OrderState,
-                Rule::PaymentRecord,
-                Rule::Quarantine,
-                Rule::EventContent,
-                Rule::CausedEvent,
+                Violation::WrongRowCount,
+                Violation::WrongOutcome,
+                Violation::WrongOrderState,
+                Violation::WrongPaymentRecord,
+                Violation::QuarantineMismatch,
+                Violation::WrongEventContent,
+                Violation::WrongCausedEvent,
             ],
         ),
-        ("UPDATE notifications SET body = 'x' WHERE out_trade_no = 'SIM-2'", &[Rule::OneRowEach, Rule::UnknownBody]),
+        (
+            "UPDATE notifications SET body = 'x' WHERE out_trade_no = 'SIM-2'",
+            &[Violation::WrongRowCount, Violation::UnknownBody],
+        ),
         (
             "UPDATE notifications SET outcome = 'duplicate' WHERE out_trade_no = 'SIM-0'",
-            &[Rule::Outcome, Rule::OrderState, Rule::PaymentRecord, Rule::CausedEvent],
+            &[
+                Violation::WrongOutcome,
+                Violation::WrongOrderState,
+                Violation::WrongPaymentRecord,
+                Violation::WrongCausedEvent,
+            ],
         ),
         (
             "UPDATE notifications SET event_version = 2 WHERE out_trade_no = 'SIM-0'",
-            &[Rule::CausedEvent, Rule::SeenOrder],
+            &[Violation::WrongCausedEvent, Violation::WrongDecisionBasis],
         ),
-        ("UPDATE notifications SET seen_currency = 'CNY' WHERE out_trade_no = 'SIM-1'", &[Rule::SeenOrder]),
-        ("UPDATE orders SET version = 2 WHERE out_trade_no = 'SIM-0'", &[Rule::OrderState, Rule::Versions]),
+        (
+            "UPDATE notifications SET seen_currency = 'CNY' WHERE out_trade_no = 'SIM-1'",
+            &[Violation::WrongDecisionBasis],
+        ),
+        (
+            "UPDATE orders SET version = 2 WHERE out_trade_no = 'SIM-0'",
+            &[Violation::WrongOrderState, Violation::WrongEventVersions],
+        ),
         (
             "UPDATE orders SET amount_minor = 99 WHERE out_trade_no = 'SIM-1'",
-            &[Rule::OrderState, Rule::EventContent, Rule::SeenOrder],
+            &[Violation::WrongOrderState, Violation::WrongEventContent, Violation::WrongDecisionBasis],
         ),
         (
             "DELETE FROM refunds WHERE order_id = (SELECT id FROM orders WHERE out_trade_no = 'SIM-3');
              DELETE FROM orders WHERE out_trade_no = 'SIM-3'",
-            &[Rule::OrderState, Rule::RefundState],
+            &[Violation::WrongOrderState, Violation::WrongRefundState],
         ),
-        ("UPDATE payments SET notification_id = NULL WHERE transaction_id = 'T1'", &[Rule::PaymentRecord]),
-        ("UPDATE quarantine SET reason = 'paid_twice' WHERE out_trade_no = 'SIM-1'", &[Rule::Quarantine]),
+        ("UPDATE payments SET notification_id = NULL WHERE transaction_id = 'T1'", &[Violation::WrongPaymentRecord]),
+        ("UPDATE quarantine SET reason = 'paid_twice' WHERE out_trade_no = 'SIM-1'", &[Violation::QuarantineMismatch]),
         (
             "INSERT INTO order_events (id, type, order_id, payload) SELECT gen_random_uuid(), 'order.paid', id, '{}'
              FROM orders WHERE out_trade_no = 'SIM-0'",
-            &[Rule::Outbox],
+            &[Violation::OutboxNotEmpty],
         ),
     ];
     for (tamper, rules) in tampers {
@@ -361,7 +377,7 @@ async fn a_late_order_is_written_two_seconds_after_it_was_asked_for() -> Result<
     let shop = Database::new(SecretString::from(world.stage.url().as_str()));
     checkout::write_late_orders(shop, Arc::new(plan), indexes).await?;
     assert!(asked_at.elapsed() >= Duration::from_secs(2));
-    let found = evidence::collect(world.shop.client().await?, &world.bounds).await?;
+    let found = snapshot::collect(world.shop.client().await?, &world.bounds).await?;
     assert!(found.orders.iter().any(|order| order.out_trade_no == "SIM-4" && order.state == "pending"));
     Ok(())
 }

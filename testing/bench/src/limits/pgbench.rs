@@ -105,7 +105,7 @@ pub struct Limits {
 
 /// Runs both on as many orders as there are `requests`, with bodies of their size, each time on fresh tables.
 pub async fn measure(scene: &Scene, requests: &Requests, window: Duration) -> Result<Limits> {
-    scene.stage.database.batch_execute(SEQUENCE).await?;
+    scene.env.database.batch_execute(SEQUENCE).await?;
     let (mut one_by_one, mut in_sets) = (0_f64, 0_f64);
     for clients in ONE_BY_ONE_CLIENTS {
         one_by_one = one_by_one.max(run(scene, ONE_BY_ONE, clients, requests, window).await?);
@@ -122,7 +122,7 @@ async fn run(scene: &Scene, script: &str, clients: u32, requests: &Requests, win
     scene.clear().await?;
     let insert = "INSERT INTO orders (mch_id, out_trade_no, amount_minor, currency)
                   SELECT 'pgbench', 'PGBENCH' || n, 100, 'CNY' FROM generate_series(1, $1) AS n";
-    scene.stage.database.execute(insert, &[&i32::try_from(orders)?]).await?;
+    scene.env.database.execute(insert, &[&i32::try_from(orders)?]).await?;
     scene.run(&["ANALYZE orders"]).await?;
     let file = std::env::temp_dir().join(format!("countersign-bench-{}.sql", Uuid::now_v7()));
     // A line break ends a meta command, not a statement: these are inside statements.
@@ -132,7 +132,7 @@ async fn run(scene: &Scene, script: &str, clients: u32, requests: &Requests, win
         .replace("EVENT", EVENT)
         .replace("BODY_BYTES", &body_bytes);
     fs::write(&file, script)?;
-    let output = pgbench(&scene.stage.database.url())
+    let output = pgbench(&scene.env.database.url())
         .args(["--no-vacuum", "--protocol=prepared", "--jobs=2"])
         .arg(format!("--client={clients}"))
         .arg(format!("--time={}", window.as_secs().max(1)))

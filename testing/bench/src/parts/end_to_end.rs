@@ -39,8 +39,8 @@ struct Bench<'a> {
 }
 
 pub(super) async fn run(options: &Options, figures: &mut Figures) -> Result<()> {
-    let scene = Scene::set().await?;
-    let (ingest, worker) = (scene.stage.start_ingest().await?, [scene.stage.start_worker().await?]);
+    let scene = Scene::start().await?;
+    let (ingest, worker) = (scene.env.start_ingest().await?, [scene.env.start_worker().await?]);
     let mut bench = Bench { options, scene, ingest: ingest.public(), worker, handled: 0 };
     let requests = Requests::payments("flat", options.backlog() / 2);
     for round in 1..=options.rounds {
@@ -141,8 +141,8 @@ impl Bench<'_> {
     ) -> Result<Sent> {
         self.prepare(requests).await?;
         let address = free_address()?;
-        let database = self.scene.stage.database.url();
-        let merchants = self.scene.stage.merchants.path().to_str().context("a path that is not UTF-8")?;
+        let database = self.scene.env.database.url();
+        let merchants = self.scene.env.merchants.path().to_str().context("a path that is not UTF-8")?;
         let arguments = ["--merchants", merchants, "--sessions", SESSIONS];
         let mut server = serve("synchronous", address, &arguments, &[("DATABASE_URL", database.as_str())]).await?;
         warm_up(address).await?;

@@ -32,7 +32,7 @@ const FILLER: &str = "WITH new AS (
      FROM new";
 
 pub(super) async fn run(options: &Options, figures: &mut Figures) -> Result<()> {
-    let scene = Scene::set().await?;
+    let scene = Scene::start().await?;
     ensure!(free_gb(&scene).await? >= DISK_GB, "ten million orders need {DISK_GB} GB of disk for PostgreSQL");
     let mut filled = 0;
     for (name, size) in SIZES {
@@ -42,7 +42,7 @@ pub(super) async fn run(options: &Options, figures: &mut Figures) -> Result<()> 
             progress(&format!("growth, {name} orders, round {round} of {}", options.rounds));
             let requests = Requests::payments(&format!("growth-{name}-{round}"), options.backlog() / 2);
             scene.open_orders(&requests).await?;
-            scene.pile_up(&requests, requests.len()).await?;
+            scene.enqueue(&requests, requests.len()).await?;
             scene.run(&["CHECKPOINT"]).await?;
             let rate = scene.drain(1, |worker| worker, requests.len()).await?.per_second;
             figures.add(format!("worker_{name}_orders_per_second"), rate);
@@ -64,7 +64,7 @@ async fn paid_p99_ms(scene: &Scene, options: &Options, name: &str, round: usize)
     let count = (PER_SECOND * options.window().as_secs_f64()) as usize;
     let requests = Requests::payments(&format!("growth-paid-{name}-{round}"), count);
     scene.open_orders(&requests).await?;
-    let (ingest, worker) = (scene.stage.start_ingest().await?, scene.stage.start_worker().await?);
+    let (ingest, worker) = (scene.env.start_ingest().await?, scene.env.start_worker().await?);
     let seen = scheduled::run(scene, ingest.public(), &requests, CONNECTIONS, PER_SECOND).await?;
     stop([ingest, worker]).await?;
     Ok(seen.paid.ms(990))
@@ -76,7 +76,7 @@ async fn fill(scene: &Scene, from: usize, to: usize) -> Result<()> {
     while next < to {
         let last = (next + FILL).min(to);
         progress(&format!("growth, {last} of {to} orders are written"));
-        scene.stage.database.execute(FILLER, &[&i32::try_from(next + 1)?, &i32::try_from(last)?]).await?;
+        scene.env.database.execute(FILLER, &[&i32::try_from(next + 1)?, &i32::try_from(last)?]).await?;
         next = last;
     }
     scene.run(&["VACUUM ANALYZE orders", "VACUUM ANALYZE payments", "VACUUM ANALYZE notifications"]).await
@@ -84,7 +84,7 @@ async fn fill(scene: &Scene, from: usize, to: usize) -> Result<()> {
 
 /// What PostgreSQL's disk has left.
 async fn free_gb(scene: &Scene) -> Result<u64> {
-    let directory: String = scene.stage.database.query_one("SHOW data_directory", &[]).await?.try_get(0)?;
+    let directory: String = scene.env.database.query_one("SHOW data_directory", &[]).await?.try_get(0)?;
     let output = Command::new("df").args(["--output=avail", "--block-size=1G", &directory]).output().await?;
     let text = String::from_utf8(output.stdout)?;
     let line =

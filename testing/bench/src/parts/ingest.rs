@@ -36,11 +36,11 @@ struct Bench<'a> {
 }
 
 pub(super) async fn run(options: &Options, figures: &mut Figures) -> Result<()> {
-    let scene = Scene::set().await?;
-    let ingest = scene.stage.start_ingest().await?;
+    let scene = Scene::start().await?;
+    let ingest = scene.env.start_ingest().await?;
     figures.add("rss_ingest_idle_mb", resident_mb(ingest.pid())?);
     let verifying = free_address()?;
-    let merchants = scene.stage.merchants.path().to_str().context("a path that is not UTF-8")?;
+    let merchants = scene.env.merchants.path().to_str().context("a path that is not UTF-8")?;
     let _server = serve("verifying-server", verifying, &["--merchants", merchants], &[]).await?;
     let requests = Requests::payments("ingest", REQUESTS);
     let bench = Bench { options, scene, requests, ingest: ingest.public(), verifying };
@@ -67,7 +67,7 @@ impl Bench<'_> {
         let answered = flat_out(self.ingest, &self.requests, connections, window).await?;
         let after = ProcessorTime::now()?;
         self.scene.purge().await?;
-        let amqp = self.scene.stage.broker.ingest_url();
+        let amqp = self.scene.env.broker.ingest_url();
         let confirmed = bare_publisher::measure(&amqp, connections, self.options.window(), None).await?;
         self.scene.purge().await?;
 
@@ -89,7 +89,7 @@ impl Bench<'_> {
         let count = (rate * self.options.window().as_secs_f64()) as usize;
         let answered = on_schedule(self.ingest, &self.requests, CONNECTIONS_ON_SCHEDULE, rate, count).await?;
         self.scene.purge().await?;
-        let amqp = self.scene.stage.broker.ingest_url();
+        let amqp = self.scene.env.broker.ingest_url();
         let window = self.options.window();
         sleep(SETTLE).await;
         let confirmed = bare_publisher::measure(&amqp, CONNECTIONS_ON_SCHEDULE, window, Some(rate)).await?;

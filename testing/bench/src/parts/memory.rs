@@ -14,8 +14,8 @@ const STEPS: usize = 10;
 const CONNECTIONS: usize = 256;
 
 pub(super) async fn run(figures: &mut Figures) -> Result<()> {
-    let scene = Scene::set().await?;
-    let (ingest, mut worker) = (scene.stage.start_ingest().await?, [scene.stage.start_worker().await?]);
+    let scene = Scene::start().await?;
+    let (ingest, mut worker) = (scene.env.start_ingest().await?, [scene.env.start_worker().await?]);
     figures.add("rss_worker_idle_mb", resident_mb(worker[0].pid())?);
     for step in 1..=STEPS {
         scene.clear().await?;

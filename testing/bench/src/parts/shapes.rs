@@ -18,7 +18,7 @@ const REPEATS: [usize; 2] = [50, 95];
 const SLOW_BACKLOG: usize = 20;
 
 pub(super) async fn run(options: &Options, figures: &mut Figures) -> Result<()> {
-    let scene = Scene::set().await?;
+    let scene = Scene::start().await?;
     let (whole, count) = (Requests::payments("shapes", options.backlog()), options.backlog());
     let few = Requests::payments("few", count / SLOW_BACKLOG);
     for round in 1..=options.rounds {
@@ -54,5 +54,5 @@ pub(super) async fn run(options: &Options, figures: &mut Figures) -> Result<()> 
 async fn prepare(scene: &Scene, requests: &Requests, count: usize) -> Result<()> {
     scene.clear().await?;
     scene.open_orders(requests).await?;
-    scene.pile_up(requests, count).await
+    scene.enqueue(requests, count).await
 }

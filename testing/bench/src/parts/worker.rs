@@ -10,13 +10,13 @@ use crate::requests::Requests;
 use crate::scene::Scene;
 
 pub(super) async fn run(options: &Options, figures: &mut Figures) -> Result<()> {
-    let scene = Scene::set().await?;
+    let scene = Scene::start().await?;
     let requests = Requests::payments("worker", options.backlog());
     for round in 1..=options.rounds {
         progress(&format!("worker, round {round} of {}", options.rounds));
         scene.clear().await?;
         scene.open_orders(&requests).await?;
-        scene.pile_up(&requests, requests.len()).await?;
+        scene.enqueue(&requests, requests.len()).await?;
         let drained = scene.drain(1, |worker| worker, requests.len()).await?;
         let worker = drained.per_second;
         figures.add_processor_time("worker", drained.processor_time);

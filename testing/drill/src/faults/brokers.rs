@@ -10,7 +10,7 @@ use crate::clock::seconds;
 use crate::fault::{
     MEMORY_ALARM_SECONDS, NO_MAJORITY_SECONDS, NODE_DOWN_SECONDS, NODE_FROZEN_SECONDS, QUEUE_FULL_SECONDS,
 };
-use crate::mark::Mark;
+use crate::record::FaultRecord;
 use crate::servers::Servers;
 
 /// The shipped policy of the callbacks' queue.
@@ -23,43 +23,43 @@ const MEMORY_LIMIT: &str = "2GB";
 /// What the full queue may hold.
 const ROOM: u64 = 100;
 
-pub(super) async fn kill_leader(servers: &Servers, mark: &Mark) -> Result<()> {
+pub(super) async fn kill_leader(servers: &Servers, record: &FaultRecord) -> Result<()> {
     let leader = servers.leader(CALLBACKS_QUEUE).await?.process.clone();
-    kill(servers, &[&leader], NODE_DOWN_SECONDS, mark).await
+    kill(servers, &[&leader], NODE_DOWN_SECONDS, record).await
 }
 
-pub(super) async fn kill_follower(servers: &Servers, pick: usize, mark: &Mark) -> Result<()> {
+pub(super) async fn kill_follower(servers: &Servers, pick: usize, record: &FaultRecord) -> Result<()> {
     let follower = follower(servers, pick).await?;
-    kill(servers, &[&follower], NODE_DOWN_SECONDS, mark).await
+    kill(servers, &[&follower], NODE_DOWN_SECONDS, record).await
 }
 
-pub(super) async fn kill_majority(servers: &Servers, pick: usize, mark: &Mark) -> Result<()> {
+pub(super) async fn kill_majority(servers: &Servers, pick: usize, record: &FaultRecord) -> Result<()> {
     let leader = servers.leader(CALLBACKS_QUEUE).await?.process.clone();
     let follower = follower(servers, pick).await?;
-    kill(servers, &[&leader, &follower], NO_MAJORITY_SECONDS, mark).await
+    kill(servers, &[&leader, &follower], NO_MAJORITY_SECONDS, record).await
 }
 
-pub(super) async fn freeze_leader(servers: &Servers, mark: &Mark) -> Result<()> {
+pub(super) async fn freeze_leader(servers: &Servers, record: &FaultRecord) -> Result<()> {
     let leader = &servers.leader(CALLBACKS_QUEUE).await?.process;
     servers.freeze(leader).await?;
-    mark.struck();
-    mark.note(leader);
+    record.injected();
+    record.note(leader);
     seconds(NODE_FROZEN_SECONDS).await;
     servers.thaw(leader).await
 }
 
 /// The watermark goes below what the node uses, so that it blocks all publishers of the cluster.
-pub(super) async fn alarm(servers: &Servers, mark: &Mark) -> Result<()> {
+pub(super) async fn alarm(servers: &Servers, record: &FaultRecord) -> Result<()> {
     let leader = servers.leader(CALLBACKS_QUEUE).await?;
     servers.rabbitmqctl(leader, &["set_vm_memory_high_watermark", "absolute", "1"]).await?;
-    mark.struck();
-    mark.note(&leader.process);
+    record.injected();
+    record.note(&leader.process);
     seconds(MEMORY_ALARM_SECONDS).await;
     servers.rabbitmqctl(leader, &["set_vm_memory_high_watermark", "absolute", MEMORY_LIMIT]).await
 }
 
 /// Nobody takes messages, and the queue may hold only a few: soon every publish is refused.
-pub(super) async fn fill_queue(scene: &Scene, mark: &Mark) -> Result<()> {
+pub(super) async fn fill_queue(scene: &Scene, record: &FaultRecord) -> Result<()> {
     let shipped = scene.servers.api(Method::GET, POLICY, Value::Null).await?;
     let mut policy: Value = serde_json::from_slice(&shipped.body)?;
     let definition = policy.pointer_mut("/definition").and_then(Value::as_object_mut).context("an odd policy")?;
@@ -68,16 +68,16 @@ pub(super) async fn fill_queue(scene: &Scene, mark: &Mark) -> Result<()> {
     fields.retain(|name, _| matches!(name.as_str(), "pattern" | "definition" | "apply-to"));
     fields.insert("priority".to_owned(), 100.into());
     scene.servers.api(Method::PUT, FULL_POLICY, policy).await?;
-    links::cut_off(scene.links.workers_to_broker(), mark, QUEUE_FULL_SECONDS).await;
+    links::cut_off(scene.links.workers_to_broker(), record, QUEUE_FULL_SECONDS).await;
     scene.servers.api(Method::DELETE, FULL_POLICY, Value::Null).await?;
-    mark.note(format!("room for {ROOM}"));
+    record.note(format!("room for {ROOM}"));
     Ok(())
 }
 
-async fn kill(servers: &Servers, processes: &[&str], down_seconds: u64, mark: &Mark) -> Result<()> {
+async fn kill(servers: &Servers, processes: &[&str], down_seconds: u64, record: &FaultRecord) -> Result<()> {
     servers.kill(processes).await?;
-    mark.struck();
-    mark.note(processes.join(" and "));
+    record.injected();
+    record.note(processes.join(" and "));
     seconds(down_seconds).await;
     servers.start(processes).await
 }

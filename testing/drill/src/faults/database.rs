@@ -4,36 +4,36 @@ use anyhow::Result;
 
 use crate::clock::seconds;
 use crate::fault::{DATABASE_DOWN_SECONDS, DATABASE_FROZEN_SECONDS, ORDERS_LOCKED, ORDERS_LOCKED_SECONDS};
-use crate::mark::Mark;
+use crate::record::FaultRecord;
 use crate::servers::{POSTGRES, Servers};
 
-pub(super) async fn freeze(servers: &Servers, mark: &Mark) -> Result<()> {
+pub(super) async fn freeze(servers: &Servers, record: &FaultRecord) -> Result<()> {
     servers.freeze(POSTGRES).await?;
-    mark.struck();
+    record.injected();
     seconds(DATABASE_FROZEN_SECONDS).await;
     servers.thaw(POSTGRES).await
 }
 
-pub(super) async fn kill(servers: &Servers, mark: &Mark) -> Result<()> {
+pub(super) async fn kill(servers: &Servers, record: &FaultRecord) -> Result<()> {
     servers.kill(&[POSTGRES]).await?;
-    mark.struck();
+    record.injected();
     seconds(DATABASE_DOWN_SECONDS).await;
     servers.start(&[POSTGRES]).await
 }
 
 /// Everybody's sessions: the workers', the simulated shop's and those that watch.
-pub(super) async fn terminate(servers: &Servers, mark: &Mark) -> Result<()> {
+pub(super) async fn terminate(servers: &Servers, record: &FaultRecord) -> Result<()> {
     let others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                   WHERE datname = current_database() AND pid <> pg_backend_pid()";
     let ended = servers.database().await?.query(others, &[]).await?;
-    mark.struck();
-    mark.note(format!("{} sessions", ended.len()));
+    record.injected();
+    record.note(format!("{} sessions", ended.len()));
     Ok(())
 }
 
 /// The orders that are paid next. The shop had written nearly all of them before the first was paid, in the order in
 /// which their callbacks come.
-pub(super) async fn lock_orders(servers: &Servers, mark: &Mark) -> Result<()> {
+pub(super) async fn lock_orders(servers: &Servers, record: &FaultRecord) -> Result<()> {
     let client = servers.database().await?;
     client.batch_execute("BEGIN").await?;
     let next = "WITH began AS (SELECT min(updated_at) AS at FROM orders WHERE state = 'paid'),
@@ -41,8 +41,8 @@ pub(super) async fn lock_orders(servers: &Servers, mark: &Mark) -> Result<()> {
                 SELECT orders.id FROM orders, reached WHERE orders.id > reached.id ORDER BY orders.id LIMIT $1
                 FOR UPDATE OF orders";
     let locked = client.query(next, &[&i64::try_from(ORDERS_LOCKED)?]).await?;
-    mark.struck();
-    mark.note(format!("{} orders", locked.len()));
+    record.injected();
+    record.note(format!("{} orders", locked.len()));
     seconds(ORDERS_LOCKED_SECONDS).await;
     // Another fault may have ended the session meanwhile, and with it the locks.
     let _ended = client.batch_execute("ROLLBACK").await;

@@ -6,7 +6,7 @@ use super::tables::this_month;
 use super::{Scene, lanes};
 use crate::clock::seconds;
 use crate::fault::{DISK_FULL_SECONDS, SMALL_DISK_FULL_SECONDS};
-use crate::mark::Mark;
+use crate::record::FaultRecord;
 use crate::servers::Servers;
 
 /// The key of an advisory lock that nothing else uses.
@@ -34,24 +34,24 @@ pub(super) async fn prepare_refusal(servers: &Servers) -> Result<()> {
 }
 
 /// Every row of the ledger is refused, and everything else goes on: what a check that writes no row does not notice.
-pub(super) async fn refuse(scene: &Scene, mark: &Mark) -> Result<()> {
+pub(super) async fn refuse(scene: &Scene, record: &FaultRecord) -> Result<()> {
     let administrator = scene.servers.database().await?;
     let returned_before = lanes::interruptions(&scene.fleet).await?;
     let refused = async || {
         administrator.execute("SELECT pg_advisory_lock($1)", &[&FULL]).await?;
-        mark.struck();
+        record.injected();
         seconds(DISK_FULL_SECONDS).await;
         administrator.execute("SELECT pg_advisory_unlock($1)", &[&FULL]).await
     };
     refused().await?;
-    mark.mended();
+    record.lifted();
     let returned = lanes::interruptions(&scene.fleet).await?.saturating_sub(returned_before);
     let none_returned = || -> Result<()> {
         ensure!(returned == 0, "{returned} lanes gave theirs back, each a delivery nearer to the dead letters");
         Ok(())
     };
-    mark.settle("no batch goes back to the broker because the disk is full", 0, none_returned());
-    scene.promise_payment(mark, BACK_WITHIN_SECONDS).await;
+    record.observed("no batch goes back to the broker because the disk is full", 0, none_returned());
+    scene.promise_payment(record, BACK_WITHIN_SECONDS).await;
     Ok(())
 }
 
@@ -67,18 +67,18 @@ pub(super) async fn prepare_small_disk(servers: &Servers) -> Result<bool> {
 }
 
 /// No room for one more page of the ledger.
-pub(super) async fn fill(scene: &Scene, mark: &Mark) -> Result<()> {
-    mark.struck();
+pub(super) async fn fill(scene: &Scene, record: &FaultRecord) -> Result<()> {
+    record.injected();
     if !scene.has_small_disk {
-        mark.note("left out: this machine mounts no file system");
-        mark.mended();
+        record.note("left out: this machine mounts no file system");
+        record.lifted();
         return Ok(());
     }
     scene.servers.fill_small_disk().await?;
-    mark.struck();
+    record.injected();
     seconds(SMALL_DISK_FULL_SECONDS).await;
     scene.servers.empty_small_disk().await?;
-    mark.mended();
-    scene.promise_payment(mark, BACK_WITHIN_SECONDS).await;
+    record.lifted();
+    scene.promise_payment(record, BACK_WITHIN_SECONDS).await;
     Ok(())
 }

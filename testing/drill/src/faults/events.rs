@@ -10,8 +10,8 @@ use uuid::Uuid;
 use super::Scene;
 use crate::clock::seconds;
 use crate::fault::{UNROUTABLE_EVENTS, UNROUTABLE_SECONDS};
-use crate::mark::Mark;
 use crate::own;
+use crate::record::FaultRecord;
 
 /// How old an event of a bound type may be in the outbox.
 const LATE_SECONDS: f64 = 5.0;
@@ -25,12 +25,12 @@ const SOME_TYPES: &str = "order.*";
 const ALL_TYPES_IN_A_PATH: &str = "%23";
 
 /// Takes the types `refund.*` off the queue, and puts a backlog of one of them before everything else.
-pub(super) async fn unbind(scene: &Scene, mark: &Mark) -> Result<()> {
+pub(super) async fn unbind(scene: &Scene, record: &FaultRecord) -> Result<()> {
     let database = scene.servers.database().await?;
     bind(scene, SOME_TYPES).await?;
     let path = format!("{}/{ALL_TYPES_IN_A_PATH}", bindings());
     scene.servers.api(Method::DELETE, &path, Value::Null).await?;
-    mark.struck();
+    record.injected();
     // About an order that the simulator does not know: its fulfilment looks at none of them. Their ids are older than those
     // of whatever is committed from now on.
     let marker = own::numbers(1).concat();
@@ -48,18 +48,19 @@ pub(super) async fn unbind(scene: &Scene, mark: &Mark) -> Result<()> {
         ensure!(late == 0, "{late} are older than that");
         Ok(())
     };
-    mark.settle("an event that can be routed is published within 5 s, whatever waits before it", 5, none_late());
+    record.observed("an event that can be routed is published within 5 s, whatever waits before it", 5, none_late());
     bind(scene, ALL_TYPES).await?;
     scene.servers.api(Method::DELETE, &format!("{}/{SOME_TYPES}", bindings()), Value::Null).await?;
-    mark.mended();
-    mark.note(format!("{UNROUTABLE_EVENTS} events"));
-    mark.promise("every event that waited is published once a queue is bound", BACK_WITHIN_SECONDS, async || {
-        let waiting = "SELECT count(*) FROM order_events WHERE payload ->> 'out_trade_no' = $1";
-        let waiting: i64 = database.query_one(waiting, &[&marker]).await?.try_get(0)?;
-        ensure!(waiting == 0, "{waiting} wait");
-        Ok(())
-    })
-    .await;
+    record.lifted();
+    record.note(format!("{UNROUTABLE_EVENTS} events"));
+    record
+        .promise("every event that waited is published once a queue is bound", BACK_WITHIN_SECONDS, async || {
+            let waiting = "SELECT count(*) FROM order_events WHERE payload ->> 'out_trade_no' = $1";
+            let waiting: i64 = database.query_one(waiting, &[&marker]).await?.try_get(0)?;
+            ensure!(waiting == 0, "{waiting} wait");
+            Ok(())
+        })
+        .await;
     Ok(())
 }
 

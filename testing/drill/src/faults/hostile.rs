@@ -18,8 +18,8 @@ use uuid::Uuid;
 use super::Scene;
 use super::operator::until_held;
 use crate::fault::{FORGED_MESSAGES, HALF_HEADS, SLOW_BODIES};
-use crate::mark::Mark;
 use crate::own;
+use crate::record::FaultRecord;
 
 /// How soon ingest wants each of them back.
 const CLOSED_WITHIN: Duration = Duration::from_secs(10);
@@ -39,13 +39,13 @@ const APPLIED_WITHIN_SECONDS: u64 = 15;
 const DECIDED_WITHIN_SECONDS: u64 = 30;
 
 /// Half a head after a whole request, and bodies that trickle, on hundreds of connections.
-pub(super) async fn be_slow(scene: &Scene, mark: &Mark) -> Result<()> {
+pub(super) async fn be_slow(scene: &Scene, record: &FaultRecord) -> Result<()> {
     let addresses: Vec<SocketAddr> = scene.fleet.ingests().iter().filter_map(|ingest| ingest.public()).collect();
     let each = |count: usize| addresses.iter().flat_map(move |address| std::iter::repeat_n(*address, count));
     let heads = try_join_all(each(HALF_HEADS).map(Unfinished::half_a_head)).await?;
-    mark.struck();
+    record.injected();
     let bodies = try_join_all(each(SLOW_BODIES).map(Unfinished::slow_body)).await?;
-    mark.note(format!("{} heads, {} bodies", heads.len(), bodies.len()));
+    record.note(format!("{} heads, {} bodies", heads.len(), bodies.len()));
     let numbers = own::numbers(GENUINE.saturating_mul(addresses.len()));
     own::insert(&scene.servers.database().await?, &numbers, "pending").await?;
     let genuine = async {
@@ -63,10 +63,10 @@ pub(super) async fn be_slow(scene: &Scene, mark: &Mark) -> Result<()> {
         tokio::join!(genuine, join_all(heads.into_iter().map(|it| it.until_ended(CLOSED_WITHIN, false))), {
             join_all(bodies.into_iter().map(|it| it.until_ended(CLOSED_WITHIN, true)))
         });
-    mark.mended();
-    mark.settle("genuine callbacks are told SUCCESS within 2 s beside hundreds that never finish", 2, genuine);
-    mark.settle("ingest closes a connection with half a head", CLOSED_WITHIN.as_secs(), all_ended(&heads));
-    mark.settle("ingest answers a body that does not come", CLOSED_WITHIN.as_secs(), all_ended(&bodies));
+    record.lifted();
+    record.observed("genuine callbacks are answered SUCCESS within 2 s beside hundreds that never finish", 2, genuine);
+    record.observed("ingest closes a connection with half a head", CLOSED_WITHIN.as_secs(), all_ended(&heads));
+    record.observed("ingest answers a body that does not come", CLOSED_WITHIN.as_secs(), all_ended(&bodies));
     Ok(())
 }
 
@@ -77,7 +77,7 @@ fn all_ended(ended: &[Option<Duration>]) -> Result<()> {
 }
 
 /// Everything that the rights of ingest at the broker allow.
-pub(super) async fn write(scene: &Scene, mark: &Mark) -> Result<()> {
+pub(super) async fn write(scene: &Scene, record: &FaultRecord) -> Result<()> {
     let database = scene.servers.database().await?;
     let [waiting, stolen, mistyped] = [own::numbers(STOLEN), own::numbers(STOLEN), own::numbers(STOLEN)];
     let payments: Vec<Post> = own::payments(&waiting).iter().map(|payment| payment.body().into()).collect();
@@ -89,40 +89,44 @@ pub(super) async fn write(scene: &Scene, mark: &Mark) -> Result<()> {
     let url = scene.servers.ingest_amqp()?;
     let writer = Writer::connect(url).await?;
     writer.publish(made_up()).await?;
-    mark.struck();
+    record.injected();
     writer.publish(under_stolen_ids(&stolen)).await?;
     writer.publish(mistyped.iter().map(|number| mistype(number)).collect::<Result<_>>()?).await?;
     // A broker with a limit closes the channel, which is as good.
     let huge = Writer::connect(url).await?.publish(huge()).await;
     own::insert(&database, &waiting, "pending").await?;
-    mark.note(format!("{FORGED_MESSAGES} made up, huge bodies {}", if huge.is_ok() { "stored" } else { "refused" }));
-    mark.mended();
-    keep_promises(&database, [&waiting, &stolen, &mistyped], mark).await;
+    record.note(format!("{FORGED_MESSAGES} made up, huge bodies {}", if huge.is_ok() { "stored" } else { "refused" }));
+    record.lifted();
+    keep_promises(&database, [&waiting, &stolen, &mistyped], record).await;
     Ok(())
 }
 
-async fn keep_promises(database: &Client, [waiting, stolen, mistyped]: [&[String]; 3], mark: &Mark) {
-    mark.promise(
-        "a payment that waited for its order pays it before anything made up is decided",
-        APPLIED_WITHIN_SECONDS,
-        async || own::ensure_paid(database, waiting).await,
-    )
-    .await;
-    mark.promise("a genuine callback pays its order, whatever came under its id before", APPLIED_WITHIN_SECONDS, {
-        async || own::ensure_paid(database, stolen).await
-    })
-    .await;
-    mark.promise("a genuine callback under another type moves no order", 0, async || {
-        own::ensure_all(database, mistyped, |_, order| order.state == "pending").await
-    })
-    .await;
-    mark.promise("nothing made up waits to be decided alone", DECIDED_WITHIN_SECONDS, async || {
-        let suspects = "SELECT count(*) FROM quarantine WHERE reason = 'decide_alone' AND state <> 'resolved'";
-        let suspects: i64 = database.query_one(suspects, &[]).await?.try_get(0)?;
-        ensure!(suspects == 0, "{suspects} do");
-        Ok(())
-    })
-    .await;
+async fn keep_promises(database: &Client, [waiting, stolen, mistyped]: [&[String]; 3], record: &FaultRecord) {
+    record
+        .promise(
+            "a payment that waited for its order pays it before anything made up is decided",
+            APPLIED_WITHIN_SECONDS,
+            async || own::ensure_paid(database, waiting).await,
+        )
+        .await;
+    record
+        .promise("a genuine callback pays its order, whatever came under its id before", APPLIED_WITHIN_SECONDS, {
+            async || own::ensure_paid(database, stolen).await
+        })
+        .await;
+    record
+        .promise("a genuine callback under another type moves no order", 0, async || {
+            own::ensure_all(database, mistyped, |_, order| order.state == "pending").await
+        })
+        .await;
+    record
+        .promise("nothing made up waits to be decided alone", DECIDED_WITHIN_SECONDS, async || {
+            let suspects = "SELECT count(*) FROM quarantine WHERE reason = 'decide_alone' AND state <> 'resolved'";
+            let suspects: i64 = database.query_one(suspects, &[]).await?.try_get(0)?;
+            ensure!(suspects == 0, "{suspects} do");
+            Ok(())
+        })
+        .await;
 }
 
 fn made_up() -> Vec<Forged> {

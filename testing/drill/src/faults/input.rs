@@ -17,13 +17,13 @@ use uuid::Uuid;
 use super::{Planted, Scene};
 use crate::fault::CLOCK_SKEW_SECONDS;
 use crate::fleet::Member;
-use crate::mark::Mark;
+use crate::record::FaultRecord;
 
 /// How many callbacks each ingest gets from either side of the window.
 const SKEWED: usize = 5;
 
 /// Somebody who can write to the broker puts there what no ingest would: it must cost itself only, and never move money.
-pub(super) async fn poison(scene: &Scene, mark: &Mark) -> Result<()> {
+pub(super) async fn poison(scene: &Scene, record: &FaultRecord) -> Result<()> {
     let database = scene.servers.database().await?;
     let victim: String = database
         .query_one("SELECT out_trade_no FROM orders WHERE state = 'pending' ORDER BY id DESC LIMIT 1", &[])
@@ -40,7 +40,7 @@ pub(super) async fn poison(scene: &Scene, mark: &Mark) -> Result<()> {
         ("a type nobody knows", "wechatpay.v9", forged.clone(), "waiting for_version"),
         ("a forged payment", payment, forged, "waiting for_key"),
     ];
-    mark.struck();
+    record.injected();
     for (what, kind, body, verdict) in poison {
         let id = Uuid::now_v7();
         publish(scene, id, kind, &body).await?;
@@ -62,8 +62,8 @@ async fn publish(scene: &Scene, id: Uuid, kind: &str, body: &[u8]) -> Result<()>
 }
 
 /// Authentic callbacks, but for the time in their signature.
-pub(super) async fn skew_clock(ingests: &[Arc<Member>], mark: &Mark) -> Result<()> {
-    mark.struck();
+pub(super) async fn skew_clock(ingests: &[Arc<Member>], record: &FaultRecord) -> Result<()> {
+    record.injected();
     let mut refused = 0_usize;
     for ingest in ingests {
         let address = ingest.public().context("an ingest has a public port")?;
@@ -76,6 +76,6 @@ pub(super) async fn skew_clock(ingests: &[Arc<Member>], mark: &Mark) -> Result<(
             }
         }
     }
-    mark.note(format!("{refused} refused"));
+    record.note(format!("{refused} refused"));
     Ok(())
 }

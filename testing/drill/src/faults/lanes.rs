@@ -8,7 +8,7 @@ use super::programs::{hang_writes, let_writes_go};
 use crate::clock::seconds;
 use crate::fault::{CONSUMER_TIMEOUT_SECONDS, WRITES_HANG_SECONDS};
 use crate::fleet::Fleet;
-use crate::mark::Mark;
+use crate::record::FaultRecord;
 use crate::servers::Servers;
 
 /// How often a lane lost its consumer or gave its batch back.
@@ -35,29 +35,30 @@ pub(super) async fn interruptions(fleet: &Fleet) -> Result<u64> {
 
 /// The broker takes back what is not acked within seconds, while no worker can write: returns that no worker's crash
 /// has caused.
-pub(super) async fn lose_patience(scene: &Scene, mark: &Mark) -> Result<()> {
+pub(super) async fn lose_patience(scene: &Scene, record: &FaultRecord) -> Result<()> {
     let administrator = scene.servers.database().await?;
     let last: i64 = administrator.query_one("SELECT coalesce(max(id), 0) FROM quarantine", &[]).await?.try_get(0)?;
     set_patience(&scene.servers, IMPATIENT).await?;
     reconnect(scene).await;
     let before = interruptions(&scene.fleet).await?;
     // From here on writers wait: for this lock, and before that behind the session that asks for it.
-    mark.struck();
+    record.injected();
     hang_writes(&administrator).await?;
     seconds(WRITES_HANG_SECONDS).await;
     let_writes_go(&administrator).await?;
     set_patience(&scene.servers, PATIENT).await?;
     reconnect(scene).await;
-    mark.mended();
-    scene.promise_payment(mark, BACK_WITHIN_SECONDS).await;
+    record.lifted();
+    scene.promise_payment(record, BACK_WITHIN_SECONDS).await;
     let interrupted = interruptions(&scene.fleet).await?.saturating_sub(before);
-    mark.note(format!("{interrupted} interruptions of lanes"));
-    mark.promise("no callback becomes a suspect because the broker timed it out", 0, async || {
-        let suspects: i64 = administrator.query_one(SUSPECTS, &[&last]).await?.try_get(0)?;
-        ensure!(suspects == 0, "{suspects} did");
-        Ok(())
-    })
-    .await;
+    record.note(format!("{interrupted} interruptions of lanes"));
+    record
+        .promise("no callback becomes a suspect because the broker timed it out", 0, async || {
+            let suspects: i64 = administrator.query_one(SUSPECTS, &[&last]).await?.try_get(0)?;
+            ensure!(suspects == 0, "{suspects} did");
+            Ok(())
+        })
+        .await;
     Ok(())
 }
 

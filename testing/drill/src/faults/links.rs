@@ -10,8 +10,8 @@ use tokio::time::sleep;
 use crate::clock::seconds;
 use crate::fault::{BLACK_HOLE_SECONDS, CUT_SECONDS, Fault};
 use crate::links::{Link, Links};
-use crate::mark::Mark;
-use crate::schedule::Act;
+use crate::record::FaultRecord;
+use crate::schedule::ScheduledFault;
 
 /// Confirms are waited for so long; ingest itself gives up after 2.5 s.
 const CONFIRM_PATIENCE: Duration = Duration::from_secs(2);
@@ -20,37 +20,37 @@ const A_CONFIRM_BYTES: usize = 21;
 /// A moment of nothing between the cut and the mended way.
 const CUT: Duration = Duration::from_millis(300);
 
-/// Does to a link what `act` says.
-pub(super) async fn strike(links: &Links, act: Act, mark: &Mark) -> Result<()> {
-    let ingest_broker = links.ingest_to_broker(act.pick)?;
-    let worker_broker = links.worker_to_broker(act.pick)?;
-    let worker_database = links.worker_to_database(act.pick)?;
-    match act.fault {
-        Fault::IngestBrokerCut => cut(std::slice::from_ref(ingest_broker), mark).await,
-        Fault::WorkerBrokerCut => cut(std::slice::from_ref(worker_broker), mark).await,
-        Fault::WorkerDatabaseCut => cut(links.workers_to_database(), mark).await,
-        Fault::IngestBrokerHalfOpen => half_open(ingest_broker, mark),
-        Fault::WorkerBrokerHalfOpen => half_open(worker_broker, mark),
-        Fault::WorkerDatabaseHalfOpen => half_open(worker_database, mark),
-        Fault::IngestBrokerBlackHole => black_hole(ingest_broker, mark).await,
-        Fault::WorkerBrokerBlackHole => black_hole(worker_broker, mark).await,
-        Fault::WorkerDatabaseBlackHole => black_hole(worker_database, mark).await,
-        Fault::ConfirmLost => lose_confirms(ingest_broker, mark).await,
+/// Does to a link what `scheduled` says.
+pub(super) async fn inject(links: &Links, scheduled: ScheduledFault, record: &FaultRecord) -> Result<()> {
+    let ingest_broker = links.ingest_to_broker(scheduled.pick)?;
+    let worker_broker = links.worker_to_broker(scheduled.pick)?;
+    let worker_database = links.worker_to_database(scheduled.pick)?;
+    match scheduled.fault {
+        Fault::IngestBrokerCut => cut(std::slice::from_ref(ingest_broker), record).await,
+        Fault::WorkerBrokerCut => cut(std::slice::from_ref(worker_broker), record).await,
+        Fault::WorkerDatabaseCut => cut(links.workers_to_database(), record).await,
+        Fault::IngestBrokerHalfOpen => half_open(ingest_broker, record),
+        Fault::WorkerBrokerHalfOpen => half_open(worker_broker, record),
+        Fault::WorkerDatabaseHalfOpen => half_open(worker_database, record),
+        Fault::IngestBrokerBlackHole => black_hole(ingest_broker, record).await,
+        Fault::WorkerBrokerBlackHole => black_hole(worker_broker, record).await,
+        Fault::WorkerDatabaseBlackHole => black_hole(worker_database, record).await,
+        Fault::ConfirmLost => lose_confirms(ingest_broker, record).await,
         other => bail!("{} is not about a link", other.name()),
     }
     Ok(())
 }
 
-async fn cut(links: &[Link], mark: &Mark) {
-    cut_off(links, mark, CUT_SECONDS).await;
+async fn cut(links: &[Link], record: &FaultRecord) {
+    cut_off(links, record, CUT_SECONDS).await;
 }
 
 /// Every connection is reset, and every new one, for so long.
-pub(super) async fn cut_off(links: &[Link], mark: &Mark, for_seconds: u64) {
+pub(super) async fn cut_off(links: &[Link], record: &FaultRecord, for_seconds: u64) {
     for link in links {
         link.all(Proxy::cut);
     }
-    mark.struck();
+    record.injected();
     seconds(for_seconds).await;
     for link in links {
         link.all(Proxy::pass);
@@ -58,22 +58,22 @@ pub(super) async fn cut_off(links: &[Link], mark: &Mark, for_seconds: u64) {
 }
 
 /// Nothing is mended: both sides must notice by themselves, and connect anew.
-fn half_open(link: &Link, mark: &Mark) {
+fn half_open(link: &Link, record: &FaultRecord) {
     link.all(Proxy::strand);
-    mark.struck();
+    record.injected();
 }
 
-async fn black_hole(link: &Link, mark: &Mark) {
+async fn black_hole(link: &Link, record: &FaultRecord) {
     link.all(Proxy::hold);
-    mark.struck();
+    record.injected();
     seconds(BLACK_HOLE_SECONDS).await;
     link.all(Proxy::pass);
 }
 
 /// What ingest publishes reaches the broker; what the broker says to it is held, and lost when the connection is cut.
-async fn lose_confirms(link: &Link, mark: &Mark) {
+async fn lose_confirms(link: &Link, record: &FaultRecord) {
     link.all(Proxy::hold_to_client);
-    mark.struck();
+    record.injected();
     let confirmed = until_within(CONFIRM_PATIENCE, "a confirm is on its way", async || {
         ensure!(link.held() >= A_CONFIRM_BYTES, "{} bytes are", link.held());
         Ok(())
@@ -82,5 +82,5 @@ async fn lose_confirms(link: &Link, mark: &Mark) {
     link.all(Proxy::cut);
     sleep(CUT).await;
     link.all(Proxy::pass);
-    mark.note(bytes.map_or("no confirm came".to_owned(), |bytes| format!("{bytes} bytes of confirms")));
+    record.note(bytes.map_or("no confirm came".to_owned(), |bytes| format!("{bytes} bytes of confirms")));
 }

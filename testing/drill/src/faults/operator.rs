@@ -15,8 +15,8 @@ use tokio_postgres::Client;
 
 use super::Scene;
 use crate::fault::OPERATOR_SECONDS;
-use crate::mark::Mark;
 use crate::own;
+use crate::record::FaultRecord;
 
 /// Between two commands.
 const THINKING: Duration = Duration::from_millis(150);
@@ -55,7 +55,7 @@ enum Rows {
 
 /// Runs commands on rows drawn at random. Of the operator's own orders some were never written, so that their payments
 /// wait, and some are closed, so that theirs are refused.
-pub(super) async fn work(scene: &Scene, pick: usize, mark: &Mark) -> Result<()> {
+pub(super) async fn work(scene: &Scene, pick: usize, record: &FaultRecord) -> Result<()> {
     let database = scene.servers.database().await?;
     let (late, closed, given_up) = (own::numbers(OWN_ORDERS), own::numbers(OWN_ORDERS), own::numbers(OWN_ORDERS));
     own::insert(&database, &closed, "closed").await?;
@@ -64,7 +64,7 @@ pub(super) async fn work(scene: &Scene, pick: usize, mark: &Mark) -> Result<()> 
     let payments: Vec<Post> = own::payments(&all).iter().map(|payment| payment.body().into()).collect();
     own::deliver_all(&scene.fleet, payments).await?;
     until_held(&database, &all).await?;
-    mark.struck();
+    record.injected();
     let mut rng = StdRng::seed_from_u64(u64::try_from(pick)?);
     let (mut done, mut refused) = (0_usize, 0_usize);
     let began = Instant::now();
@@ -82,27 +82,30 @@ pub(super) async fn work(scene: &Scene, pick: usize, mark: &Mark) -> Result<()> 
         }
         sleep(THINKING).await;
     }
-    mark.note(format!("{done} commands, {refused} refused"));
+    record.note(format!("{done} commands, {refused} refused"));
     abandon_the_rest(scene, &database, &given_up).await?;
     own::insert(&database, &late, "pending").await?;
-    mark.mended();
-    mark.promise(
-        "every payment that waited for its order pays it, whatever the operator did",
-        SETTLED_WITHIN_SECONDS,
-        async || own::ensure_paid(&database, &late).await,
-    )
-    .await;
-    mark.promise("the ledger says of what was given up that it is abandoned", SETTLED_WITHIN_SECONDS, async || {
-        let count = "SELECT count(*) FROM notifications WHERE out_trade_no = ANY($1) AND outcome <> 'abandoned'";
-        let others: i64 = database.query_one(count, &[&given_up]).await?.try_get(0)?;
-        ensure!(others == 0, "{others} are not");
-        Ok(())
-    })
-    .await;
-    mark.promise("no closed order is paid by a replay", 0, async || {
-        own::ensure_all(&database, &closed, |_, order| order.state == "closed").await
-    })
-    .await;
+    record.lifted();
+    record
+        .promise(
+            "every payment that waited for its order pays it, whatever the operator did",
+            SETTLED_WITHIN_SECONDS,
+            async || own::ensure_paid(&database, &late).await,
+        )
+        .await;
+    record
+        .promise("the ledger says of what was given up that it is abandoned", SETTLED_WITHIN_SECONDS, async || {
+            let count = "SELECT count(*) FROM notifications WHERE out_trade_no = ANY($1) AND outcome <> 'abandoned'";
+            let others: i64 = database.query_one(count, &[&given_up]).await?.try_get(0)?;
+            ensure!(others == 0, "{others} are not");
+            Ok(())
+        })
+        .await;
+    record
+        .promise("no closed order is paid by a replay", 0, async || {
+            own::ensure_all(&database, &closed, |_, order| order.state == "closed").await
+        })
+        .await;
     Ok(())
 }
 

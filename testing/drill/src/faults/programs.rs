@@ -12,7 +12,7 @@ use tokio_postgres::Client;
 use crate::clock::seconds;
 use crate::fault::{CRASHES, WORKER_FROZEN_SECONDS};
 use crate::fleet::Member;
-use crate::mark::Mark;
+use crate::record::FaultRecord;
 use crate::servers::Servers;
 
 /// A worker that is ready has its messages in hand after this.
@@ -24,20 +24,20 @@ const OUTCOMES: &str = "worker_notifications_total";
 /// The key of an advisory lock that nothing else uses.
 const HANG: i64 = 0x0D21_1100;
 
-pub(super) async fn kill(members: &[Arc<Member>], pick: usize, mark: &Mark) -> Result<()> {
+pub(super) async fn kill(members: &[Arc<Member>], pick: usize, record: &FaultRecord) -> Result<()> {
     let member = choose(members, pick)?;
     let lives = member.lives();
     member.kill()?;
-    mark.struck();
-    mark.note(&member.name);
+    record.injected();
+    record.note(&member.name);
     until_restarted(member, lives).await
 }
 
-pub(super) async fn freeze(members: &[Arc<Member>], pick: usize, mark: &Mark) -> Result<()> {
+pub(super) async fn freeze(members: &[Arc<Member>], pick: usize, record: &FaultRecord) -> Result<()> {
     let member = choose(members, pick)?;
     member.send(Signal::Freeze)?;
-    mark.struck();
-    mark.note(&member.name);
+    record.injected();
+    record.note(&member.name);
     seconds(WORKER_FROZEN_SECONDS).await;
     member.send(Signal::Thaw)
 }
@@ -69,10 +69,10 @@ pub(super) async fn prepare_hanging_writes(servers: &Servers) -> Result<()> {
 /// Every callback of a merchant hangs its worker, and all workers are killed with the messages that they hold, again and
 /// again: this is what a message looks like that kills its worker. Workers start well all the same, because the rows that a
 /// worker writes to test the database name no merchant.
-pub(super) async fn crash_loop(servers: &Servers, workers: &[Arc<Member>], mark: &Mark) -> Result<()> {
+pub(super) async fn crash_loop(servers: &Servers, workers: &[Arc<Member>], record: &FaultRecord) -> Result<()> {
     let administrator = servers.database().await?;
     // From here on writers wait: for this lock, and before that behind whoever asks for it.
-    mark.struck();
+    record.injected();
     hang_writes(&administrator).await?;
     for _ in 0..CRASHES {
         sleep(TIME_TO_TAKE_MESSAGES).await;
@@ -94,18 +94,18 @@ pub(super) async fn crash_loop(servers: &Servers, workers: &[Arc<Member>], mark:
         Ok(count)
     })
     .await?;
-    mark.note(format!("{set_aside} messages decided alone"));
+    record.note(format!("{set_aside} messages decided alone"));
     Ok(())
 }
 
-pub(super) async fn rolling_restart(members: &[Arc<Member>], mark: &Mark) -> Result<()> {
-    mark.struck();
+pub(super) async fn rolling_restart(members: &[Arc<Member>], record: &FaultRecord) -> Result<()> {
+    record.injected();
     for member in members {
         let lives = member.lives();
         member.stop()?;
         until_restarted(member, lives).await?;
     }
-    mark.note(format!("{} programs", members.len()));
+    record.note(format!("{} programs", members.len()));
     Ok(())
 }
 

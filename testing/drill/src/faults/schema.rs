@@ -15,8 +15,8 @@ use super::Scene;
 use super::operator::{replay_held, until_held};
 use crate::clock::seconds;
 use crate::fault::READER_SECONDS;
-use crate::mark::Mark;
 use crate::own;
+use crate::record::FaultRecord;
 use crate::servers::Servers;
 
 /// The longest that the checkout may wait for its own table meanwhile.
@@ -47,10 +47,10 @@ const MONTHS_BACK: i32 = 3;
 const HELD: usize = 20;
 
 /// A migration that needs ACCESS EXCLUSIVE on orders, while a report reads them and the checkout goes on selling.
-pub(super) async fn migrate(scene: &Scene, mark: &Mark) -> Result<()> {
+pub(super) async fn migrate(scene: &Scene, record: &FaultRecord) -> Result<()> {
     let (reader, checkout) = (scene.servers.database().await?, scene.servers.database().await?);
     reader.batch_execute("BEGIN; SELECT FROM orders LIMIT 1").await?;
-    mark.struck();
+    record.injected();
     let migrated = async {
         for (name, statement) in migrations() {
             run_migration(scene, &name, statement).await?;
@@ -64,14 +64,14 @@ pub(super) async fn migrate(scene: &Scene, mark: &Mark) -> Result<()> {
     let both = async { tokio::try_join!(migrated, read) };
     let (longest_wait, both) = longest_wait_while(&checkout, both).await?;
     both?;
-    mark.mended();
-    mark.note(format!("the checkout waited {} ms at most", longest_wait.as_millis()));
+    record.lifted();
+    record.note(format!("the checkout waited {} ms at most", longest_wait.as_millis()));
     let short = || -> Result<()> {
         ensure!(longest_wait <= CHECKOUT_WAITS_AT_MOST, "it waited {} ms", longest_wait.as_millis());
         Ok(())
     };
-    mark.settle("the checkout waits 2 s at most for a table that is migrated", 2, short());
-    scene.promise_payment(mark, BACK_WITHIN_SECONDS).await;
+    record.observed("the checkout waits 2 s at most for a table that is migrated", 2, short());
+    scene.promise_payment(record, BACK_WITHIN_SECONDS).await;
     Ok(())
 }
 
@@ -136,7 +136,7 @@ pub(super) async fn prepare_month(servers: &Servers) -> Result<()> {
 
 /// Held payments of long ago lose their ledger rows, as an operator's retention does it. Later the shop writes the orders
 /// that some waited for, and everything comes again: half from the dead letters, under the old ids, and half from WeChat Pay.
-pub(super) async fn drop_month(scene: &Scene, mark: &Mark) -> Result<()> {
+pub(super) async fn drop_month(scene: &Scene, record: &FaultRecord) -> Result<()> {
     let database = scene.servers.database().await?;
     prepare_month(&scene.servers).await?;
     let (late, closed) = (own::numbers(HELD), own::numbers(HELD));
@@ -150,11 +150,11 @@ pub(super) async fn drop_month(scene: &Scene, mark: &Mark) -> Result<()> {
     let writer = Writer::connect(scene.servers.ingest_amqp()?).await?;
     writer.publish(messages.clone()).await?;
     until_held(&database, &numbers).await?;
-    mark.struck();
+    record.injected();
     let drop = format!("ALTER TABLE notifications DETACH PARTITION {month}; DROP TABLE {month}");
     patiently(&database, &drop).await?;
-    mark.note(&month);
-    mark.mended();
+    record.note(&month);
+    record.lifted();
 
     let numbers_of_closed: Vec<&str> = closed.iter().map(String::as_str).collect();
     replay_held(scene, &database, &numbers_of_closed).await?;
@@ -162,19 +162,21 @@ pub(super) async fn drop_month(scene: &Scene, mark: &Mark) -> Result<()> {
     let (old_ids, repeats): (Vec<_>, Vec<_>) = messages.into_iter().enumerate().partition(|(place, _)| place % 2 == 0);
     writer.publish(old_ids.into_iter().map(|(_, message)| message).collect()).await?;
     own::deliver_all(&scene.fleet, repeats.into_iter().map(|(_, message)| Post::from(message.body)).collect()).await?;
-    scene.promise_payment(mark, BACK_WITHIN_SECONDS).await;
-    mark.promise("a payment whose ledger row was dropped pays its order when it comes again", BACK_WITHIN_SECONDS, {
-        async || own::ensure_paid(&database, &late).await
-    })
-    .await;
-    mark.promise("no replay of a row whose month is gone waits for ever", BACK_WITHIN_SECONDS, async || {
-        let waiting = "SELECT count(*) FROM quarantine
+    scene.promise_payment(record, BACK_WITHIN_SECONDS).await;
+    record
+        .promise("a payment whose ledger row was dropped pays its order when it comes again", BACK_WITHIN_SECONDS, {
+            async || own::ensure_paid(&database, &late).await
+        })
+        .await;
+    record
+        .promise("no replay of a row whose month is gone waits for ever", BACK_WITHIN_SECONDS, async || {
+            let waiting = "SELECT count(*) FROM quarantine
                        WHERE out_trade_no = ANY($1) AND state <> 'resolved' AND replay_requested_at IS NOT NULL";
-        let waiting: i64 = database.query_one(waiting, &[&numbers]).await?.try_get(0)?;
-        ensure!(waiting == 0, "{waiting} do");
-        Ok(())
-    })
-    .await;
+            let waiting: i64 = database.query_one(waiting, &[&numbers]).await?.try_get(0)?;
+            ensure!(waiting == 0, "{waiting} do");
+            Ok(())
+        })
+        .await;
     Ok(())
 }
 

@@ -15,8 +15,8 @@ use tokio_postgres::Client;
 use super::Scene;
 use super::operator::{replay_held, until_held};
 use super::programs::{hang_writes, let_writes_go};
-use crate::mark::Mark;
 use crate::own;
+use crate::record::FaultRecord;
 
 /// How soon an order of the shop's is where it must be before the next step.
 const NEXT_STEP_WITHIN: Duration = Duration::from_secs(15);
@@ -34,7 +34,7 @@ const AT_ONCE: usize = 6;
 const SETTLED_WITHIN_SECONDS: u64 = 15;
 
 /// Three ways of a careless shop, each on orders of its own.
-pub(super) async fn meddle(scene: &Scene, mark: &Mark) -> Result<()> {
+pub(super) async fn meddle(scene: &Scene, record: &FaultRecord) -> Result<()> {
     let database = scene.servers.database().await?;
     let [closing, reopening, stale] = [own::numbers(MEDDLED), own::numbers(REOPENED), own::numbers(MEDDLED)];
     own::insert(&database, &closing, "pending").await?;
@@ -45,35 +45,38 @@ pub(super) async fn meddle(scene: &Scene, mark: &Mark) -> Result<()> {
     let first: Vec<Post> = refused.iter().chain(&kept).map(|payment| payment.body().into()).collect();
     own::deliver_all(&scene.fleet, first).await?;
     until_held(&database, &reopening).await?;
-    mark.struck();
+    record.injected();
     tokio::try_join!(
         close_and_reopen(scene, &database, &closing),
         reopen_while_refunded(scene, &database, &refused),
         save_stale_copies(scene, &database, &kept),
     )?;
-    mark.note(format!("{} orders", closing.len().saturating_add(reopening.len()).saturating_add(stale.len())));
-    mark.mended();
-    mark.promise("a payment of an order that was closed and reopened pays it", SETTLED_WITHIN_SECONDS, async || {
-        // An operator replays what was refused while the order was closed.
-        let numbers: Vec<&str> = closing.iter().map(String::as_str).collect();
-        replay_held(scene, &database, &numbers).await?;
-        own::ensure_paid(&database, &closing).await
-    })
-    .await;
-    mark.promise("no order is paid by money that has gone back", SETTLED_WITHIN_SECONDS, async || {
-        own::ensure_all(&database, &reopening, |_, order| match order.state.as_str() {
-            // Accepted first and then refunded, or refused for good.
-            "refunded" => order.refunded_minor == own::AMOUNT_MINOR,
-            "pending" => order.refunded_minor == 0,
-            _ => false,
+    record.note(format!("{} orders", closing.len().saturating_add(reopening.len()).saturating_add(stale.len())));
+    record.lifted();
+    record
+        .promise("a payment of an order that was closed and reopened pays it", SETTLED_WITHIN_SECONDS, async || {
+            // An operator replays what was refused while the order was closed.
+            let numbers: Vec<&str> = closing.iter().map(String::as_str).collect();
+            replay_held(scene, &database, &numbers).await?;
+            own::ensure_paid(&database, &closing).await
         })
-        .await
-    })
-    .await;
-    mark.promise("a stale copy takes back no version of a paid order", SETTLED_WITHIN_SECONDS, async || {
-        own::ensure_all(&database, &stale, |_, order| order.state == "paid" && order.version == 2).await
-    })
-    .await;
+        .await;
+    record
+        .promise("no order is paid by money that has gone back", SETTLED_WITHIN_SECONDS, async || {
+            own::ensure_all(&database, &reopening, |_, order| match order.state.as_str() {
+                // Accepted first and then refunded, or refused for good.
+                "refunded" => order.refunded_minor == own::AMOUNT_MINOR,
+                "pending" => order.refunded_minor == 0,
+                _ => false,
+            })
+            .await
+        })
+        .await;
+    record
+        .promise("a stale copy takes back no version of a paid order", SETTLED_WITHIN_SECONDS, async || {
+            own::ensure_all(&database, &stale, |_, order| order.state == "paid" && order.version == 2).await
+        })
+        .await;
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use tokio_postgres::Client;
 use super::Scene;
 use crate::clock::seconds;
 use crate::fault::{Fault, TABLE_LOCKED_SECONDS};
-use crate::mark::Mark;
+use crate::record::FaultRecord;
 
 /// Every table that workers write. A new one belongs here.
 pub const TABLES: [&str; 6] = ["orders", "payments", "refunds", "notifications", "quarantine", "order_events"];
@@ -23,46 +23,52 @@ const PARKED: &str = "SELECT count(*) FROM quarantine WHERE reason = 'for_lock'"
 const UNHEALED: &str = "SELECT count(*) FROM quarantine WHERE reason = 'for_lock' AND state <> 'resolved'";
 
 /// Locks each table as `fault` says.
-pub(super) async fn lock_each(scene: &Scene, fault: Fault, mark: &Mark) -> Result<()> {
+pub(super) async fn lock_each(scene: &Scene, fault: Fault, record: &FaultRecord) -> Result<()> {
     let administrator = scene.servers.database().await?;
     let parked_before = count(&administrator, PARKED).await?;
     for table in TABLES {
         match fault {
-            Fault::CreateIndex => hold(&administrator, &format!("CREATE INDEX ON {table} ((1))"), mark).await?,
-            Fault::AlterTable => hold(&administrator, &format!("ALTER TABLE {table} ADD drill text"), mark).await?,
-            _ => vacuum_behind_a_reader(scene, &administrator, table, mark).await?,
+            Fault::CreateIndex => hold(&administrator, &format!("CREATE INDEX ON {table} ((1))"), record).await?,
+            Fault::AlterTable => hold(&administrator, &format!("ALTER TABLE {table} ADD drill text"), record).await?,
+            _ => vacuum_behind_a_reader(scene, &administrator, table, record).await?,
         }
     }
-    mark.mended();
+    record.lifted();
     let parked = count(&administrator, PARKED).await?.saturating_sub(parked_before);
-    mark.note(format!("{} tables, {parked} callbacks set aside", TABLES.len()));
+    record.note(format!("{} tables, {parked} callbacks set aside", TABLES.len()));
     let none_parked = || -> Result<()> {
         ensure!(parked == 0, "{parked} were");
         Ok(())
     };
-    mark.settle("no callback is set aside because a table is locked", 0, none_parked());
-    mark.promise("nothing waits for a lock after the tables are free", HEALED_WITHIN_SECONDS, async || {
-        let waiting = count(&administrator, UNHEALED).await?;
-        ensure!(waiting == 0, "{waiting} callbacks wait");
-        Ok(())
-    })
-    .await;
-    scene.promise_payment(mark, HEALED_WITHIN_SECONDS).await;
+    record.observed("no callback is set aside because a table is locked", 0, none_parked());
+    record
+        .promise("nothing waits for a lock after the tables are free", HEALED_WITHIN_SECONDS, async || {
+            let waiting = count(&administrator, UNHEALED).await?;
+            ensure!(waiting == 0, "{waiting} callbacks wait");
+            Ok(())
+        })
+        .await;
+    scene.promise_payment(record, HEALED_WITHIN_SECONDS).await;
     Ok(())
 }
 
 /// `statement` in a transaction that stays open, and is rolled back.
-async fn hold(administrator: &Client, statement: &str, mark: &Mark) -> Result<()> {
+async fn hold(administrator: &Client, statement: &str, record: &FaultRecord) -> Result<()> {
     administrator.batch_execute(&format!("BEGIN; {statement}")).await?;
-    if mark.struck_ms() == 0 {
-        mark.struck();
+    if record.injected_ms() == 0 {
+        record.injected();
     }
     seconds(TABLE_LOCKED_SECONDS).await;
     Ok(administrator.batch_execute("ROLLBACK").await?)
 }
 
 /// The reader's lock stops nobody but VACUUM FULL, which stops everybody who comes after it.
-async fn vacuum_behind_a_reader(scene: &Scene, administrator: &Client, table: &str, mark: &Mark) -> Result<()> {
+async fn vacuum_behind_a_reader(
+    scene: &Scene,
+    administrator: &Client,
+    table: &str,
+    record: &FaultRecord,
+) -> Result<()> {
     let table = match table {
         // Of a partitioned table VACUUM FULL takes one partition after the other.
         "notifications" => this_month(administrator).await?,
@@ -70,8 +76,8 @@ async fn vacuum_behind_a_reader(scene: &Scene, administrator: &Client, table: &s
     };
     let reader = scene.servers.database().await?;
     reader.batch_execute(&format!("BEGIN; SELECT FROM {table} LIMIT 1")).await?;
-    if mark.struck_ms() == 0 {
-        mark.struck();
+    if record.injected_ms() == 0 {
+        record.injected();
     }
     let vacuum = format!("VACUUM FULL {table}");
     let (vacuumed, released) = tokio::join!(administrator.batch_execute(&vacuum), async {

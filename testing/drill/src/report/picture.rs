@@ -88,14 +88,14 @@ impl Picture {
     /// A band from strike to mending, with the fault's name above.
     fn bands(&mut self, report: &Report<'_>, height: u64) {
         for (row, recovery) in (0..NAME_ROWS).cycle().zip(report.recoveries) {
-            let struck = &recovery.struck;
-            let start = self.x(struck.struck_ms.saturating_sub(report.started_ms()));
-            let end = self.x(struck.healed_ms.saturating_sub(report.started_ms()));
+            let injected = &recovery.injected;
+            let start = self.x(injected.injected_ms.saturating_sub(report.started_ms()));
+            let end = self.x(injected.lifted_ms.saturating_sub(report.started_ms()));
             let (width, top, bottom) = (end.saturating_sub(start).max(2), NAMES, height - NAMES - GAP);
             self.svg.rect([start, top, width, bottom], "fill=\"#c33\" fill-opacity=\"0.12\"");
             let baseline = 14 + row * 15;
             self.svg.path(format_args!("M{start} {top}V{baseline}"), "stroke=\"#c33\" stroke-opacity=\"0.4\"");
-            self.svg.text([start + 3, baseline], "", struck.act.fault.name());
+            self.svg.text([start + 3, baseline], "", injected.scheduled.fault.name());
         }
     }
 

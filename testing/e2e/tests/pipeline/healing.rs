@@ -6,65 +6,65 @@ use kit::callback::Callback;
 use kit::merchants::{INSTITUTION, INSTITUTION_KEY, KEY, MERCHANT};
 use kit::post::post;
 use kit::program::Signal;
-use kit::stage::Stage;
+use kit::test_env::TestEnv;
 use kit::{TestResult, until};
 
 #[tokio::test]
 async fn an_order_that_appears_after_its_callback_is_paid() -> TestResult {
-    let stage = Stage::set().await?;
-    let ingest = stage.start_ingest().await?;
-    let _worker = stage.start_worker().await?;
+    let env = TestEnv::start().await?;
+    let ingest = env.start_ingest().await?;
+    let _worker = env.start_worker().await?;
     assert!(post(ingest.public(), Callback::payment("order-1").body()).await?.is_success());
-    stage.until_ledger_has(1).await?;
-    assert_eq!(stage.outcomes().await?, [("waiting for_order".to_owned(), 1)].into());
+    env.until_ledger_has(1).await?;
+    assert_eq!(env.outcomes().await?, [("waiting for_order".to_owned(), 1)].into());
 
-    stage.insert_order("order-1").await?;
-    stage.until_paid("order-1").await?;
-    assert_eq!(stage.until_events(1).await?.len(), 1);
-    assert_eq!(stage.outcomes().await?, [("applied".to_owned(), 1)].into());
+    env.insert_order("order-1").await?;
+    env.until_paid("order-1").await?;
+    assert_eq!(env.until_events(1).await?.len(), 1);
+    assert_eq!(env.outcomes().await?, [("applied".to_owned(), 1)].into());
     let row = "SELECT state || ' by ' || resolved_by FROM quarantine";
-    assert_eq!(stage.value(row).await?, "resolved by sweeper");
+    assert_eq!(env.value(row).await?, "resolved by sweeper");
     Ok(())
 }
 
 #[tokio::test]
 async fn an_order_that_appears_with_another_amount_is_quarantined() -> TestResult {
-    let stage = Stage::set().await?;
-    let _worker = stage.start_worker().await?;
+    let env = TestEnv::start().await?;
+    let _worker = env.start_worker().await?;
     let messages = vec![Message::callback(Callback::payment("order-1").amount(1998).body())];
-    stage.broker.publish_callbacks(messages).await?;
-    stage.until_ledger_has(1).await?;
+    env.broker.publish_callbacks(messages).await?;
+    env.until_ledger_has(1).await?;
 
-    stage.insert_order("order-1").await?;
-    stage.until_value("SELECT reason || ' ' || state FROM quarantine", "amount_mismatch open").await?;
-    assert_eq!(stage.outcomes().await?, [("quarantined amount_mismatch".to_owned(), 1)].into());
-    assert_eq!(stage.order("order-1").await?.state, "pending");
+    env.insert_order("order-1").await?;
+    env.until_value("SELECT reason || ' ' || state FROM quarantine", "amount_mismatch open").await?;
+    assert_eq!(env.outcomes().await?, [("quarantined amount_mismatch".to_owned(), 1)].into());
+    assert_eq!(env.order("order-1").await?.state, "pending");
     Ok(())
 }
 
 #[tokio::test]
 async fn a_callback_that_waited_too_long_is_told_to_a_person_and_healed_all_the_same() -> TestResult {
-    let stage = Stage::set().await?;
-    let _worker = stage.worker()?.env("WAIT_LIMIT_SECONDS", "1").start().await?;
-    stage.broker.publish_callbacks(vec![Message::callback(Callback::payment("order-1").body())]).await?;
-    stage.until_value("SELECT state FROM quarantine", "open").await?;
-    assert_eq!(stage.outcomes().await?, [("quarantined for_order".to_owned(), 1)].into());
+    let env = TestEnv::start().await?;
+    let _worker = env.worker()?.env("WAIT_LIMIT_SECONDS", "1").start().await?;
+    env.broker.publish_callbacks(vec![Message::callback(Callback::payment("order-1").body())]).await?;
+    env.until_value("SELECT state FROM quarantine", "open").await?;
+    assert_eq!(env.outcomes().await?, [("quarantined for_order".to_owned(), 1)].into());
 
-    stage.insert_order("order-1").await?;
-    stage.until_paid("order-1").await?;
-    assert_eq!(stage.outcomes().await?, [("applied".to_owned(), 1)].into());
-    assert_eq!(stage.value("SELECT state FROM quarantine").await?, "resolved");
+    env.insert_order("order-1").await?;
+    env.until_paid("order-1").await?;
+    assert_eq!(env.outcomes().await?, [("applied".to_owned(), 1)].into());
+    assert_eq!(env.value("SELECT state FROM quarantine").await?, "resolved");
     Ok(())
 }
 
 #[tokio::test]
 async fn a_key_that_ingest_had_first_is_waited_for() -> TestResult {
-    let stage = Stage::set().await?;
-    stage.insert_order("order-1").await?;
-    let ingest = stage.start_ingest().await?;
-    let worker = stage.start_worker().await?;
+    let env = TestEnv::start().await?;
+    env.insert_order("order-1").await?;
+    let ingest = env.start_ingest().await?;
+    let worker = env.start_worker().await?;
     let with_keys = |keys: &str| format!("[[merchant]]\nmch_id = \"{MERCHANT}\"\nv2_keys = [{keys}]\n");
-    stage.merchants.replace(&with_keys(&format!("\"{KEY}\", \"the-next-key\"")))?;
+    env.merchants.replace(&with_keys(&format!("\"{KEY}\", \"the-next-key\"")))?;
     ingest.send(Signal::Reload)?;
     let body = Callback::payment("order-1").key("the-next-key").body();
     until("ingest has the key", async || {
@@ -72,36 +72,36 @@ async fn a_key_that_ingest_had_first_is_waited_for() -> TestResult {
         Ok(())
     })
     .await?;
-    stage.until_ledger_has(1).await?;
-    assert_eq!(stage.outcomes().await?, [("waiting for_key".to_owned(), 1)].into());
+    env.until_ledger_has(1).await?;
+    assert_eq!(env.outcomes().await?, [("waiting for_key".to_owned(), 1)].into());
 
     worker.send(Signal::Reload)?;
-    stage.until_paid("order-1").await?;
-    assert_eq!(stage.outcomes().await?, [("applied".to_owned(), 1)].into());
+    env.until_paid("order-1").await?;
+    assert_eq!(env.outcomes().await?, [("applied".to_owned(), 1)].into());
     Ok(())
 }
 
 #[tokio::test]
 async fn a_retired_key_opens_what_is_queued_and_not_the_door() -> TestResult {
-    let stage = Stage::set().await?;
-    stage.insert_order("order-1").await?;
-    stage.merchants.replace(&format!(
+    let env = TestEnv::start().await?;
+    env.insert_order("order-1").await?;
+    env.merchants.replace(&format!(
         "[[merchant]]\nmch_id = \"{MERCHANT}\"\nv2_keys = [\"the-next-key\"]\nv2_keys_retired = [\"{KEY}\"]\n"
     ))?;
-    let ingest = stage.start_ingest().await?;
-    let _worker = stage.start_worker().await?;
+    let ingest = env.start_ingest().await?;
+    let _worker = env.start_worker().await?;
     let body = Callback::payment("order-1").body();
     assert_eq!(post(ingest.public(), body.clone()).await?.status, 401);
-    stage.broker.publish_callbacks(vec![Message::callback(body)]).await?;
-    stage.until_paid("order-1").await?;
+    env.broker.publish_callbacks(vec![Message::callback(body)]).await?;
+    env.until_paid("order-1").await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn a_bad_merchants_file_keeps_the_old_keys_and_says_why() -> TestResult {
-    let stage = Stage::set().await?;
-    let ingest = stage.start_ingest().await?;
-    stage.merchants.replace(&format!("[[merchant]]\nmch_id = \"{INSTITUTION}\"\nv2_keys = [{INSTITUTION_KEY}]\n"))?;
+    let env = TestEnv::start().await?;
+    let ingest = env.start_ingest().await?;
+    env.merchants.replace(&format!("[[merchant]]\nmch_id = \"{INSTITUTION}\"\nv2_keys = [{INSTITUTION_KEY}]\n"))?;
     ingest.send(Signal::Reload)?;
     until("ingest complains", async || {
         ensure!(ingest.log()?.contains("MERCHANTS_FILE"), "it does not");

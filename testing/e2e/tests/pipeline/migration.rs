@@ -7,7 +7,7 @@ use kit::database::Database;
 use kit::merchants::MerchantsFile;
 use kit::program::Launch;
 use kit::servers::Servers;
-use kit::stage::Stage;
+use kit::test_env::TestEnv;
 
 #[tokio::test]
 async fn two_migrations_at_once_make_one_schema() -> TestResult {
@@ -30,20 +30,20 @@ async fn two_migrations_at_once_make_one_schema() -> TestResult {
 /// What the partition for everything else has caught moves into its month when the month is made.
 #[tokio::test]
 async fn months_made_late_take_over_what_came_before_them() -> TestResult {
-    let stage = Stage::set().await?;
-    stage.insert_order("order-1").await?;
+    let env = TestEnv::start().await?;
+    env.insert_order("order-1").await?;
     let this_month = "SELECT 'notifications_' || to_char(now() AT TIME ZONE 'UTC', 'YYYY_MM')";
-    let this_month = stage.value(this_month).await?;
+    let this_month = env.value(this_month).await?;
     let detach = format!("ALTER TABLE notifications DETACH PARTITION {this_month}; DROP TABLE {this_month}");
-    stage.database.batch_execute(&detach).await?;
-    let _worker = stage.start_worker().await?;
-    stage.broker.publish_callbacks(vec![Message::callback(Callback::payment("order-1").body())]).await?;
-    stage.until_ledger_has(1).await?;
-    assert_eq!(stage.value("SELECT count(*) FROM notifications_default").await?, "1");
+    env.database.batch_execute(&detach).await?;
+    let _worker = env.start_worker().await?;
+    env.broker.publish_callbacks(vec![Message::callback(Callback::payment("order-1").body())]).await?;
+    env.until_ledger_has(1).await?;
+    assert_eq!(env.value("SELECT count(*) FROM notifications_default").await?, "1");
 
-    stage.database.execute("SELECT notifications_make_months(now(), 24)", &[]).await?;
-    assert_eq!(stage.value("SELECT count(*) FROM notifications_default").await?, "0");
-    assert_eq!(stage.value(&format!("SELECT count(*) FROM {this_month}")).await?, "1");
+    env.database.execute("SELECT notifications_make_months(now(), 24)", &[]).await?;
+    assert_eq!(env.value("SELECT count(*) FROM notifications_default").await?, "0");
+    assert_eq!(env.value(&format!("SELECT count(*) FROM {this_month}")).await?, "1");
     Ok(())
 }
 

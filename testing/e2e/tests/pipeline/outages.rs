@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use kit::broker::Message;
 use kit::callback::Callback;
 use kit::post::post;
-use kit::stage::Stage;
+use kit::test_env::TestEnv;
 use kit::{TestResult, until};
 use serde_json::{Value, json};
 use shared::messaging::topology::{
@@ -16,34 +16,34 @@ const DEAD: &str = "wechatpay.callbacks.dead";
 
 #[tokio::test]
 async fn while_the_database_is_away_the_worker_keeps_what_it_holds_and_then_pays_it() -> TestResult {
-    let stage = Stage::set().await?;
-    let messages = orders(&stage, 50).await?;
-    let (proxy, worker) = stage.worker_behind_database_proxy().await?;
+    let env = TestEnv::start().await?;
+    let messages = orders(&env, 50).await?;
+    let (proxy, worker) = env.worker_behind_database_proxy().await?;
     let mut worker = worker.start().await?;
 
     proxy.cut();
-    stage.broker.publish_callbacks(messages).await?;
+    env.broker.publish_callbacks(messages).await?;
     until("the worker has noticed", async || {
         ensure!(worker.log()?.contains("the batch is kept"), "it has not");
         Ok(())
     })
     .await?;
-    assert_eq!(stage.broker.depth(CALLBACKS_QUEUE).await?, 0, "what was delivered went back: that burns deliveries");
-    assert_eq!(stage.ledger().await?, []);
+    assert_eq!(env.broker.depth(CALLBACKS_QUEUE).await?, 0, "what was delivered went back: that burns deliveries");
+    assert_eq!(env.ledger().await?, []);
 
     proxy.pass();
-    all_are_paid(&stage, 50).await?;
+    all_are_paid(&env, 50).await?;
     assert_eq!(worker.stop().await?, Some(0));
-    assert_eq!(stage.broker.depth(DEAD).await?, 0);
+    assert_eq!(env.broker.depth(DEAD).await?, 0);
     Ok(())
 }
 
 #[tokio::test]
 async fn a_worker_that_starts_without_a_database_takes_nothing_and_is_not_ready() -> TestResult {
-    let stage = Stage::set().await?;
-    let messages = orders(&stage, 10).await?;
-    stage.broker.publish_callbacks(messages).await?;
-    let (proxy, worker) = stage.worker_behind_database_proxy().await?;
+    let env = TestEnv::start().await?;
+    let messages = orders(&env, 10).await?;
+    env.broker.publish_callbacks(messages).await?;
+    let (proxy, worker) = env.worker_behind_database_proxy().await?;
     proxy.cut();
     let mut worker = worker.spawn()?;
 
@@ -53,23 +53,23 @@ async fn a_worker_that_starts_without_a_database_takes_nothing_and_is_not_ready(
         Ok(())
     })
     .await?;
-    assert_eq!(stage.broker.depth(CALLBACKS_QUEUE).await?, 10);
+    assert_eq!(env.broker.depth(CALLBACKS_QUEUE).await?, 10);
 
     proxy.pass();
     worker.until_ready().await?;
-    all_are_paid(&stage, 10).await?;
+    all_are_paid(&env, 10).await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn stopping_while_the_database_is_away_gives_everything_back() -> TestResult {
-    let stage = Stage::set().await?;
-    let messages = orders(&stage, 20).await?;
-    let (proxy, worker) = stage.worker_behind_database_proxy().await?;
+    let env = TestEnv::start().await?;
+    let messages = orders(&env, 20).await?;
+    let (proxy, worker) = env.worker_behind_database_proxy().await?;
     let mut first = worker.start().await?;
 
     proxy.cut();
-    stage.broker.publish_callbacks(messages).await?;
+    env.broker.publish_callbacks(messages).await?;
     until("the worker has noticed", async || {
         ensure!(first.log()?.contains("the batch is kept"), "it has not");
         Ok(())
@@ -77,63 +77,63 @@ async fn stopping_while_the_database_is_away_gives_everything_back() -> TestResu
     .await?;
     assert_eq!(first.stop().await?, Some(0));
     until("everything is back", async || {
-        let depth = stage.broker.depth(CALLBACKS_QUEUE).await?;
+        let depth = env.broker.depth(CALLBACKS_QUEUE).await?;
         ensure!(depth == 20, "{depth} messages are");
         Ok(())
     })
     .await?;
 
-    let _second = stage.start_worker().await?;
-    all_are_paid(&stage, 20).await?;
+    let _second = env.start_worker().await?;
+    all_are_paid(&env, 20).await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn a_worker_finds_back_to_a_broker_that_was_away() -> TestResult {
-    let stage = Stage::set().await?;
-    let messages = orders(&stage, 50).await?;
-    let (proxy, worker) = stage.worker_behind_broker_proxy().await?;
+    let env = TestEnv::start().await?;
+    let messages = orders(&env, 50).await?;
+    let (proxy, worker) = env.worker_behind_broker_proxy().await?;
     let mut worker = worker.start().await?;
 
     proxy.cut();
     worker.until_not_ready().await?;
-    stage.broker.publish_callbacks(messages).await?;
+    env.broker.publish_callbacks(messages).await?;
     proxy.pass();
     worker.until_ready().await?;
-    all_are_paid(&stage, 50).await?;
+    all_are_paid(&env, 50).await?;
     Ok(())
 }
 
 /// Deliveries that were in the worker's hands when the connection broke come again and are known.
 #[tokio::test]
 async fn a_connection_that_breaks_before_the_ack_arrives_pays_once() -> TestResult {
-    let stage = Stage::set().await?;
-    let messages = orders(&stage, 50).await?;
-    let (proxy, worker) = stage.worker_behind_broker_proxy().await?;
+    let env = TestEnv::start().await?;
+    let messages = orders(&env, 50).await?;
+    let (proxy, worker) = env.worker_behind_broker_proxy().await?;
     let mut worker = worker.start().await?;
 
     proxy.hold_to_server();
-    stage.broker.publish_callbacks(messages).await?;
-    stage.until_ledger_has(50).await?;
+    env.broker.publish_callbacks(messages).await?;
+    env.until_ledger_has(50).await?;
     proxy.cut();
     until("the broker has them back", async || {
-        let depth = stage.broker.depth(CALLBACKS_QUEUE).await?;
+        let depth = env.broker.depth(CALLBACKS_QUEUE).await?;
         ensure!(depth == 50, "it has {depth}");
         Ok(())
     })
     .await?;
     proxy.pass();
     worker.until_ready().await?;
-    all_are_paid(&stage, 50).await?;
+    all_are_paid(&env, 50).await?;
     assert_eq!(worker.stop().await?, Some(0));
-    assert_eq!(stage.broker.depth(CALLBACKS_QUEUE).await?, 0, "the repeats were not acknowledged");
+    assert_eq!(env.broker.depth(CALLBACKS_QUEUE).await?, 0, "the repeats were not acknowledged");
     Ok(())
 }
 
 #[tokio::test]
 async fn while_the_broker_is_away_ingest_says_failure_and_finds_back_by_itself() -> TestResult {
-    let stage = Stage::set().await?;
-    let (proxy, ingest) = stage.ingest_behind_proxy().await?;
+    let env = TestEnv::start().await?;
+    let (proxy, ingest) = env.ingest_behind_proxy().await?;
     let mut ingest = ingest.start().await?;
     let body = Callback::payment("order-1").body();
 
@@ -146,15 +146,15 @@ async fn while_the_broker_is_away_ingest_says_failure_and_finds_back_by_itself()
     proxy.pass();
     ingest.until_ready().await?;
     assert!(post(ingest.public(), body).await?.is_success());
-    assert_eq!(stage.broker.depth(CALLBACKS_QUEUE).await?, 1, "the failed one had been stored");
+    assert_eq!(env.broker.depth(CALLBACKS_QUEUE).await?, 1, "the failed one had been stored");
     Ok(())
 }
 
 /// Nothing answers any more, and nothing says so: the confirm's time limit must end the wait before WeChat Pay's does.
 #[tokio::test]
 async fn a_broker_that_falls_silent_is_a_failure_within_the_deadline() -> TestResult {
-    let stage = Stage::set().await?;
-    let (proxy, ingest) = stage.ingest_behind_proxy().await?;
+    let env = TestEnv::start().await?;
+    let (proxy, ingest) = env.ingest_behind_proxy().await?;
     let ingest = ingest.start().await?;
     let body = Callback::payment("order-1").body();
 
@@ -178,21 +178,21 @@ async fn a_broker_that_falls_silent_is_a_failure_within_the_deadline() -> TestRe
 
 #[tokio::test]
 async fn a_callback_without_a_queue_is_a_failure() -> TestResult {
-    let stage = Stage::set().await?;
-    let ingest = stage.start_ingest().await?;
+    let env = TestEnv::start().await?;
+    let ingest = env.start_ingest().await?;
     let body = Callback::payment("order-1").body();
-    stage.broker.unbind(CALLBACKS_QUEUE, CALLBACKS_EXCHANGE, CALLBACKS_ROUTING_KEY).await?;
+    env.broker.unbind(CALLBACKS_QUEUE, CALLBACKS_EXCHANGE, CALLBACKS_ROUTING_KEY).await?;
     assert_eq!(post(ingest.public(), body.clone()).await?.status, 503);
-    stage.broker.bind(CALLBACKS_QUEUE, CALLBACKS_EXCHANGE, CALLBACKS_ROUTING_KEY).await?;
+    env.broker.bind(CALLBACKS_QUEUE, CALLBACKS_EXCHANGE, CALLBACKS_ROUTING_KEY).await?;
     assert!(post(ingest.public(), body).await?.is_success());
     Ok(())
 }
 
 #[tokio::test]
 async fn a_queue_that_is_full_is_a_failure_until_it_has_room() -> TestResult {
-    let stage = Stage::set().await?;
-    let ingest = stage.start_ingest().await?;
-    stage.broker.set_policy("^wechatpay", json!({"max-length": 0, "overflow": "reject-publish"})).await?;
+    let env = TestEnv::start().await?;
+    let ingest = env.start_ingest().await?;
+    env.broker.set_policy("^wechatpay", json!({"max-length": 0, "overflow": "reject-publish"})).await?;
     let body = Callback::payment("order-1").body();
     until("the queue refuses", async || {
         let status = post(ingest.public(), body.clone()).await?.status;
@@ -200,7 +200,7 @@ async fn a_queue_that_is_full_is_a_failure_until_it_has_room() -> TestResult {
         Ok(())
     })
     .await?;
-    stage.broker.clear_policy().await?;
+    env.broker.clear_policy().await?;
     until("it takes again", async || {
         ensure!(post(ingest.public(), body.clone()).await?.is_success(), "it is refused");
         Ok(())
@@ -211,38 +211,38 @@ async fn a_queue_that_is_full_is_a_failure_until_it_has_room() -> TestResult {
 
 #[tokio::test]
 async fn events_that_nobody_can_take_wait_in_the_outbox() -> TestResult {
-    let stage = Stage::set().await?;
-    let messages = orders(&stage, 20).await?;
-    stage.broker.unbind(EVENTS_QUEUE, EVENTS_EXCHANGE, "#").await?;
-    let mut worker = stage.start_worker().await?;
-    stage.broker.publish_callbacks(messages).await?;
+    let env = TestEnv::start().await?;
+    let messages = orders(&env, 20).await?;
+    env.broker.unbind(EVENTS_QUEUE, EVENTS_EXCHANGE, "#").await?;
+    let mut worker = env.start_worker().await?;
+    env.broker.publish_callbacks(messages).await?;
 
-    stage.until_value("SELECT count(*) FROM orders WHERE state = 'paid'", "20").await?;
+    env.until_value("SELECT count(*) FROM orders WHERE state = 'paid'", "20").await?;
     until("an event was refused", async || {
         ensure!(worker.log()?.contains("stay in the outbox"), "none was");
         Ok(())
     })
     .await?;
-    assert_eq!(stage.value("SELECT count(*) FROM order_events").await?, "20");
+    assert_eq!(env.value("SELECT count(*) FROM order_events").await?, "20");
 
-    stage.broker.bind(EVENTS_QUEUE, EVENTS_EXCHANGE, "#").await?;
-    all_are_paid(&stage, 20).await?;
+    env.broker.bind(EVENTS_QUEUE, EVENTS_EXCHANGE, "#").await?;
+    all_are_paid(&env, 20).await?;
     assert_eq!(worker.stop().await?, Some(0));
     Ok(())
 }
 
 /// `count` pending orders, and the callbacks that pay them.
-async fn orders(stage: &Stage, count: usize) -> Result<Vec<Message>> {
+async fn orders(env: &TestEnv, count: usize) -> Result<Vec<Message>> {
     let numbers: Vec<String> = (0..count).map(|number| format!("order-{number}")).collect();
-    stage.insert_orders(&numbers.iter().map(String::as_str).collect::<Vec<_>>()).await?;
+    env.insert_orders(&numbers.iter().map(String::as_str).collect::<Vec<_>>()).await?;
     Ok(numbers.iter().map(|number| Message::callback(Callback::payment(number).body())).collect())
 }
 
 /// Every order paid once, every message once in the ledger, one event for every order.
-async fn all_are_paid(stage: &Stage, count: u32) -> Result<()> {
-    stage.until_value("SELECT count(*) FROM orders WHERE state = 'paid' AND version = 1", &count.to_string()).await?;
-    assert_eq!(stage.outcomes().await?, [("applied".to_owned(), usize::try_from(count)?)].into());
-    let events = stage.until_events(count).await?;
+async fn all_are_paid(env: &TestEnv, count: u32) -> Result<()> {
+    env.until_value("SELECT count(*) FROM orders WHERE state = 'paid' AND version = 1", &count.to_string()).await?;
+    assert_eq!(env.outcomes().await?, [("applied".to_owned(), usize::try_from(count)?)].into());
+    let events = env.until_events(count).await?;
     let order = |event: &Message| Ok(serde_json::from_slice::<Value>(&event.body)?["out_trade_no"].to_string());
     let orders = events.iter().map(order).collect::<Result<BTreeSet<String>>>()?;
     assert_eq!([events.len(), orders.len()], [usize::try_from(count)?; 2], "an order was told of under two ids");

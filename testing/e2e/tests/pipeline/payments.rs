@@ -5,7 +5,7 @@ use kit::broker::Message;
 use kit::callback::{Callback, Refund, refund_id};
 use kit::merchants::{INSTITUTION, MERCHANT};
 use kit::program::{Finished, Launch, Program};
-use kit::stage::Stage;
+use kit::test_env::TestEnv;
 use kit::{TestResult, until};
 
 const T: &str = "4200000001";
@@ -13,18 +13,18 @@ const ROW: &str = "SELECT string_agg(reason || ' ' || state, ', ' ORDER BY id) F
 const PAYMENT: &str =
     "SELECT string_agg(disposition || ' ' || returned_minor, ', ' ORDER BY transaction_id) FROM payments";
 
-async fn quarantine(stage: &Stage, arguments: &[&str]) -> Result<Finished> {
+async fn quarantine(env: &TestEnv, arguments: &[&str]) -> Result<Finished> {
     let launch = Launch::new("worker").argument("quarantine").arguments(arguments);
-    launch.env("DATABASE_URL", stage.database.worker_url().as_str()).finish().await
+    launch.env("DATABASE_URL", env.database.worker_url().as_str()).finish().await
 }
 
 /// Does it as ann, to the only order's rows.
-async fn as_ann(stage: &Stage, command: &str) -> Result<Finished> {
-    quarantine(stage, &[command, "--order", "order-1", "--by", "ann", "--why", "a reason"]).await
+async fn as_ann(env: &TestEnv, command: &str) -> Result<Finished> {
+    quarantine(env, &[command, "--order", "order-1", "--by", "ann", "--why", "a reason"]).await
 }
 
-async fn publish(stage: &Stage, body: Vec<u8>) -> Result<()> {
-    stage.broker.publish_callbacks(vec![Message::callback(body)]).await
+async fn publish(env: &TestEnv, body: Vec<u8>) -> Result<()> {
+    env.broker.publish_callbacks(vec![Message::callback(body)]).await
 }
 
 /// Waits until the worker has swept so often from now on.
@@ -39,62 +39,62 @@ async fn sweeps(worker: &Program, count: u64) -> Result<()> {
 }
 
 /// A closed order that was paid all the same, by [`T`].
-async fn paid_after_close() -> Result<(Stage, Program)> {
-    let stage = Stage::set().await?;
-    stage.insert_order("order-1").await?;
-    stage.database.execute("UPDATE orders SET state = 'closed'", &[]).await?;
-    let worker = stage.start_worker().await?;
-    publish(&stage, Callback::payment("order-1").transaction(T).body()).await?;
-    stage.until_value(ROW, "paid_after_close open").await?;
-    assert_eq!(stage.value(PAYMENT).await?, "refused 0");
-    Ok((stage, worker))
+async fn paid_after_close() -> Result<(TestEnv, Program)> {
+    let env = TestEnv::start().await?;
+    env.insert_order("order-1").await?;
+    env.database.execute("UPDATE orders SET state = 'closed'", &[]).await?;
+    let worker = env.start_worker().await?;
+    publish(&env, Callback::payment("order-1").transaction(T).body()).await?;
+    env.until_value(ROW, "paid_after_close open").await?;
+    assert_eq!(env.value(PAYMENT).await?, "refused 0");
+    Ok((env, worker))
 }
 
 #[tokio::test]
 async fn one_transaction_pays_one_order() -> TestResult {
-    let stage = Stage::set().await?;
-    stage.insert_orders(&["order-1", "order-2"]).await?;
-    let _worker = stage.start_worker().await?;
-    publish(&stage, Callback::payment("order-1").transaction(T).body()).await?;
-    stage.until_paid("order-1").await?;
-    publish(&stage, Callback::payment("order-2").transaction(T).body()).await?;
-    stage.until_value(ROW, "transaction_conflict open").await?;
+    let env = TestEnv::start().await?;
+    env.insert_orders(&["order-1", "order-2"]).await?;
+    let _worker = env.start_worker().await?;
+    publish(&env, Callback::payment("order-1").transaction(T).body()).await?;
+    env.until_paid("order-1").await?;
+    publish(&env, Callback::payment("order-2").transaction(T).body()).await?;
+    env.until_value(ROW, "transaction_conflict open").await?;
     // The same order, another amount; and an order that does not exist.
-    publish(&stage, Callback::payment("order-1").transaction(T).amount(1).body()).await?;
-    publish(&stage, Callback::payment("order-3").transaction(T).body()).await?;
-    stage.until_value(ROW, &["transaction_conflict open"; 3].join(", ")).await?;
-    assert_eq!(stage.order("order-2").await?.state, "pending");
-    assert_eq!(stage.value(PAYMENT).await?, "accepted 0");
+    publish(&env, Callback::payment("order-1").transaction(T).amount(1).body()).await?;
+    publish(&env, Callback::payment("order-3").transaction(T).body()).await?;
+    env.until_value(ROW, &["transaction_conflict open"; 3].join(", ")).await?;
+    assert_eq!(env.order("order-2").await?.state, "pending");
+    assert_eq!(env.value(PAYMENT).await?, "accepted 0");
     Ok(())
 }
 
 #[tokio::test]
 async fn one_transaction_reported_for_two_orders_at_the_same_instant_pays_one_of_them() -> TestResult {
-    let stage = Stage::set().await?;
-    stage.insert_orders(&["order-1", "order-2"]).await?;
-    let worker = || -> Result<_> { Ok(stage.worker()?.env("WORKER_LANES", "1").env("WORKER_BATCH_MAX", "1")) };
+    let env = TestEnv::start().await?;
+    env.insert_orders(&["order-1", "order-2"]).await?;
+    let worker = || -> Result<_> { Ok(env.worker()?.env("WORKER_LANES", "1").env("WORKER_BATCH_MAX", "1")) };
     let _workers = [worker()?.start().await?, worker()?.start().await?];
-    let mut barrier = stage.database.connect().await?;
+    let mut barrier = env.database.connect().await?;
     let barrier = barrier.transaction().await?;
     barrier.execute("SELECT FROM orders ORDER BY id FOR UPDATE", &[]).await?;
     let bodies = ["order-1", "order-2"].map(|order| Callback::payment(order).transaction(T).body());
-    stage.broker.publish_callbacks(bodies.map(Message::callback).to_vec()).await?;
+    env.broker.publish_callbacks(bodies.map(Message::callback).to_vec()).await?;
     let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    stage.until_value(waits, "2").await?;
+    env.until_value(waits, "2").await?;
     barrier.commit().await?;
 
-    stage.until_value("SELECT count(*) FROM orders WHERE state = 'paid'", "1").await?;
-    stage.until_value(ROW, "transaction_conflict open").await?;
+    env.until_value("SELECT count(*) FROM orders WHERE state = 'paid'", "1").await?;
+    env.until_value(ROW, "transaction_conflict open").await?;
     let outcomes = [("applied".to_owned(), 1), ("quarantined transaction_conflict".to_owned(), 1)];
-    assert_eq!(stage.outcomes().await?, outcomes.into());
+    assert_eq!(env.outcomes().await?, outcomes.into());
     Ok(())
 }
 
 /// The refund's transaction holds the order while an operator's replay of the payment is due.
 #[tokio::test]
 async fn a_replay_beside_the_refund_never_pays_the_order_with_money_that_has_gone_back() -> TestResult {
-    let (stage, worker) = paid_after_close().await?;
-    stage.database.execute("UPDATE orders SET state = 'pending'", &[]).await?;
+    let (env, worker) = paid_after_close().await?;
+    env.database.execute("UPDATE orders SET state = 'pending'", &[]).await?;
     let stand_still = "CREATE FUNCTION stand_still() RETURNS trigger LANGUAGE plpgsql AS
                            'BEGIN
                                 WHILE NOT pg_try_advisory_xact_lock_shared(1) LOOP PERFORM pg_sleep(0.05); END LOOP;
@@ -102,128 +102,126 @@ async fn a_replay_beside_the_refund_never_pays_the_order_with_money_that_has_gon
                             END';
                        CREATE TRIGGER stand_still BEFORE INSERT ON refunds FOR EACH ROW EXECUTE FUNCTION stand_still();
                        SELECT pg_advisory_lock(1)";
-    let gate = stage.database.connect().await?;
+    let gate = env.database.connect().await?;
     gate.batch_execute(stand_still).await?;
-    stage.broker.publish_callbacks(vec![Message::posted(&Refund::of("order-1", T, "refund-1"))]).await?;
+    env.broker.publish_callbacks(vec![Message::posted(&Refund::of("order-1", T, "refund-1"))]).await?;
     let held = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
-    stage.until_value(held, "1").await?;
+    env.until_value(held, "1").await?;
 
-    assert_eq!(as_ann(&stage, "replay").await?.code, Some(0));
+    assert_eq!(as_ann(&env, "replay").await?.code, Some(0));
     // Sweeps meet the locked order, and must leave the row exactly as it is.
     sweeps(&worker, 3).await?;
     let row = "SELECT reason || ' ' || replay_requested_by || ' ' || (replay_requested_at IS NOT NULL) FROM quarantine
                WHERE reason = 'paid_after_close'";
-    assert_eq!(stage.value(row).await?, "paid_after_close ann true");
+    assert_eq!(env.value(row).await?, "paid_after_close ann true");
 
     gate.batch_execute("SELECT pg_advisory_unlock(1)").await?;
-    stage.until_value(PAYMENT, "returned 1999").await?;
-    stage
-        .until_value(
-            "SELECT state || ' ' || resolution FROM quarantine WHERE reason = 'paid_after_close'",
-            "resolved ignored",
-        )
-        .await?;
-    assert_eq!(stage.order("order-1").await?.state, "pending");
-    assert_eq!(stage.value("SELECT state FROM refunds").await?, "succeeded");
+    env.until_value(PAYMENT, "returned 1999").await?;
+    env.until_value(
+        "SELECT state || ' ' || resolution FROM quarantine WHERE reason = 'paid_after_close'",
+        "resolved ignored",
+    )
+    .await?;
+    assert_eq!(env.order("order-1").await?.state, "pending");
+    assert_eq!(env.value("SELECT state FROM refunds").await?, "succeeded");
     Ok(())
 }
 
 /// Refunds take days, so an operator resolves the row when the refund is on its way.
 #[tokio::test]
 async fn what_goes_back_after_its_row_was_resolved_is_known_all_the_same() -> TestResult {
-    let (stage, _worker) = paid_after_close().await?;
-    assert_eq!(as_ann(&stage, "resolve").await?.code, Some(0));
-    stage.broker.publish_callbacks(vec![Message::posted(&Refund::of("order-1", T, "refund-1"))]).await?;
-    stage.until_value(PAYMENT, "returned 1999").await?;
-    stage.database.execute("UPDATE orders SET state = 'pending'", &[]).await?;
-    publish(&stage, Callback::payment("order-1").transaction(T).body()).await?;
-    stage.until_ledger_has(3).await?;
-    assert_eq!(stage.order("order-1").await?.state, "pending");
-    assert_eq!(stage.outcomes().await?["ignored returned"], 1);
+    let (env, _worker) = paid_after_close().await?;
+    assert_eq!(as_ann(&env, "resolve").await?.code, Some(0));
+    env.broker.publish_callbacks(vec![Message::posted(&Refund::of("order-1", T, "refund-1"))]).await?;
+    env.until_value(PAYMENT, "returned 1999").await?;
+    env.database.execute("UPDATE orders SET state = 'pending'", &[]).await?;
+    publish(&env, Callback::payment("order-1").transaction(T).body()).await?;
+    env.until_ledger_has(3).await?;
+    assert_eq!(env.order("order-1").await?.state, "pending");
+    assert_eq!(env.outcomes().await?["ignored returned"], 1);
     Ok(())
 }
 
 #[tokio::test]
 async fn an_operator_cannot_take_the_name_of_a_program() -> TestResult {
-    let (stage, _worker) = paid_after_close().await?;
-    let id = stage.value("SELECT id FROM quarantine").await?;
+    let (env, _worker) = paid_after_close().await?;
+    let id = env.value("SELECT id FROM quarantine").await?;
     for name in ["refund", "sweeper", "Sweeper", " WORKER "] {
         for command in ["replay", "resolve", "accept", "abandon"] {
-            let refused = quarantine(&stage, &[command, &id, "--by", name, "--why", "a reason"]).await?;
+            let refused = quarantine(&env, &[command, &id, "--by", name, "--why", "a reason"]).await?;
             assert_eq!(refused.code, Some(1), "{refused:?}");
             assert!(refused.stderr.contains("the name of a program"), "{refused:?}");
         }
     }
-    assert_eq!(stage.value(ROW).await?, "paid_after_close open");
+    assert_eq!(env.value(ROW).await?, "paid_after_close open");
     Ok(())
 }
 
 #[tokio::test]
 async fn a_refused_payment_pays_only_by_replay_and_only_while_nothing_of_it_has_gone_back() -> TestResult {
-    let (stage, _worker) = paid_after_close().await?;
-    stage.database.execute("UPDATE orders SET state = 'pending'", &[]).await?;
+    let (env, _worker) = paid_after_close().await?;
+    env.database.execute("UPDATE orders SET state = 'pending'", &[]).await?;
     // WeChat Pay's repeat changes nothing.
-    publish(&stage, Callback::payment("order-1").transaction(T).body()).await?;
-    stage.until_ledger_has(2).await?;
-    assert_eq!(stage.outcomes().await?["duplicate"], 1);
-    assert_eq!(stage.order("order-1").await?.state, "pending");
+    publish(&env, Callback::payment("order-1").transaction(T).body()).await?;
+    env.until_ledger_has(2).await?;
+    assert_eq!(env.outcomes().await?["duplicate"], 1);
+    assert_eq!(env.order("order-1").await?.state, "pending");
 
     let part = Refund::of("order-1", T, "refund-1").amount(1);
-    stage.broker.publish_callbacks(vec![Message::posted(&part)]).await?;
-    stage.until_value(PAYMENT, "refused 1").await?;
-    assert_eq!(as_ann(&stage, "replay").await?.code, Some(0));
-    stage.until_value(ROW, "partly_returned open").await?;
-    assert_eq!(stage.order("order-1").await?.state, "pending");
+    env.broker.publish_callbacks(vec![Message::posted(&part)]).await?;
+    env.until_value(PAYMENT, "refused 1").await?;
+    assert_eq!(as_ann(&env, "replay").await?.code, Some(0));
+    env.until_value(ROW, "partly_returned open").await?;
+    assert_eq!(env.order("order-1").await?.state, "pending");
 
-    stage.broker.publish_callbacks(vec![Message::posted(&Refund::of("order-1", T, "refund-2").amount(1998))]).await?;
-    stage.until_value(ROW, "partly_returned resolved").await?;
-    assert_eq!(stage.value(PAYMENT).await?, "returned 1999");
+    env.broker.publish_callbacks(vec![Message::posted(&Refund::of("order-1", T, "refund-2").amount(1998))]).await?;
+    env.until_value(ROW, "partly_returned resolved").await?;
+    assert_eq!(env.value(PAYMENT).await?, "returned 1999");
     Ok(())
 }
 
 /// By then it is resolved: the operator had thought that it would go back.
 #[tokio::test]
 async fn a_resolved_row_is_replayed_by_its_id() -> TestResult {
-    let (stage, _worker) = paid_after_close().await?;
-    assert_eq!(as_ann(&stage, "resolve").await?.code, Some(0));
-    stage.database.execute("UPDATE orders SET state = 'pending'", &[]).await?;
-    let id = stage.value("SELECT id FROM quarantine").await?;
-    let replayed = quarantine(&stage, &["replay", &id, "--by", "bob", "--why", "sold after all"]).await?;
+    let (env, _worker) = paid_after_close().await?;
+    assert_eq!(as_ann(&env, "resolve").await?.code, Some(0));
+    env.database.execute("UPDATE orders SET state = 'pending'", &[]).await?;
+    let id = env.value("SELECT id FROM quarantine").await?;
+    let replayed = quarantine(&env, &["replay", &id, "--by", "bob", "--why", "sold after all"]).await?;
     assert_eq!(replayed.code, Some(0), "{replayed:?}");
-    assert_eq!(stage.until_paid("order-1").await?.transaction_id.as_deref(), Some(T));
-    stage
-        .until_value("SELECT resolved_by || ' ' || (detail #>> '{resolved_before,by}') FROM quarantine", "bob ann")
+    assert_eq!(env.until_paid("order-1").await?.transaction_id.as_deref(), Some(T));
+    env.until_value("SELECT resolved_by || ' ' || (detail #>> '{resolved_before,by}') FROM quarantine", "bob ann")
         .await?;
     // What was decided first, and what was published of it, is still in the ledger.
     let decisions =
         "SELECT concat_ws(' ', earlier #>> '{0,reason}', earlier #>> '{0,event_type}', earlier #>> '{0,event_version}',
                          outcome, event_type, event_version) FROM notifications";
-    assert_eq!(stage.value(decisions).await?, "paid_after_close payment.refused 1 applied order.paid 2");
+    assert_eq!(env.value(decisions).await?, "paid_after_close payment.refused 1 applied order.paid 2");
     // What paid the order is not decided a third time.
-    let again = quarantine(&stage, &["replay", &id, "--by", "bob", "--why", "once more"]).await?;
+    let again = quarantine(&env, &["replay", &id, "--by", "bob", "--why", "once more"]).await?;
     assert_eq!(again.code, Some(1), "{again:?}");
-    assert_eq!(stage.value(PAYMENT).await?, "accepted 0");
+    assert_eq!(env.value(PAYMENT).await?, "accepted 0");
     Ok(())
 }
 
 #[tokio::test]
 async fn undecided_work_is_abandoned_and_never_resolved_and_a_later_report_is_decided_anew() -> TestResult {
-    let stage = Stage::set().await?;
-    let _worker = stage.start_worker().await?;
+    let env = TestEnv::start().await?;
+    let _worker = env.start_worker().await?;
     let callback = Callback::payment("order-1").transaction(T);
-    publish(&stage, callback.body()).await?;
-    stage.until_value(ROW, "for_order waiting").await?;
-    let refused = as_ann(&stage, "resolve").await?;
+    publish(&env, callback.body()).await?;
+    env.until_value(ROW, "for_order waiting").await?;
+    let refused = as_ann(&env, "resolve").await?;
     assert_eq!(refused.code, Some(1), "{refused:?}");
     assert!(refused.stderr.contains("abandon"), "{refused:?}");
-    assert_eq!(as_ann(&stage, "abandon").await?.code, Some(0));
+    assert_eq!(as_ann(&env, "abandon").await?.code, Some(0));
     let row = "SELECT state || ' by ' || resolved_by || ': ' || resolution FROM quarantine";
-    assert_eq!(stage.value(row).await?, "resolved by ann: abandoned: a reason");
-    assert_eq!(stage.outcomes().await?, [("abandoned for_order".to_owned(), 1)].into());
+    assert_eq!(env.value(row).await?, "resolved by ann: abandoned: a reason");
+    assert_eq!(env.outcomes().await?, [("abandoned for_order".to_owned(), 1)].into());
 
-    stage.insert_order("order-1").await?;
-    publish(&stage, callback.body()).await?;
-    stage.until_paid("order-1").await?;
+    env.insert_order("order-1").await?;
+    publish(&env, callback.body()).await?;
+    env.until_paid("order-1").await?;
     let of_people = paid_after_close().await?;
     assert_eq!(as_ann(&of_people.0, "abandon").await?.code, Some(1));
     Ok(())
@@ -232,52 +230,52 @@ async fn undecided_work_is_abandoned_and_never_resolved_and_a_later_report_is_de
 /// The row is held for something else by the time that the operator's command gets its lock.
 #[tokio::test]
 async fn a_row_that_was_decided_meanwhile_is_not_closed_for_what_nobody_has_seen() -> TestResult {
-    let stage = Stage::set().await?;
-    let mut worker = stage.start_worker().await?;
-    publish(&stage, Callback::payment("order-1").body()).await?;
-    stage.until_value(ROW, "for_order waiting").await?;
+    let env = TestEnv::start().await?;
+    let mut worker = env.start_worker().await?;
+    publish(&env, Callback::payment("order-1").body()).await?;
+    env.until_value(ROW, "for_order waiting").await?;
     worker.stop().await?;
-    let sweeper = stage.database.connect().await?;
+    let sweeper = env.database.connect().await?;
     sweeper
         .batch_execute("BEGIN; UPDATE quarantine SET reason = 'amount_mismatch', state = 'open', opened_at = now()")
         .await?;
-    let abandon = as_ann(&stage, "abandon");
+    let abandon = as_ann(&env, "abandon");
     let commit = async {
         let waits =
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-        stage.until_value(waits, "1").await?;
+        env.until_value(waits, "1").await?;
         anyhow::Ok(sweeper.batch_execute("COMMIT").await?)
     };
     let (abandoned, committed) = tokio::join!(abandon, commit);
     committed?;
     let abandoned = abandoned?;
     assert!(abandoned.stderr.contains("decided in the meantime"), "{abandoned:?}");
-    assert_eq!(stage.value(ROW).await?, "amount_mismatch open");
+    assert_eq!(env.value(ROW).await?, "amount_mismatch open");
     Ok(())
 }
 
 /// Since 2025 WeChat Pay wants a new number for the next try; before, shops repeated a closed refund under its number.
 #[tokio::test]
 async fn a_refund_that_succeeded_after_it_was_closed_is_held_and_can_be_accepted() -> TestResult {
-    let stage = Stage::set().await?;
-    stage.insert_order("order-1").await?;
-    let _worker = stage.start_worker().await?;
-    publish(&stage, Callback::payment("order-1").transaction(T).body()).await?;
-    stage.until_paid("order-1").await?;
+    let env = TestEnv::start().await?;
+    env.insert_order("order-1").await?;
+    let _worker = env.start_worker().await?;
+    publish(&env, Callback::payment("order-1").transaction(T).body()).await?;
+    env.until_paid("order-1").await?;
     let closed = Refund::of("order-1", T, "refund-1").status("REFUNDCLOSE");
-    stage.broker.publish_callbacks(vec![Message::posted(&closed)]).await?;
-    stage.until_value("SELECT state FROM refunds", "closed").await?;
+    env.broker.publish_callbacks(vec![Message::posted(&closed)]).await?;
+    env.until_value("SELECT state FROM refunds", "closed").await?;
     let again = Refund::of("order-1", T, "refund-1").field("refund_id", "50000000000000000000000000002");
-    stage.broker.publish_callbacks(vec![Message::posted(&again)]).await?;
-    stage.until_value(ROW, "refund_id_mismatch open").await?;
+    env.broker.publish_callbacks(vec![Message::posted(&again)]).await?;
+    env.until_value(ROW, "refund_id_mismatch open").await?;
     assert_ne!(refund_id("refund-1"), "50000000000000000000000000002");
 
-    assert_eq!(as_ann(&stage, "accept").await?.code, Some(0));
+    assert_eq!(as_ann(&env, "accept").await?.code, Some(0));
     let refund = "SELECT state || ' ' || refund_id || ' ' || accepted_by FROM refunds";
-    stage.until_value(refund, "succeeded 50000000000000000000000000002 ann").await?;
-    stage.until_value("SELECT state || ' ' || refunded_minor FROM orders", "refunded 1999").await?;
-    stage.until_value("SELECT state || ' ' || resolved_by FROM quarantine", "resolved ann").await?;
-    let mut kinds: Vec<_> = stage.until_events(3).await?.into_iter().filter_map(|event| event.kind).collect();
+    env.until_value(refund, "succeeded 50000000000000000000000000002 ann").await?;
+    env.until_value("SELECT state || ' ' || refunded_minor FROM orders", "refunded 1999").await?;
+    env.until_value("SELECT state || ' ' || resolved_by FROM quarantine", "resolved ann").await?;
+    let mut kinds: Vec<_> = env.until_events(3).await?.into_iter().filter_map(|event| event.kind).collect();
     kinds.sort();
     assert_eq!(kinds, ["order.paid", "order.refunded", "refund.closed"]);
     Ok(())
@@ -286,98 +284,98 @@ async fn a_refund_that_succeeded_after_it_was_closed_is_held_and_can_be_accepted
 /// The same number of WeChat Pay's this time.
 #[tokio::test]
 async fn a_refund_at_another_end_under_one_number_is_held_and_can_be_accepted() -> TestResult {
-    let stage = Stage::set().await?;
-    stage.insert_order("order-1").await?;
-    let _worker = stage.start_worker().await?;
-    publish(&stage, Callback::payment("order-1").transaction(T).body()).await?;
-    stage.until_paid("order-1").await?;
+    let env = TestEnv::start().await?;
+    env.insert_order("order-1").await?;
+    let _worker = env.start_worker().await?;
+    publish(&env, Callback::payment("order-1").transaction(T).body()).await?;
+    env.until_paid("order-1").await?;
     let refund = || Refund::of("order-1", T, "refund-1");
-    stage.broker.publish_callbacks(vec![Message::posted(&refund().status("REFUNDCLOSE"))]).await?;
-    stage.until_value("SELECT state FROM refunds", "closed").await?;
-    stage.broker.publish_callbacks(vec![Message::posted(&refund())]).await?;
-    stage.until_value(ROW, "refund_state_conflict open").await?;
-    assert_eq!(as_ann(&stage, "accept").await?.code, Some(0));
-    stage.until_value("SELECT state || ' ' || accepted_by FROM refunds", "succeeded ann").await?;
-    stage.until_value("SELECT state || ' ' || refunded_minor FROM orders", "refunded 1999").await?;
+    env.broker.publish_callbacks(vec![Message::posted(&refund().status("REFUNDCLOSE"))]).await?;
+    env.until_value("SELECT state FROM refunds", "closed").await?;
+    env.broker.publish_callbacks(vec![Message::posted(&refund())]).await?;
+    env.until_value(ROW, "refund_state_conflict open").await?;
+    assert_eq!(as_ann(&env, "accept").await?.code, Some(0));
+    env.until_value("SELECT state || ' ' || accepted_by FROM refunds", "succeeded ann").await?;
+    env.until_value("SELECT state || ' ' || refunded_minor FROM orders", "refunded 1999").await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn only_contradictions_can_be_accepted() -> TestResult {
-    let (stage, _worker) = paid_after_close().await?;
-    let refused = as_ann(&stage, "accept").await?;
+    let (env, _worker) = paid_after_close().await?;
+    let refused = as_ann(&env, "accept").await?;
     assert_eq!(refused.code, Some(1), "{refused:?}");
     assert!(refused.stderr.contains("cannot be accepted"), "{refused:?}");
-    assert_eq!(stage.value(ROW).await?, "paid_after_close open");
+    assert_eq!(env.value(ROW).await?, "paid_after_close open");
     Ok(())
 }
 
 /// The shop asked WeChat Pay before the callback came.
 #[tokio::test]
 async fn a_payment_that_the_shop_had_booked_itself_is_adopted_and_can_be_refunded() -> TestResult {
-    let stage = Stage::set().await?;
-    stage.insert_order("order-1").await?;
+    let env = TestEnv::start().await?;
+    env.insert_order("order-1").await?;
     let book = format!("UPDATE orders SET state = 'paid', transaction_id = '{T}', paid_at = now()");
-    stage.database.execute(&book, &[]).await?;
-    let _worker = stage.start_worker().await?;
-    stage.broker.publish_callbacks(vec![Message::posted(&Refund::of("order-1", T, "refund-1"))]).await?;
-    stage.until_value(ROW, "for_payment waiting").await?;
-    publish(&stage, Callback::payment("order-1").transaction(T).body()).await?;
-    stage.until_value("SELECT state FROM orders", "refunded").await?;
-    assert_eq!(stage.outcomes().await?, [("applied".to_owned(), 1), ("duplicate".to_owned(), 1)].into());
-    assert_eq!(stage.value(PAYMENT).await?, "accepted 1999");
+    env.database.execute(&book, &[]).await?;
+    let _worker = env.start_worker().await?;
+    env.broker.publish_callbacks(vec![Message::posted(&Refund::of("order-1", T, "refund-1"))]).await?;
+    env.until_value(ROW, "for_payment waiting").await?;
+    publish(&env, Callback::payment("order-1").transaction(T).body()).await?;
+    env.until_value("SELECT state FROM orders", "refunded").await?;
+    assert_eq!(env.outcomes().await?, [("applied".to_owned(), 1), ("duplicate".to_owned(), 1)].into());
+    assert_eq!(env.value(PAYMENT).await?, "accepted 1999");
     Ok(())
 }
 
 #[tokio::test]
 async fn two_shops_of_an_institution_may_use_one_number() -> TestResult {
-    let stage = Stage::set().await?;
+    let env = TestEnv::start().await?;
     let insert = "INSERT INTO orders (mch_id, sub_mch_id, out_trade_no, amount_minor, currency)
                   VALUES ($1, $2, 'order-1', 1999, 'USD')";
     for shop in ["1900000300", "1900000301"] {
-        stage.database.execute(insert, &[&INSTITUTION, &shop]).await?;
+        env.database.execute(insert, &[&INSTITUTION, &shop]).await?;
     }
-    let _worker = stage.worker()?.env("WAIT_LIMIT_SECONDS", "1").start().await?;
+    let _worker = env.worker()?.env("WAIT_LIMIT_SECONDS", "1").start().await?;
     let of_shop = |shop: &str| Callback::payment_of_shop(shop, "order-1").body();
-    publish(&stage, of_shop("1900000301")).await?;
+    publish(&env, of_shop("1900000301")).await?;
     let states = "SELECT string_agg(sub_mch_id || ' ' || state, ', ' ORDER BY sub_mch_id) FROM orders";
-    stage.until_value(states, "1900000300 pending, 1900000301 paid").await?;
+    env.until_value(states, "1900000300 pending, 1900000301 paid").await?;
     // A third one, whose order only the others seem to have.
-    publish(&stage, of_shop("1900000302")).await?;
-    stage.until_value(ROW, "sub_mch_id_mismatch open").await?;
-    assert_eq!(stage.outcomes().await?["quarantined sub_mch_id_mismatch"], 1);
-    stage.database.execute(insert, &[&INSTITUTION, &"1900000302"]).await?;
-    stage.until_value(states, "1900000300 pending, 1900000301 paid, 1900000302 paid").await?;
-    assert_eq!(stage.value(ROW).await?, "sub_mch_id_mismatch resolved");
+    publish(&env, of_shop("1900000302")).await?;
+    env.until_value(ROW, "sub_mch_id_mismatch open").await?;
+    assert_eq!(env.outcomes().await?["quarantined sub_mch_id_mismatch"], 1);
+    env.database.execute(insert, &[&INSTITUTION, &"1900000302"]).await?;
+    env.until_value(states, "1900000300 pending, 1900000301 paid, 1900000302 paid").await?;
+    assert_eq!(env.value(ROW).await?, "sub_mch_id_mismatch resolved");
     Ok(())
 }
 
 #[tokio::test]
 async fn the_ledger_says_which_key_proved_a_callback_what_was_decided_on_and_what_was_told() -> TestResult {
-    let stage = Stage::set().await?;
-    stage.insert_order("order-1").await?;
-    let _worker = stage.start_worker().await?;
-    publish(&stage, Callback::payment("order-1").body()).await?;
-    stage.until_paid("order-1").await?;
-    let events = stage.until_events(1).await?;
+    let env = TestEnv::start().await?;
+    env.insert_order("order-1").await?;
+    let _worker = env.start_worker().await?;
+    publish(&env, Callback::payment("order-1").body()).await?;
+    env.until_paid("order-1").await?;
+    let events = env.until_events(1).await?;
     let row =
         "SELECT concat_ws(' ', source, part, length(key_fingerprint), seen_version, seen_state, seen_amount_minor,
                    seen_currency, event_type, event_version) FROM notifications";
-    assert_eq!(stage.value(row).await?, "callback 0 8 0 pending 1999 CNY order.paid 1");
-    assert_eq!(stage.value("SELECT event_id FROM notifications").await?, events[0].id.clone().unwrap_or_default());
+    assert_eq!(env.value(row).await?, "callback 0 8 0 pending 1999 CNY order.paid 1");
+    assert_eq!(env.value("SELECT event_id FROM notifications").await?, events[0].id.clone().unwrap_or_default());
     let payment = "SELECT concat_ws(' ', o.mch_id, p.notification_id = n.id, p.notification_part) FROM payments p
                    JOIN orders o ON o.id = p.order_id CROSS JOIN notifications n";
-    assert_eq!(stage.value(payment).await?, format!("{MERCHANT} t 0"));
+    assert_eq!(env.value(payment).await?, format!("{MERCHANT} t 0"));
     Ok(())
 }
 
 #[tokio::test]
 async fn one_number_says_how_much_money_is_held() -> TestResult {
-    let (stage, worker) = paid_after_close().await?;
-    publish(&stage, Callback::payment("order-2").amount(100).body()).await?;
-    stage.broker.publish_callbacks(vec![Message::posted(&Refund::of("order-1", T, "refund-1").amount(999))]).await?;
-    stage.until_value(PAYMENT, "refused 999").await?;
-    stage.until_ledger_has(3).await?;
+    let (env, worker) = paid_after_close().await?;
+    publish(&env, Callback::payment("order-2").amount(100).body()).await?;
+    env.broker.publish_callbacks(vec![Message::posted(&Refund::of("order-1", T, "refund-1").amount(999))]).await?;
+    env.until_value(PAYMENT, "refused 999").await?;
+    env.until_ledger_has(3).await?;
     until("the gauge says what is held", async || {
         let held = worker.metric("worker_money_held_minor", &["currency=\"CNY\""]).await?;
         ensure!(held == 1999 - 999 + 100, "it says {held}");

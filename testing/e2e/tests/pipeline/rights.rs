@@ -11,7 +11,7 @@ use kit::callback::Callback;
 use kit::database::in_schema;
 use kit::management::call;
 use kit::servers::Servers;
-use kit::stage::Stage;
+use kit::test_env::TestEnv;
 use kit::{TestResult, broker};
 use lapin::options::{
     BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions, QueuePurgeOptions,
@@ -26,8 +26,8 @@ use url::Url;
 
 #[tokio::test]
 async fn ingest_can_publish_callbacks_and_nothing_else() -> TestResult {
-    let stage = Stage::set().await?;
-    let url = stage.broker.ingest_url();
+    let env = TestEnv::start().await?;
+    let url = env.broker.ingest_url();
     assert!(publish(&url, CALLBACKS_EXCHANGE, CALLBACKS_QUEUE).await.is_ok());
     assert!(publish(&url, EVENTS_EXCHANGE, "order.paid").await.is_err(), "it can tell of payments");
     assert!(publish(&url, "", EVENTS_QUEUE).await.is_err(), "it can write past the exchanges");
@@ -38,8 +38,8 @@ async fn ingest_can_publish_callbacks_and_nothing_else() -> TestResult {
 
 #[tokio::test]
 async fn a_worker_can_take_callbacks_and_tell_of_orders_and_nothing_else() -> TestResult {
-    let stage = Stage::set().await?;
-    let url = stage.broker.worker_url();
+    let env = TestEnv::start().await?;
+    let url = env.broker.worker_url();
     assert!(consume(&url, CALLBACKS_QUEUE).await.is_ok());
     assert!(publish(&url, EVENTS_EXCHANGE, "order.paid").await.is_ok());
     assert!(publish(&url, CALLBACKS_EXCHANGE, CALLBACKS_QUEUE).await.is_err(), "it can make up callbacks");
@@ -77,10 +77,10 @@ async fn importing_the_definitions_again_leaves_users_and_passwords_alone() -> T
 /// As docs/operations.md says it: word for word, but for the users' names and the virtual host.
 #[tokio::test]
 async fn users_that_are_made_as_documented_can_do_what_they_must_and_no_more() -> TestResult {
-    let stage = Stage::set().await?;
-    let made = DocumentedUsers::make(stage.broker.url().path().trim_start_matches('/'))?;
+    let env = TestEnv::start().await?;
+    let made = DocumentedUsers::make(env.broker.url().path().trim_start_matches('/'))?;
     let as_user = |name: &str| -> Result<Url> {
-        let mut url = stage.broker.url();
+        let mut url = env.broker.url();
         url.set_username(&made.name_of(name))
             .and_then(|()| url.set_password(Some("its-password")))
             .ok()
@@ -151,9 +151,9 @@ impl Drop for DocumentedUsers {
 /// Every test has tables of the shop's own in its database that are called like ours, and refuse every write.
 #[tokio::test]
 async fn a_checkout_writes_its_own_order_and_ours_in_one_transaction() -> TestResult {
-    let stage = Stage::set().await?;
-    let _worker = stage.start_worker().await?;
-    let checkout = stage.database.connect().await?;
+    let env = TestEnv::start().await?;
+    let _worker = env.start_worker().await?;
+    let checkout = env.database.connect().await?;
     checkout
         .batch_execute("DROP TRIGGER refuse ON public.orders; RESET search_path; SET ROLE countersign_shop")
         .await?;
@@ -163,9 +163,9 @@ async fn a_checkout_writes_its_own_order_and_ours_in_one_transaction() -> TestRe
             VALUES ('1900000109', 'order-1', 1999, 'CNY');
         COMMIT";
     checkout.batch_execute(write).await?;
-    stage.broker.publish_callbacks(vec![Message::callback(Callback::payment("order-1").body())]).await?;
-    stage.until_value("SELECT state FROM countersign.orders", "paid").await?;
-    assert_eq!(stage.value("SELECT state FROM public.orders").await?, "new");
+    env.broker.publish_callbacks(vec![Message::callback(Callback::payment("order-1").body())]).await?;
+    env.until_value("SELECT state FROM countersign.orders", "paid").await?;
+    assert_eq!(env.value("SELECT state FROM public.orders").await?, "new");
     let refused = checkout.batch_execute("SELECT FROM countersign.payments").await.unwrap_err();
     assert_eq!(refused.code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE));
     Ok(())
@@ -173,9 +173,9 @@ async fn a_checkout_writes_its_own_order_and_ours_in_one_transaction() -> TestRe
 
 #[tokio::test]
 async fn a_worker_cannot_change_what_an_order_is_about_nor_rewrite_evidence_nor_any_table() -> TestResult {
-    let stage = Stage::set().await?;
-    stage.insert_order("order-1").await?;
-    let (worker, connection) = tokio_postgres::connect(in_schema(&stage.database.worker_url()).as_str(), NoTls).await?;
+    let env = TestEnv::start().await?;
+    env.insert_order("order-1").await?;
+    let (worker, connection) = tokio_postgres::connect(in_schema(&env.database.worker_url()).as_str(), NoTls).await?;
     tokio::spawn(connection);
     for statement in [
         "UPDATE orders SET amount_minor = 1",
@@ -213,8 +213,8 @@ async fn a_worker_cannot_change_what_an_order_is_about_nor_rewrite_evidence_nor_
 /// Even the shop itself, with a stale object in its ORM: each statement, and the constraint that refuses it.
 #[tokio::test]
 async fn the_schema_refuses_what_can_never_be() -> TestResult {
-    let stage = Stage::set().await?;
-    stage
+    let env = TestEnv::start().await?;
+    env
         .database
         .batch_execute(
             "INSERT INTO orders (mch_id, out_trade_no, amount_minor, currency, state, transaction_id, paid_at, refunded_minor)
@@ -236,12 +236,12 @@ async fn the_schema_refuses_what_can_never_be() -> TestResult {
         )
         .await?;
     for (statement, constraint) in REFUSED {
-        let refused = stage.database.batch_execute(statement).await.expect_err(statement);
+        let refused = env.database.batch_execute(statement).await.expect_err(statement);
         let by = refused.as_db_error().and_then(|error| error.constraint()).unwrap_or_default();
         assert!(by.starts_with(constraint), "{statement}: refused by {by:?}: {refused:?}");
     }
     for statement in ALLOWED {
-        assert_eq!(stage.database.execute(*statement, &[]).await?, 1, "{statement}");
+        assert_eq!(env.database.execute(*statement, &[]).await?, 1, "{statement}");
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use kit::merchants::{
 };
 use kit::post::{Post, post};
 use kit::program::{Program, Signal};
-use kit::stage::Stage;
+use kit::test_env::TestEnv;
 use kit::v3::Event;
 use kit::{TestResult, until};
 use tokio::task::JoinSet;
@@ -83,14 +83,14 @@ async fn reload(merchants: &MerchantsFile, text: &str, program: &Program, reload
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotation_under_load_loses_nothing_and_refuses_nothing_that_either_key_signed() -> TestResult {
-    let stage = Stage::set().await?;
+    let env = TestEnv::start().await?;
     let certified = platform_entry(&CERTIFIED, CERTIFICATE_PEM);
     let both_platforms = format!("{certified}{}", platform_entry(&KNOWN_BY_ID, PUBLIC_KEY_PEM));
     let old = file(&format!("\"{KEY}\""), &format!("\"{V3_KEY}\""), &certified);
     let all = file(&format!("\"{NEXT_KEY}\", \"{KEY}\""), &format!("\"{NEXT_V3_KEY}\", \"{V3_KEY}\""), &both_platforms);
-    stage.merchants.replace(&old)?;
-    let ingest = stage.start_ingest().await?;
-    let worker = stage.start_worker().await?;
+    env.merchants.replace(&old)?;
+    let ingest = env.start_ingest().await?;
+    let worker = env.start_worker().await?;
 
     let (both, stop, told) =
         (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
@@ -100,7 +100,7 @@ async fn a_rotation_under_load_loses_nothing_and_refuses_nothing_that_either_key
     }
     let until_told = async |more: usize| {
         let target = told.load(Ordering::Relaxed) + more;
-        until("callbacks are told SUCCESS", async || {
+        until("callbacks are answered SUCCESS", async || {
             ensure!(told.load(Ordering::Relaxed) >= target, "not yet");
             Ok(())
         })
@@ -108,13 +108,13 @@ async fn a_rotation_under_load_loses_nothing_and_refuses_nothing_that_either_key
     };
     until_told(60).await?;
     // The worker first, so that it can open what ingest will take.
-    reload(&stage.merchants, &all, &worker, 1).await?;
-    reload(&stage.merchants, &all, &ingest, 1).await?;
+    reload(&env.merchants, &all, &worker, 1).await?;
+    reload(&env.merchants, &all, &ingest, 1).await?;
     both.store(true, Ordering::Relaxed);
     for reloads in 2..6 {
         until_told(30).await?;
-        reload(&stage.merchants, &all, &worker, reloads).await?;
-        reload(&stage.merchants, &all, &ingest, reloads).await?;
+        reload(&env.merchants, &all, &worker, reloads).await?;
+        reload(&env.merchants, &all, &ingest, reloads).await?;
     }
     until_told(60).await?;
     stop.store(true, Ordering::Relaxed);
@@ -122,10 +122,10 @@ async fn a_rotation_under_load_loses_nothing_and_refuses_nothing_that_either_key
         client??;
     }
 
-    // No order exists: all that was told SUCCESS waits for one, or for its payment, and nothing waits for a key.
+    // No order exists: all that was answered SUCCESS waits for one, or for its payment, and nothing waits for a key.
     let told = told.load(Ordering::Relaxed);
-    let ledger = stage.until_ledger_has(told).await?;
-    let waiting = stage.outcomes().await?;
+    let ledger = env.until_ledger_has(told).await?;
+    let waiting = env.outcomes().await?;
     let expected = ["waiting for_order", "waiting for_payment"];
     assert!(waiting.keys().eq(expected) && waiting.values().sum::<usize>() == told, "{waiting:?}");
     let bodies: HashSet<_> = ledger.iter().map(|row| row.body.as_slice()).collect();

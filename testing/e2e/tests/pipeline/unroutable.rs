@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use kit::broker::Message;
 use kit::callback::Callback;
 use kit::program::Program;
-use kit::stage::Stage;
+use kit::test_env::TestEnv;
 use kit::until::until_within;
 use kit::{TestResult, until};
 use lapin::options::QueueDeclareOptions;
@@ -23,97 +23,97 @@ const OLD_LOCK: i64 = 0x636f_756e_7465_7274;
 
 #[tokio::test]
 async fn unbound_events_hold_up_no_others_and_flow_once_a_queue_is_bound() -> TestResult {
-    let stage = Stage::set().await?;
-    stage.broker.unbind(EVENTS_QUEUE, EVENTS_EXCHANGE, "#").await?;
-    stage.broker.bind(EVENTS_QUEUE, EVENTS_EXCHANGE, "order.paid").await?;
-    write_events(&stage, "refund.closed", STUCK).await?;
-    let worker = stage.start_worker().await?;
+    let env = TestEnv::start().await?;
+    env.broker.unbind(EVENTS_QUEUE, EVENTS_EXCHANGE, "#").await?;
+    env.broker.bind(EVENTS_QUEUE, EVENTS_EXCHANGE, "order.paid").await?;
+    write_events(&env, "refund.closed", STUCK).await?;
+    let worker = env.start_worker().await?;
 
     until_log(&worker, "stay in the outbox").await?;
     for number in 1..=3 {
-        let took = pay(&stage, &format!("order-{number}"), number).await?;
+        let took = pay(&env, &format!("order-{number}"), number).await?;
         println!("published {took:?} after its commit");
     }
-    stage.until_value("SELECT count(*) FROM order_events", &STUCK.to_string()).await?;
+    env.until_value("SELECT count(*) FROM order_events", &STUCK.to_string()).await?;
     until_metric(&worker, "worker_events_unroutable", 1).await?;
     until_log(&worker, "bind one to the exchange order.events with the routing key refund.closed").await?;
 
-    stage.broker.bind(EVENTS_QUEUE, EVENTS_EXCHANGE, "refund.closed").await?;
-    assert_eq!(stage.until_events(u32::try_from(STUCK)? + 3).await?.len(), STUCK + 3);
+    env.broker.bind(EVENTS_QUEUE, EVENTS_EXCHANGE, "refund.closed").await?;
+    assert_eq!(env.until_events(u32::try_from(STUCK)? + 3).await?.len(), STUCK + 3);
     until_metric(&worker, "worker_events_unroutable", 0).await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn events_of_a_full_queue_hold_up_no_others_and_flow_once_it_has_room() -> TestResult {
-    let stage = Stage::set().await?;
-    let channel = stage.broker.channel().await?;
+    let env = TestEnv::start().await?;
+    let channel = env.broker.channel().await?;
     channel.queue_declare("refunds".into(), QueueDeclareOptions::durable(), FieldTable::default()).await?;
-    stage.broker.set_policy("^refunds$", json!({"max-length": 0, "overflow": "reject-publish"})).await?;
-    stage.broker.bind("refunds", EVENTS_EXCHANGE, "refund.closed").await?;
-    stage.broker.unbind(EVENTS_QUEUE, EVENTS_EXCHANGE, "#").await?;
-    stage.broker.bind(EVENTS_QUEUE, EVENTS_EXCHANGE, "order.paid").await?;
-    write_events(&stage, "refund.closed", STUCK).await?;
-    let worker = stage.start_worker().await?;
+    env.broker.set_policy("^refunds$", json!({"max-length": 0, "overflow": "reject-publish"})).await?;
+    env.broker.bind("refunds", EVENTS_EXCHANGE, "refund.closed").await?;
+    env.broker.unbind(EVENTS_QUEUE, EVENTS_EXCHANGE, "#").await?;
+    env.broker.bind(EVENTS_QUEUE, EVENTS_EXCHANGE, "order.paid").await?;
+    write_events(&env, "refund.closed", STUCK).await?;
+    let worker = env.start_worker().await?;
 
     until_log(&worker, "stay in the outbox").await?;
     for number in 1..=3 {
-        pay(&stage, &format!("order-{number}"), number).await?;
+        pay(&env, &format!("order-{number}"), number).await?;
     }
     until_metric(&worker, "worker_events_refused", 1).await?;
-    stage.broker.clear_policy().await?;
-    stage.until_events(3).await?;
+    env.broker.clear_policy().await?;
+    env.until_events(3).await?;
     until_metric(&worker, "worker_events_refused", 0).await?;
-    assert!(stage.broker.depth("refunds").await? >= u32::try_from(STUCK)?);
+    assert!(env.broker.depth("refunds").await? >= u32::try_from(STUCK)?);
     Ok(())
 }
 
 /// Every login of the database may take an advisory lock; the relay's claim needs the right to update its table.
 #[tokio::test]
 async fn a_login_without_rights_cannot_keep_events_back() -> TestResult {
-    let stage = Stage::set().await?;
-    let anyone = stage.database.connect().await?;
+    let env = TestEnv::start().await?;
+    let anyone = env.database.connect().await?;
     anyone.execute("SELECT pg_advisory_lock($1)", &[&OLD_LOCK]).await?;
     anyone.batch_execute("SET ROLE pg_read_all_data").await?;
     let refused = anyone.batch_execute("SELECT FROM relay FOR UPDATE").await.unwrap_err();
     assert_eq!(refused.code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE));
 
-    let worker = stage.start_worker().await?;
-    pay(&stage, "order-1", 1).await?;
+    let worker = env.start_worker().await?;
+    pay(&env, "order-1", 1).await?;
     until_metric(&worker, "worker_relay_active", 1).await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn while_another_session_is_the_relay_events_wait_and_a_metric_says_so() -> TestResult {
-    let stage = Stage::set().await?;
-    let other = stage.database.connect().await?;
+    let env = TestEnv::start().await?;
+    let other = env.database.connect().await?;
     other.batch_execute("BEGIN; SELECT FROM relay FOR UPDATE").await?;
-    let worker = stage.start_worker().await?;
-    stage.insert_order("order-1").await?;
-    stage.broker.publish_callbacks(vec![Message::callback(Callback::payment("order-1").body())]).await?;
-    stage.until_paid("order-1").await?;
+    let worker = env.start_worker().await?;
+    env.insert_order("order-1").await?;
+    env.broker.publish_callbacks(vec![Message::callback(Callback::payment("order-1").body())]).await?;
+    env.until_paid("order-1").await?;
     until("the worker says that it is not the relay", async || {
         ensure!(worker.admin_page("/metrics").await?.contains("\nworker_relay_active 0\n"), "it does not");
         Ok(())
     })
     .await?;
-    assert_eq!(stage.value("SELECT count(*) FROM order_events").await?, "1");
+    assert_eq!(env.value("SELECT count(*) FROM order_events").await?, "1");
 
     other.batch_execute("COMMIT").await?;
-    stage.until_events(1).await?;
+    env.until_events(1).await?;
     until_metric(&worker, "worker_relay_active", 1).await?;
     Ok(())
 }
 
 /// Pays an order and waits until its event, the `number`th, is with the broker; how long that took after the commit.
-async fn pay(stage: &Stage, out_trade_no: &str, number: u32) -> Result<Duration> {
-    stage.insert_order(out_trade_no).await?;
-    stage.broker.publish_callbacks(vec![Message::callback(Callback::payment(out_trade_no).body())]).await?;
-    stage.until_paid(out_trade_no).await?;
+async fn pay(env: &TestEnv, out_trade_no: &str, number: u32) -> Result<Duration> {
+    env.insert_order(out_trade_no).await?;
+    env.broker.publish_callbacks(vec![Message::callback(Callback::payment(out_trade_no).body())]).await?;
+    env.until_paid(out_trade_no).await?;
     let paid = Instant::now();
     until_within(Duration::from_secs(2), "the event of the payment is published", async || {
-        let arrived = stage.broker.depth(EVENTS_QUEUE).await?;
+        let arrived = env.broker.depth(EVENTS_QUEUE).await?;
         ensure!(arrived >= number, "{arrived} are");
         Ok(())
     })
@@ -122,10 +122,10 @@ async fn pay(stage: &Stage, out_trade_no: &str, number: u32) -> Result<Duration>
 }
 
 /// Events as a worker writes them, older than all that come after.
-async fn write_events(stage: &Stage, kind: &str, count: usize) -> Result<()> {
+async fn write_events(env: &TestEnv, kind: &str, count: usize) -> Result<()> {
     let ids: Vec<Uuid> = (0..count).map(|_| Uuid::now_v7()).collect();
     let insert = "INSERT INTO order_events (id, type, order_id, payload) SELECT unnest($1::uuid[]), $2, 1, '{}'";
-    stage.database.execute(insert, &[&ids, &kind]).await?;
+    env.database.execute(insert, &[&ids, &kind]).await?;
     Ok(())
 }
 

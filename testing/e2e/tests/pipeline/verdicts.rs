@@ -4,7 +4,7 @@ use kit::TestResult;
 use kit::callback::Callback;
 use kit::merchants::{INSTITUTION, MERCHANT};
 use kit::post::post;
-use kit::stage::Stage;
+use kit::test_env::TestEnv;
 use serde_json::{Value, json};
 
 /// A callback for an order of its own, and what must become of the two.
@@ -102,36 +102,36 @@ const PAYMENTS: &str = "SELECT string_agg(out_trade_no || ' ' || disposition, ',
 
 #[tokio::test]
 async fn every_verdict_reaches_the_ledger_and_the_operator() -> TestResult {
-    let stage = Stage::set().await?;
-    stage.database.execute(ORDERS, &[&MERCHANT]).await?;
-    let orders_before = stage.value(ORDERS_AS_TEXT).await?;
-    let ingest = stage.start_ingest().await?;
-    let _worker = stage.start_worker().await?;
+    let env = TestEnv::start().await?;
+    env.database.execute(ORDERS, &[&MERCHANT]).await?;
+    let orders_before = env.value(ORDERS_AS_TEXT).await?;
+    let ingest = env.start_ingest().await?;
+    let _worker = env.start_worker().await?;
 
     for case in &CASES {
         let body = (case.callback)(Callback::payment(case.order)).body();
         assert!(post(ingest.public(), body).await?.is_success(), "{}", case.order);
     }
-    let ledger = stage.until_ledger_has(CASES.len()).await?;
+    let ledger = env.until_ledger_has(CASES.len()).await?;
 
     for case in &CASES {
         let named = format!("<out_trade_no><![CDATA[{}]]></out_trade_no>", case.order).into_bytes();
         let row = ledger.iter().find(|row| row.body.windows(named.len()).any(|window| window == named)).unwrap();
         assert_eq!(row.verdict(), case.verdict, "{}", case.order);
         let select = "SELECT state, reason, detail FROM quarantine WHERE notification_id = $1";
-        let held = stage.database.query_opt(select, &[&row.id]).await?;
+        let held = env.database.query_opt(select, &[&row.id]).await?;
         let held = held.map(|row| (row.get(0), row.get(1), row.get(2)));
         let (outcome, reason) = case.verdict.split_once(' ').unwrap_or((case.verdict, ""));
         let rests = if outcome == "waiting" { "waiting" } else { "open" };
         let expected = case.detail.map(|detail| (rests.to_owned(), reason.to_owned(), detail()));
         assert_eq!(held, expected, "{}", case.order);
     }
-    assert_eq!(stage.order("pending").await?.state, "paid");
-    assert_eq!(stage.value(ORDERS_AS_TEXT).await?, orders_before, "what was refused has left a trace in orders");
+    assert_eq!(env.order("pending").await?.state, "paid");
+    assert_eq!(env.value(ORDERS_AS_TEXT).await?, orders_before, "what was refused has left a trace in orders");
     let recorded = "closed refused, dearer refused, in-dollars refused, of-an-app refused, paid accepted, \
                     paid-before refused, pending accepted, refunded accepted";
-    assert_eq!(stage.value(PAYMENTS).await?, recorded);
-    let mut kinds: Vec<_> = stage.until_events(6).await?.into_iter().filter_map(|event| event.kind).collect();
+    assert_eq!(env.value(PAYMENTS).await?, recorded);
+    let mut kinds: Vec<_> = env.until_events(6).await?.into_iter().filter_map(|event| event.kind).collect();
     kinds.sort();
     assert_eq!(kinds, [["order.paid"].as_slice(), &["payment.refused"; 5]].concat());
     Ok(())
@@ -139,25 +139,25 @@ async fn every_verdict_reaches_the_ledger_and_the_operator() -> TestResult {
 
 #[tokio::test]
 async fn one_merchants_callback_never_touches_anothers_order_of_the_same_number() -> TestResult {
-    let stage = Stage::set().await?;
-    stage.insert_order("order-1").await?;
+    let env = TestEnv::start().await?;
+    env.insert_order("order-1").await?;
     let insert =
         "INSERT INTO orders (mch_id, out_trade_no, amount_minor, currency) VALUES ($1, 'order-1', 1999, 'CNY')";
-    stage.database.execute(insert, &[&INSTITUTION]).await?;
-    let ingest = stage.start_ingest().await?;
-    let _worker = stage.start_worker().await?;
+    env.database.execute(insert, &[&INSTITUTION]).await?;
+    let ingest = env.start_ingest().await?;
+    let _worker = env.start_worker().await?;
 
     assert!(post(ingest.public(), Callback::payment("order-1").body()).await?.is_success());
-    stage.until_paid("order-1").await?;
+    env.until_paid("order-1").await?;
     let others = format!("SELECT state FROM orders WHERE mch_id = '{INSTITUTION}'");
-    assert_eq!(stage.value(&others).await?, "pending");
+    assert_eq!(env.value(&others).await?, "pending");
     Ok(())
 }
 
 #[tokio::test]
 async fn what_is_not_wechat_pays_is_refused_at_the_door_and_stored_nowhere() -> TestResult {
-    let stage = Stage::set().await?;
-    let ingest = stage.start_ingest().await?;
+    let env = TestEnv::start().await?;
+    let ingest = env.start_ingest().await?;
     let altered = |from: &str, to: &str| {
         let body = String::from_utf8(Callback::payment("order-1").body()).unwrap();
         assert!(body.contains(from));
@@ -179,6 +179,6 @@ async fn what_is_not_wechat_pays_is_refused_at_the_door_and_stored_nowhere() -> 
         assert!(reply.body.contains("<return_code><![CDATA[FAIL]]></return_code>"), "{reply:?}");
         assert!(reply.body.len() < 200 && !reply.body.contains("1900009999"), "the reply tells too much: {reply:?}");
     }
-    assert_eq!(stage.broker.depth(shared::messaging::topology::CALLBACKS_QUEUE).await?, 0);
+    assert_eq!(env.broker.depth(shared::messaging::topology::CALLBACKS_QUEUE).await?, 0);
     Ok(())
 }

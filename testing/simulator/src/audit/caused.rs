@@ -1,14 +1,14 @@
-//! [`Rule::CausedEvent`] and [`Rule::SeenOrder`]: the books can be audited from the ledger, because each row says on what it
+//! [`Violation::WrongCausedEvent`] and [`Violation::WrongDecisionBasis`]: the books can be audited from the ledger, because each row says on what it
 //! was decided and which event it caused.
 
 use std::collections::HashSet;
 
 use super::index::{Case, Index, Sent, is_change, refused_as};
-use super::{Findings, Rule};
-use crate::evidence::{Caused, FoundNotification, Seen};
+use super::{Findings, Violation};
 use crate::fulfilment::Event;
-use crate::model::{Alone, alone};
-use crate::plan::Says;
+use crate::model::{Expectation, expectation};
+use crate::plan::Claim;
+use crate::snapshot::{Caused, FoundNotification, Seen};
 
 /// Checks what every ledger row says about itself, and that every event is some row's.
 pub fn check_ledger(index: &Index<'_>, findings: &mut Findings) {
@@ -22,13 +22,18 @@ pub fn check_ledger(index: &Index<'_>, findings: &mut Findings) {
                 if let Some(caused) = &row.caused
                     && !named.insert(caused.id.as_str())
                 {
-                    findings.add(Rule::CausedEvent, number, "an event of one ledger row", format!("{caused:?} again"));
+                    findings.add(
+                        Violation::WrongCausedEvent,
+                        number,
+                        "an event of one ledger row",
+                        format!("{caused:?} again"),
+                    );
                 }
             }
         }
         for event in case.events.iter().filter(|event| !named.contains(event.id.as_str())) {
-            let found = format!("{} {}", event.says.kind, event.id);
-            findings.add(Rule::CausedEvent, number, "an event that a ledger row names", found);
+            let found = format!("{} {}", event.payload.kind, event.id);
+            findings.add(Violation::WrongCausedEvent, number, "an event that a ledger row names", found);
         }
     }
 }
@@ -43,25 +48,25 @@ fn check_caused(case: &Case<'_>, sent: &Sent<'_>, row: &FoundNotification, findi
     if !is_true {
         let expected = if is_change(sent, row) { "the event that it caused" } else { "no event" };
         let expected = format!("{} row {} with {expected}", row.outcome, row.id);
-        let found = format!("{:?}; heard: {:?}", row.caused, event.map(|event| &event.says));
-        findings.add(Rule::CausedEvent, &case.order.out_trade_no, expected, found);
+        let found = format!("{:?}; heard: {:?}", row.caused, event.map(|event| &event.payload));
+        findings.add(Violation::WrongCausedEvent, &case.order.out_trade_no, expected, found);
     }
 }
 
 /// The event is as the row says, and about the row's own payment or refund.
 fn is_of(event: &Event, caused: &Caused, sent: &Sent<'_>, row: &FoundNotification) -> bool {
-    let callback = &sent.callback.says;
+    let callback = &sent.callback.claim;
     let is_kind = match callback {
-        Says::Payment(_) if row.outcome == "applied" => caused.kind == "order.paid",
-        Says::Payment(_) => caused.kind == "payment.refused" && event.says.reason.as_deref() == refused_as(row),
-        Says::Refund(_) => !["order.paid", "payment.refused"].contains(&caused.kind.as_str()),
-        Says::NoOrder(_) => false,
+        Claim::Payment(_) if row.outcome == "applied" => caused.kind == "order.paid",
+        Claim::Payment(_) => caused.kind == "payment.refused" && event.payload.reason.as_deref() == refused_as(row),
+        Claim::Refund(_) => !["order.paid", "payment.refused"].contains(&caused.kind.as_str()),
+        Claim::NoOrder(_) => false,
     };
     is_kind
-        && event.says.kind == caused.kind
-        && event.says.version == caused.version
-        && event.says.transaction_id.as_deref() == callback.transaction_id()
-        && event.says.out_refund_no.as_deref() == callback.refund().map(|refund| refund.out_refund_no.as_str())
+        && event.payload.kind == caused.kind
+        && event.payload.version == caused.version
+        && event.payload.transaction_id.as_deref() == callback.transaction_id()
+        && event.payload.out_refund_no.as_deref() == callback.refund().map(|refund| refund.out_refund_no.as_str())
 }
 
 fn check_seen(case: &Case<'_>, sent: &Sent<'_>, row: &FoundNotification, findings: &mut Findings) {
@@ -75,17 +80,17 @@ fn check_seen(case: &Case<'_>, sent: &Sent<'_>, row: &FoundNotification, finding
         let amount = format!("{} {}", case.order.amount_minor, case.order.currency);
         let expected = format!("{} row {} on an order of {amount}, proven by a key", row.outcome, row.id);
         let found = format!("{:?}, {:?}, key {:?}", row.seen, row.caused, row.key_fingerprint);
-        findings.add(Rule::SeenOrder, &case.order.out_trade_no, expected, found);
+        findings.add(Violation::WrongDecisionBasis, &case.order.out_trade_no, expected, found);
     }
 }
 
 /// Whether the decision was made on an order; `None` when it may have been.
 fn must_see(case: &Case<'_>, sent: &Sent<'_>, row: &FoundNotification) -> Option<bool> {
-    match &sent.callback.says {
-        Says::NoOrder(_) => Some(false),
+    match &sent.callback.claim {
+        Claim::NoOrder(_) => Some(false),
         // No money moved: nothing depends on the order.
-        Says::Payment(says) if alone(case.order, says) == Alone::Ignored => None,
-        Says::Payment(_) | Says::Refund(_) => {
+        Claim::Payment(claim) if expectation(case.order, claim) == Expectation::Ignored => None,
+        Claim::Payment(_) | Claim::Refund(_) => {
             let is_waiting =
                 ["for_order", "sub_mch_id_mismatch", "for_payment"].map(Some).contains(&row.reason.as_deref());
             Some(!is_waiting)
@@ -95,10 +100,10 @@ fn must_see(case: &Case<'_>, sent: &Sent<'_>, row: &FoundNotification) -> Option
 
 fn is_plausible(seen: &Seen, case: &Case<'_>, sent: &Sent<'_>, row: &FoundNotification) -> bool {
     let Some(order) = case.found else { return false };
-    let states: &[&str] = match (&sent.callback.says, row.outcome.as_str(), row.reason.as_deref()) {
-        (Says::Payment(_), "applied", _) => &["pending"],
-        (Says::Payment(_), _, Some("paid_after_close")) => &["closed"],
-        (Says::Payment(_), _, Some("paid_twice")) => &["paid", "refunded"],
+    let states: &[&str] = match (&sent.callback.claim, row.outcome.as_str(), row.reason.as_deref()) {
+        (Claim::Payment(_), "applied", _) => &["pending"],
+        (Claim::Payment(_), _, Some("paid_after_close")) => &["closed"],
+        (Claim::Payment(_), _, Some("paid_twice")) => &["paid", "refunded"],
         _ => &["pending", "closed", "paid", "refunded"],
     };
     let follows = row.caused.as_ref().is_none_or(|caused| caused.version.checked_sub(1) == Some(seen.version));

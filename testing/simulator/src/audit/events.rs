@@ -1,13 +1,13 @@
-//! [`Rule::OnePaidEvent`], [`Rule::OneRefusedEvent`], [`Rule::OneRefundEvent`], [`Rule::Versions`], [`Rule::EventContent`],
-//! [`Rule::StrayEvent`] and [`Rule::Outbox`]: what the merchant heard, against what the database holds.
+//! [`Violation::WrongPaidEventCount`], [`Violation::WrongRefusedEventCount`], [`Violation::WrongRefundEventCount`], [`Violation::WrongEventVersions`], [`Violation::WrongEventContent`],
+//! [`Violation::StrayEvent`] and [`Violation::OutboxNotEmpty`]: what the merchant heard, against what the database holds.
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::index::{Case, Index, refused_as};
-use super::{Findings, Rule};
-use crate::evidence::{FoundOrder, FoundPayment};
+use super::{Findings, Violation};
 use crate::fulfilment::{Event, Payload};
 use crate::plan::RefundResult;
+use crate::snapshot::{FoundOrder, FoundPayment};
 
 /// The event of the payment that paid an order.
 pub const ORDER_PAID: &str = "order.paid";
@@ -23,20 +23,20 @@ pub fn check_events(index: &Index<'_>, findings: &mut Findings) {
         }
     }
     for event in &index.unplanned_events {
-        let number = &event.says.out_trade_no;
-        findings.add(Rule::StrayEvent, number, "no event", format!("{} {}", event.says.kind, event.id));
+        let number = &event.payload.out_trade_no;
+        findings.add(Violation::StrayEvent, number, "no event", format!("{} {}", event.payload.kind, event.id));
     }
     for id in index.unreadable_events {
-        findings.add(Rule::StrayEvent, "", "an order event", format!("message {id} is none"));
+        findings.add(Violation::StrayEvent, "", "an order event", format!("message {id} is none"));
     }
     if index.outbox > 0 {
-        findings.add(Rule::Outbox, "", "0 events", format!("{} events", index.outbox));
+        findings.add(Violation::OutboxNotEmpty, "", "0 events", format!("{} events", index.outbox));
     }
 }
 
 fn stray(case: &Case<'_>, event: &Event, expected: &str, findings: &mut Findings) {
-    let found = format!("{} {}", event.says.kind, event.id);
-    findings.add(Rule::StrayEvent, &case.order.out_trade_no, expected, found);
+    let found = format!("{} {}", event.payload.kind, event.id);
+    findings.add(Violation::StrayEvent, &case.order.out_trade_no, expected, found);
 }
 
 fn check_case(case: &Case<'_>, order: &FoundOrder, findings: &mut Findings) {
@@ -45,19 +45,19 @@ fn check_case(case: &Case<'_>, order: &FoundOrder, findings: &mut Findings) {
     check_refused(case, findings);
     let (changes, told) = (refund_changes(case), refund_events(case, findings));
     if changes != told {
-        findings.add(Rule::OneRefundEvent, number, format!("{changes:?}"), format!("{told:?}"));
+        findings.add(Violation::WrongRefundEventCount, number, format!("{changes:?}"), format!("{told:?}"));
     }
     // Each change is one version and one event.
     let mut events = case.events.clone();
-    events.sort_by_key(|event| event.says.version);
-    let are_all = events.iter().map(|event| event.says.version).eq(1..=order.version);
+    events.sort_by_key(|event| event.payload.version);
+    let are_all = events.iter().map(|event| event.payload.version).eq(1..=order.version);
     if !are_all {
-        let versions: Vec<i32> = events.iter().map(|event| event.says.version).collect();
-        findings.add(Rule::Versions, number, format!("1 to {}", order.version), format!("{versions:?}"));
+        let versions: Vec<i32> = events.iter().map(|event| event.payload.version).collect();
+        findings.add(Violation::WrongEventVersions, number, format!("1 to {}", order.version), format!("{versions:?}"));
     }
     for event in &events {
         if !is_true(event, order, case) {
-            findings.add(Rule::EventContent, number, format!("{order:?}"), format!("{event:?}"));
+            findings.add(Violation::WrongEventContent, number, format!("{order:?}"), format!("{event:?}"));
         }
     }
     if are_all {
@@ -66,25 +66,30 @@ fn check_case(case: &Case<'_>, order: &FoundOrder, findings: &mut Findings) {
 }
 
 fn check_paid(case: &Case<'_>, findings: &mut Findings) {
-    let of_payment = || case.events.iter().filter(|event| event.says.kind == ORDER_PAID);
+    let of_payment = || case.events.iter().filter(|event| event.payload.kind == ORDER_PAID);
     if case.paid_by().is_none() {
         of_payment().for_each(|event| stray(case, event, "no order.paid, because it is not paid", findings));
     } else if of_payment().count() != 1 {
         let found = format!("{} events", of_payment().count());
-        findings.add(Rule::OnePaidEvent, &case.order.out_trade_no, "1 event", found);
+        findings.add(Violation::WrongPaidEventCount, &case.order.out_trade_no, "1 event", found);
     }
 }
 
 fn check_refused(case: &Case<'_>, findings: &mut Findings) {
     let refused = || case.payments.iter().filter(|payment| payment.disposition != "accepted");
     let of =
-        |event: &Event, payment: &FoundPayment| event.says.transaction_id.as_ref() == Some(&payment.transaction_id);
-    let events = || case.events.iter().filter(|event| event.says.kind == PAYMENT_REFUSED);
+        |event: &Event, payment: &FoundPayment| event.payload.transaction_id.as_ref() == Some(&payment.transaction_id);
+    let events = || case.events.iter().filter(|event| event.payload.kind == PAYMENT_REFUSED);
     for payment in refused() {
         let events = events().filter(|event| of(event, payment)).count();
         if events != 1 {
             let expected = format!("1 event of {}", payment.transaction_id);
-            findings.add(Rule::OneRefusedEvent, &case.order.out_trade_no, expected, format!("{events} events"));
+            findings.add(
+                Violation::WrongRefusedEventCount,
+                &case.order.out_trade_no,
+                expected,
+                format!("{events} events"),
+            );
         }
     }
     for event in events().filter(|event| !refused().any(|payment| of(event, payment))) {
@@ -98,10 +103,10 @@ type Changes<'run> = BTreeMap<(&'run str, &'run str, RefundResult), usize>;
 /// What the ledger says was changed.
 fn refund_changes<'case>(case: &'case Case<'_>) -> Changes<'case> {
     let mut changes = Changes::new();
-    for (says, sent) in case.refunds_sent() {
+    for (claim, sent) in case.refunds_sent() {
         let applied = sent.rows.iter().filter(|row| row.outcome == "applied").count();
         if applied > 0 {
-            let key = (says.transaction_id.as_str(), says.out_refund_no.as_str(), says.result);
+            let key = (claim.transaction_id.as_str(), claim.out_refund_no.as_str(), claim.result);
             let count = changes.entry(key).or_default();
             *count = count.saturating_add(applied);
         }
@@ -113,14 +118,14 @@ fn refund_changes<'case>(case: &'case Case<'_>) -> Changes<'case> {
 fn refund_events<'case>(case: &'case Case<'_>, findings: &mut Findings) -> Changes<'case> {
     let mut told = Changes::new();
     for event in &case.events {
-        let Some(result) = refund_result(&event.says) else {
-            if ![ORDER_PAID, PAYMENT_REFUSED].contains(&event.says.kind.as_str()) {
+        let Some(result) = refund_result(&event.payload) else {
+            if ![ORDER_PAID, PAYMENT_REFUSED].contains(&event.payload.kind.as_str()) {
                 stray(case, event, "an event of an order, a payment or a refund", findings);
             }
             continue;
         };
-        let transaction_id = event.says.transaction_id.as_deref().unwrap_or_default();
-        let number = event.says.out_refund_no.as_deref().unwrap_or_default();
+        let transaction_id = event.payload.transaction_id.as_deref().unwrap_or_default();
+        let number = event.payload.out_refund_no.as_deref().unwrap_or_default();
         let count = told.entry((transaction_id, number, result)).or_default();
         *count = count.saturating_add(1);
     }
@@ -128,8 +133,8 @@ fn refund_events<'case>(case: &'case Case<'_>, findings: &mut Findings) -> Chang
 }
 
 /// What became of the refund that an event is about.
-fn refund_result(says: &Payload) -> Option<RefundResult> {
-    match says.kind.as_str() {
+fn refund_result(claim: &Payload) -> Option<RefundResult> {
+    match claim.kind.as_str() {
         "order.refunded" | "order.partially_refunded" | "payment.returned" | "payment.partially_returned" => {
             Some(RefundResult::Succeeded)
         }
@@ -140,71 +145,71 @@ fn refund_result(says: &Payload) -> Option<RefundResult> {
 }
 
 fn is_true(event: &Event, order: &FoundOrder, case: &Case<'_>) -> bool {
-    let says = &event.says;
-    let is_of_order = says.event_id == event.id
-        && says.order_id == order.id
-        && (1..=order.version).contains(&says.version)
-        && says.mch_id == order.mch_id
-        && says.sub_mch_id == order.sub_mch_id
-        && says.amount_minor == Some(order.amount_minor)
-        && says.currency.as_ref() == Some(&order.currency);
-    let Some(payment) = says.transaction_id.as_deref().and_then(|id| case.record_of(id)) else { return false };
+    let claim = &event.payload;
+    let is_of_order = claim.event_id == event.id
+        && claim.order_id == order.id
+        && (1..=order.version).contains(&claim.version)
+        && claim.mch_id == order.mch_id
+        && claim.sub_mch_id == order.sub_mch_id
+        && claim.amount_minor == Some(order.amount_minor)
+        && claim.currency.as_ref() == Some(&order.currency);
+    let Some(payment) = claim.transaction_id.as_deref().and_then(|id| case.record_of(id)) else { return false };
     let is_accepted = payment.disposition == "accepted";
     is_of_order
-        && match says.kind.as_str() {
-            ORDER_PAID => is_accepted && says.paid_at == Some(payment.paid_at),
-            PAYMENT_REFUSED => !is_accepted && is_refusal(says, payment, case),
-            _ => is_of_refund(says, order, payment, case),
+        && match claim.kind.as_str() {
+            ORDER_PAID => is_accepted && claim.paid_at == Some(payment.paid_at),
+            PAYMENT_REFUSED => !is_accepted && is_refusal(claim, payment, case),
+            _ => is_of_refund(claim, order, payment, case),
         }
 }
 
-fn is_refusal(says: &Payload, payment: &FoundPayment, case: &Case<'_>) -> bool {
+fn is_refusal(claim: &Payload, payment: &FoundPayment, case: &Case<'_>) -> bool {
     let of_payment = case.payments_sent().filter(|(sent, _)| sent.transaction_id == payment.transaction_id);
     let mut reasons = of_payment.flat_map(|(_, sent)| &sent.rows).filter_map(|row| refused_as(row));
-    says.paid_at == Some(payment.paid_at)
-        && says.payment_amount_minor == Some(payment.amount_minor)
-        && says.payment_currency.as_ref() == Some(&payment.currency)
-        && reasons.any(|reason| says.reason.as_deref() == Some(reason))
+    claim.paid_at == Some(payment.paid_at)
+        && claim.payment_amount_minor == Some(payment.amount_minor)
+        && claim.payment_currency.as_ref() == Some(&payment.currency)
+        && reasons.any(|reason| claim.reason.as_deref() == Some(reason))
 }
 
-fn is_of_refund(says: &Payload, order: &FoundOrder, payment: &FoundPayment, case: &Case<'_>) -> bool {
+fn is_of_refund(claim: &Payload, order: &FoundOrder, payment: &FoundPayment, case: &Case<'_>) -> bool {
     let is_of_refund = case.refunds.iter().any(|refund| {
-        says.out_refund_no.as_ref() == Some(&refund.out_refund_no)
-            && says.refund_id == refund.refund_id
-            && says.transaction_id == refund.transaction_id
-            && says.refund_amount_minor == Some(refund.amount_minor)
+        claim.out_refund_no.as_ref() == Some(&refund.out_refund_no)
+            && claim.refund_id == refund.refund_id
+            && claim.transaction_id == refund.transaction_id
+            && claim.refund_amount_minor == Some(refund.amount_minor)
     });
-    let is_all_of_order = says.refunded_minor == Some(order.amount_minor);
-    let is_all_of_payment = says.payment_returned_minor == Some(payment.amount_minor);
+    let is_all_of_order = claim.refunded_minor == Some(order.amount_minor);
+    let is_all_of_payment = claim.payment_returned_minor == Some(payment.amount_minor);
     let is_accepted = payment.disposition == "accepted";
-    let fits_sum = match says.kind.as_str() {
+    let fits_sum = match claim.kind.as_str() {
         "order.refunded" => is_accepted && is_all_of_order && is_all_of_payment,
         "order.partially_refunded" => is_accepted && !is_all_of_order && !is_all_of_payment,
         "payment.returned" => !is_accepted && is_all_of_payment,
         "payment.partially_returned" => !is_accepted && !is_all_of_payment,
         _ => true,
     };
-    is_of_refund && fits_sum && says.payment_amount_minor == Some(payment.amount_minor)
+    is_of_refund && fits_sum && claim.payment_amount_minor == Some(payment.amount_minor)
 }
 
 /// What went back, added up from event to event.
 fn check_sums(case: &Case<'_>, events: &[&Event], findings: &mut Findings) {
     let mut returned: HashMap<&str, i64> = HashMap::new();
     for event in events {
-        let Some(result) = refund_result(&event.says) else { continue };
-        let transaction_id = event.says.transaction_id.as_deref().unwrap_or_default();
+        let Some(result) = refund_result(&event.payload) else { continue };
+        let transaction_id = event.payload.transaction_id.as_deref().unwrap_or_default();
         let sum = returned.entry(transaction_id).or_default();
         if result == RefundResult::Succeeded {
-            *sum = sum.saturating_add(event.says.refund_amount_minor.unwrap_or_default());
+            *sum = sum.saturating_add(event.payload.refund_amount_minor.unwrap_or_default());
         }
         let of_payment = *sum;
         let of_order = case.paid_by().and_then(|paid_by| returned.get(paid_by)).copied().unwrap_or_default();
         let expected = (Some(of_payment), Some(of_order));
-        let found = (event.says.payment_returned_minor, event.says.refunded_minor);
+        let found = (event.payload.payment_returned_minor, event.payload.refunded_minor);
         if found != expected {
             let expected =
-                format!("{expected:?} returned of the payment and of the order, version {}", event.says.version);
-            findings.add(Rule::EventContent, &case.order.out_trade_no, expected, format!("{found:?}"));
+                format!("{expected:?} returned of the payment and of the order, version {}", event.payload.version);
+            findings.add(Violation::WrongEventContent, &case.order.out_trade_no, expected, format!("{found:?}"));
         }
     }
 }

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
-use crate::book::{Book, Record};
-use crate::evidence::{Found, FoundNotification, FoundOrder, FoundPayment, FoundQuarantine, FoundRefund};
 use crate::fulfilment::{Consumed, Event};
 use crate::model::{PARTLY_RETURNED, REFUSALS, RETURNED, Reported, Stored, recorded, stored};
-use crate::plan::{Callback, Order, PaymentSays, Plan, RefundSays};
+use crate::plan::{Callback, Order, PaymentClaim, Plan, RefundClaim};
+use crate::request_log::{Record, RequestLog};
+use crate::snapshot::{Found, FoundNotification, FoundOrder, FoundPayment, FoundQuarantine, FoundRefund};
 
 /// A run's two sides, joined.
 #[derive(Debug)]
@@ -72,13 +72,13 @@ impl<'run> Case<'run> {
     }
 
     /// Genuine callbacks about payments.
-    pub fn payments_sent(&self) -> impl Iterator<Item = (&'run PaymentSays, &Sent<'run>)> {
-        self.genuine().filter_map(|sent| Some((sent.callback.says.payment()?, sent)))
+    pub fn payments_sent(&self) -> impl Iterator<Item = (&'run PaymentClaim, &Sent<'run>)> {
+        self.genuine().filter_map(|sent| Some((sent.callback.claim.payment()?, sent)))
     }
 
     /// Genuine callbacks about refunds.
-    pub fn refunds_sent(&self) -> impl Iterator<Item = (&'run RefundSays, &Sent<'run>)> {
-        self.genuine().filter_map(|sent| Some((sent.callback.says.refund()?, sent)))
+    pub fn refunds_sent(&self) -> impl Iterator<Item = (&'run RefundClaim, &Sent<'run>)> {
+        self.genuine().filter_map(|sent| Some((sent.callback.claim.refund()?, sent)))
     }
 
     #[must_use]
@@ -88,19 +88,19 @@ impl<'run> Case<'run> {
 
     /// What was sent about a payment that is on record.
     #[must_use]
-    pub fn payment_on_record(&self, transaction_id: &str) -> Option<&'run PaymentSays> {
+    pub fn payment_on_record(&self, transaction_id: &str) -> Option<&'run PaymentClaim> {
         self.record_of(transaction_id)?;
-        let may_be = |says: &PaymentSays| recorded(self.order, says, Stored::Yes) == Stored::Yes;
-        let mut sent = self.payments_sent().map(|(says, _)| says);
-        sent.find(|says| says.transaction_id == transaction_id && may_be(says))
+        let may_be = |claim: &PaymentClaim| recorded(self.order, claim, Stored::Yes) == Stored::Yes;
+        let mut sent = self.payments_sent().map(|(claim, _)| claim);
+        sent.find(|claim| claim.transaction_id == transaction_id && may_be(claim))
     }
 
     /// Everything that was reported about refunds.
     #[must_use]
     pub fn reported(&self) -> Vec<Reported<'run>> {
-        let report = |(says, sent): (&'run RefundSays, &Sent<'run>)| Reported {
-            says,
-            payment: self.payment_on_record(&says.transaction_id),
+        let report = |(claim, sent): (&'run RefundClaim, &Sent<'run>)| Reported {
+            claim,
+            payment: self.payment_on_record(&claim.transaction_id),
             stored: stored(sent.record),
         };
         self.refunds_sent().map(report).collect()
@@ -116,7 +116,7 @@ pub fn is_change(sent: &Sent<'_>, row: &FoundNotification) -> bool {
 /// Whether a ledger row is the first report of a payment that its order did not want.
 #[must_use]
 pub fn is_refusal(sent: &Sent<'_>, row: &FoundNotification) -> bool {
-    sent.callback.says.payment().is_some() && refused_as(row).is_some_and(|reason| REFUSALS.contains(&reason))
+    sent.callback.claim.payment().is_some() && refused_as(row).is_some_and(|reason| REFUSALS.contains(&reason))
 }
 
 /// Why a ledger row's payment was refused, as it was first decided.
@@ -157,13 +157,13 @@ impl<'run> Rows<'run> {
 impl<'run> Index<'run> {
     /// Joins the two sides.
     #[must_use]
-    pub fn new(plan: &'run Plan, book: &'run Book, found: &'run Found, consumed: &'run Consumed) -> Self {
+    pub fn new(plan: &'run Plan, log: &'run RequestLog, found: &'run Found, consumed: &'run Consumed) -> Self {
         let prefix = plan.run.prefix.as_str();
         let mut rows_by_body = group(&found.notifications, |row| row.body_sha256);
         let mut orders = Rows(group(&found.orders, |order| order.out_trade_no.as_str()));
         let mut payments = group(&found.payments, |payment| payment.order_id);
         let mut refunds = group(&found.refunds, |refund| refund.order_id);
-        let shop = |event: &'run Event| (event.says.out_trade_no.as_str(), event.says.sub_mch_id.as_deref());
+        let shop = |event: &'run Event| (event.payload.out_trade_no.as_str(), event.payload.sub_mch_id.as_deref());
         let mut events = group(consumed.events.values(), shop);
 
         let mut cases: Vec<Case<'run>> = orders
@@ -179,7 +179,7 @@ impl<'run> Index<'run> {
                 events: events.remove(&(order.out_trade_no.as_str(), order.sub_mch_id)).unwrap_or_default(),
             })
             .collect();
-        for (callback, record) in plan.callbacks.iter().zip(&book.records) {
+        for (callback, record) in plan.callbacks.iter().zip(&log.records) {
             let rows = record.body_sha256.and_then(|body| rows_by_body.remove(&Some(body))).unwrap_or_default();
             if let Some(case) = cases.get_mut(callback.order) {
                 case.sent.push(Sent { callback, record, rows });

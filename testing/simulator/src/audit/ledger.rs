@@ -3,36 +3,36 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::index::{Case, Index, Sent, is_decided_again, is_refusal};
-use super::{Findings, Rule};
-use crate::evidence::{FoundNotification, FoundQuarantine};
+use super::{Findings, Violation};
 use crate::model::{PARTLY_RETURNED, payment_outcomes, refund_outcomes};
-use crate::plan::{PaymentSays, RefundResult, Says};
+use crate::plan::{Claim, PaymentClaim, RefundResult};
+use crate::snapshot::{FoundNotification, FoundQuarantine};
 
-/// [`Rule::ForgeryAccepted`] and [`Rule::GenuineRejected`].
+/// [`Violation::ForgeryAccepted`] and [`Violation::GenuineRejected`].
 pub fn check_answers(index: &Index<'_>, findings: &mut Findings) {
     for (case, sent) in every_sent(index) {
         let number = &case.order.out_trade_no;
         let Sent { callback, record, .. } = sent;
         match callback.forgery {
             Some(forgery) if record.accepted > 0 => {
-                findings.add(Rule::ForgeryAccepted, number, format!("a failure ({forgery:?})"), "SUCCESS");
+                findings.add(Violation::ForgeryAccepted, number, format!("a failure ({forgery:?})"), "SUCCESS");
             }
             None if record.rejected > 0 => {
-                findings.add(Rule::GenuineRejected, number, "SUCCESS, or a failure of the moment", "4xx");
+                findings.add(Violation::GenuineRejected, number, "SUCCESS, or a failure of the moment", "4xx");
             }
             _ => {}
         }
     }
 }
 
-/// [`Rule::ForgeryStored`], [`Rule::OneRowEach`] and [`Rule::UnknownBody`].
+/// [`Violation::ForgeryStored`], [`Violation::WrongRowCount`] and [`Violation::UnknownBody`].
 pub fn check_rows(index: &Index<'_>, findings: &mut Findings) {
     for (case, sent) in every_sent(index) {
         let number = &case.order.out_trade_no;
         let rows = u64::try_from(sent.rows.len()).unwrap_or(u64::MAX);
         if sent.callback.forgery.is_some() {
             if rows > 0 {
-                findings.add(Rule::ForgeryStored, number, "no row", format!("{rows} rows"));
+                findings.add(Violation::ForgeryStored, number, "no row", format!("{rows} rows"));
             }
             continue;
         }
@@ -40,16 +40,16 @@ pub fn check_rows(index: &Index<'_>, findings: &mut Findings) {
         let most = least.saturating_add(sent.record.unsure);
         if rows < least || rows > most {
             let expected = if least == most { format!("{least} rows") } else { format!("{least} to {most} rows") };
-            findings.add(Rule::OneRowEach, number, expected, format!("{rows} rows"));
+            findings.add(Violation::WrongRowCount, number, expected, format!("{rows} rows"));
         }
     }
     for row in &index.unknown_bodies {
         let number = row.out_trade_no.as_deref().unwrap_or_default();
-        findings.add(Rule::UnknownBody, number, "a body that was sent", format!("row {}", row.id));
+        findings.add(Violation::UnknownBody, number, "a body that was sent", format!("row {}", row.id));
     }
 }
 
-/// [`Rule::Outcome`].
+/// [`Violation::WrongOutcome`].
 pub fn check_outcomes(index: &Index<'_>, findings: &mut Findings) {
     for case in &index.cases {
         for sent in case.genuine() {
@@ -85,11 +85,11 @@ fn check_once(case: &Case<'_>, findings: &mut Findings) {
     let expected = changes.clone();
     for sent in case.genuine() {
         for row in &sent.rows {
-            let change = match &sent.callback.says {
-                Says::Payment(says) if is_refusal(sent, row) => Change::Refused(&says.transaction_id),
-                Says::Payment(_) if row.outcome == "applied" => Change::Paid,
-                Says::Refund(says) if row.outcome == "applied" => {
-                    Change::Refunded(&says.transaction_id, &says.out_refund_no, says.result)
+            let change = match &sent.callback.claim {
+                Claim::Payment(claim) if is_refusal(sent, row) => Change::Refused(&claim.transaction_id),
+                Claim::Payment(_) if row.outcome == "applied" => Change::Paid,
+                Claim::Refund(claim) if row.outcome == "applied" => {
+                    Change::Refunded(&claim.transaction_id, &claim.out_refund_no, claim.result)
                 }
                 _ => continue,
             };
@@ -102,7 +102,7 @@ fn check_once(case: &Case<'_>, findings: &mut Findings) {
         if times != u64::from(may_be) {
             let found = format!("{times} times");
             findings.add(
-                Rule::Outcome,
+                Violation::WrongOutcome,
                 &case.order.out_trade_no,
                 format!("{change:?} {} times", u64::from(may_be)),
                 found,
@@ -113,23 +113,23 @@ fn check_once(case: &Case<'_>, findings: &mut Findings) {
 
 fn check_outcome(case: &Case<'_>, sent: &Sent<'_>, row: &FoundNotification, findings: &mut Findings) {
     let number = &case.order.out_trade_no;
-    let allowed = match &sent.callback.says {
-        Says::Payment(says) => {
-            let mut allowed = payment_outcomes(case.order, says, case.paid_by(), is_returned(case, says));
-            if is_decided_again(row) && has_gone_back(case, says) {
+    let allowed = match &sent.callback.claim {
+        Claim::Payment(claim) => {
+            let mut allowed = payment_outcomes(case.order, claim, case.paid_by(), is_returned(case, claim));
+            if is_decided_again(row) && has_gone_back(case, claim) {
                 allowed.push(PARTLY_RETURNED);
             }
             allowed
         }
-        Says::Refund(says) => {
+        Claim::Refund(claim) => {
             let others: Vec<RefundResult> = case
                 .refunds_sent()
-                .filter(|(other, _)| other.out_refund_no == says.out_refund_no)
+                .filter(|(other, _)| other.out_refund_no == claim.out_refund_no)
                 .map(|(other, _)| other.result)
                 .collect();
-            refund_outcomes(case.order, says, case.payment_on_record(&says.transaction_id), &others)
+            refund_outcomes(case.order, claim, case.payment_on_record(&claim.transaction_id), &others)
         }
-        Says::NoOrder(_) => vec![("ignored", Some("not_for_orders"))],
+        Claim::NoOrder(_) => vec![("ignored", Some("not_for_orders"))],
     };
     let got = (row.outcome.as_str(), row.reason.as_deref());
     if !allowed.contains(&got) {
@@ -137,33 +137,33 @@ fn check_outcome(case: &Case<'_>, sent: &Sent<'_>, row: &FoundNotification, find
             [] => "no row for a payment while the order is not paid".to_owned(),
             some => some.iter().map(|&pair| show(pair)).collect::<Vec<_>>().join(" or "),
         };
-        findings.add(Rule::Outcome, number, expected, show(got));
+        findings.add(Violation::WrongOutcome, number, expected, show(got));
     }
 }
 
-fn is_returned(case: &Case<'_>, says: &PaymentSays) -> bool {
-    case.record_of(&says.transaction_id).is_some_and(|record| record.disposition == "returned")
+fn is_returned(case: &Case<'_>, claim: &PaymentClaim) -> bool {
+    case.record_of(&claim.transaction_id).is_some_and(|record| record.disposition == "returned")
 }
 
 /// Whether some of a refused payment has gone back.
-fn has_gone_back(case: &Case<'_>, says: &PaymentSays) -> bool {
-    case.record_of(&says.transaction_id)
+fn has_gone_back(case: &Case<'_>, claim: &PaymentClaim) -> bool {
+    case.record_of(&claim.transaction_id)
         .is_some_and(|record| record.disposition != "accepted" && record.returned_minor > 0)
 }
 
 /// The numbers that the ledger has beside the bytes.
 fn check_names(case: &Case<'_>, sent: &Sent<'_>, row: &FoundNotification, findings: &mut Findings) {
-    let says = &sent.callback.says;
+    let claim = &sent.callback.claim;
     let number = &case.order.out_trade_no;
-    let (kind, order, shop) = match says {
-        Says::Payment(payment) => ("payment", Some(number.as_str()), payment.sub_mch_id),
-        Says::Refund(_) => ("refund", Some(number.as_str()), case.order.sub_mch_id),
-        Says::NoOrder(_) => ("other", None, None),
+    let (kind, order, shop) = match claim {
+        Claim::Payment(payment) => ("payment", Some(number.as_str()), payment.sub_mch_id),
+        Claim::Refund(_) => ("refund", Some(number.as_str()), case.order.sub_mch_id),
+        Claim::NoOrder(_) => ("other", None, None),
     };
-    let refund = says.refund().map(|refund| refund.out_refund_no.as_str());
-    let expected = [Some(kind), Some(&case.order.mch_id), shop, order, says.transaction_id(), refund];
+    let refund = claim.refund().map(|refund| refund.out_refund_no.as_str());
+    let expected = [Some(kind), Some(&case.order.mch_id), shop, order, claim.transaction_id(), refund];
     // A failed payment may name its transaction or not.
-    let transaction_id = row.transaction_id.as_deref().filter(|_| says.transaction_id().is_some());
+    let transaction_id = row.transaction_id.as_deref().filter(|_| claim.transaction_id().is_some());
     let found = [
         Some(row.kind.as_str()),
         row.mch_id.as_deref(),
@@ -173,11 +173,11 @@ fn check_names(case: &Case<'_>, sent: &Sent<'_>, row: &FoundNotification, findin
         row.out_refund_no.as_deref(),
     ];
     if found != expected || row.part != 0 {
-        findings.add(Rule::Outcome, number, format!("{expected:?}"), format!("{found:?}"));
+        findings.add(Violation::WrongOutcome, number, format!("{expected:?}"), format!("{found:?}"));
     }
 }
 
-/// [`Rule::Quarantine`]: waiting ↔ waiting, quarantined ↔ open, each with the same reason; but the row of a refused payment that
+/// [`Violation::QuarantineMismatch`]: waiting ↔ waiting, quarantined ↔ open, each with the same reason; but the row of a refused payment that
 /// has gone back is resolved by the sweeper. Anything else ↔ no row, or one that was resolved.
 pub fn check_quarantine(index: &Index<'_>, findings: &mut Findings) {
     let mut in_ledger = HashSet::new();
@@ -214,14 +214,19 @@ pub fn check_quarantine(index: &Index<'_>, findings: &mut Findings) {
             let found =
                 held.map(|held| format!("{} by {:?}", show((&held.state, Some(&held.reason))), held.resolved_by));
             let found = format!("{}; quarantine: {}", row.outcome, found.unwrap_or_else(|| "no row".to_owned()));
-            findings.add(Rule::Quarantine, number, format!("quarantine: {expected}"), found);
+            findings.add(Violation::QuarantineMismatch, number, format!("quarantine: {expected}"), found);
         }
     }
     let is_ours = |number: &str| number.starts_with(index.prefix);
     for (key, held) in &index.quarantine {
         let number = held.out_trade_no.as_deref().unwrap_or_default();
         if is_ours(number) && !in_ledger.contains(key) {
-            findings.add(Rule::Quarantine, number, "a ledger row", format!("quarantine row of {} alone", key.0));
+            findings.add(
+                Violation::QuarantineMismatch,
+                number,
+                "a ledger row",
+                format!("quarantine row of {} alone", key.0),
+            );
         }
     }
 }

@@ -1,10 +1,10 @@
-//! [`Rule::OrderState`]: every order against the model's end of it, field by field.
+//! [`Violation::WrongOrderState`]: every order against the model's end of it, field by field.
 
 use super::index::{Case, Index, is_change};
-use super::{Findings, Rule};
-use crate::evidence::FoundOrder;
+use super::{Findings, Violation};
 use crate::model::{End, end};
-use crate::plan::{Checkout, Order, PaymentSays};
+use crate::plan::{Checkout, Order, PaymentClaim};
+use crate::snapshot::FoundOrder;
 
 /// Checks every order of the plan, and that there are no others.
 pub fn check_orders(index: &Index<'_>, findings: &mut Findings) {
@@ -12,7 +12,7 @@ pub fn check_orders(index: &Index<'_>, findings: &mut Findings) {
         check_order(case, findings);
     }
     for order in &index.unplanned_orders {
-        findings.add(Rule::OrderState, &order.out_trade_no, "no such order", format!("row {}", order.id));
+        findings.add(Violation::WrongOrderState, &order.out_trade_no, "no such order", format!("row {}", order.id));
     }
 }
 
@@ -24,9 +24,9 @@ fn check_order(case: &Case<'_>, findings: &mut Findings) {
         None if end == End::NoRow => {}
         // Its callback was never sent, so it was never written.
         None if case.order.checkout == Checkout::Late && callbacks.iter().all(|(_, record)| record.sent == 0) => {}
-        None => findings.add(Rule::OrderState, number, describe(&end, case.order), "no row"),
+        None => findings.add(Violation::WrongOrderState, number, describe(&end, case.order), "no row"),
         Some(found) if !fits(case, found, &end) => {
-            findings.add(Rule::OrderState, number, describe(&end, case.order), show(found));
+            findings.add(Violation::WrongOrderState, number, describe(&end, case.order), show(found));
         }
         Some(_) => {}
     }
@@ -40,9 +40,9 @@ fn fits(case: &Case<'_>, found: &FoundOrder, end: &End<'_>) -> bool {
         && found.amount_minor == order.amount_minor
         && found.currency == order.currency
         && found.version == version(case);
-    let is_paid_by = |says: &&PaymentSays| {
-        found.transaction_id.as_ref() == Some(&says.transaction_id)
-            && found.paid_at == Some(says.paid_at)
+    let is_paid_by = |claim: &&PaymentClaim| {
+        found.transaction_id.as_ref() == Some(&claim.transaction_id)
+            && found.paid_at == Some(claim.paid_at)
             && found.state == if found.refunded_minor == order.amount_minor { "refunded" } else { "paid" }
     };
     let is_untouched = || {
@@ -74,8 +74,8 @@ fn initial_state(order: &Order) -> &'static str {
 fn describe(end: &End<'_>, order: &Order) -> String {
     let sum = format!("{} {}", order.amount_minor, order.currency);
     let untouched = initial_state(order);
-    let by = |winners: &[&PaymentSays]| {
-        let numbers: Vec<&str> = winners.iter().map(|says| says.transaction_id.as_str()).collect();
+    let by = |winners: &[&PaymentClaim]| {
+        let numbers: Vec<&str> = winners.iter().map(|claim| claim.transaction_id.as_str()).collect();
         numbers.join(" or ")
     };
     match end {

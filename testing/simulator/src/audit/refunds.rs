@@ -1,19 +1,19 @@
-//! [`Rule::RefundState`]: every refund against the model's end of it, and what went back of each order in sum. What went back of
+//! [`Violation::WrongRefundState`]: every refund against the model's end of it, and what went back of each order in sum. What went back of
 //! each payment is in [`super::payments`].
 
 use std::collections::BTreeSet;
 
 use super::index::{Case, Index};
-use super::{Findings, Rule};
-use crate::evidence::FoundRefund;
+use super::{Findings, Violation};
 use crate::model::refund_ends;
-use crate::plan::{RefundResult, RefundSays};
+use crate::plan::{RefundClaim, RefundResult};
+use crate::snapshot::FoundRefund;
 
 /// Checks the refunds of every order.
 pub fn check_refunds(index: &Index<'_>, findings: &mut Findings) {
     for case in &index.cases {
         let asked = case.order.requested.iter().map(|asked| asked.out_refund_no.as_str());
-        let reported = case.sent.iter().filter_map(|sent| Some(sent.callback.says.refund()?.out_refund_no.as_str()));
+        let reported = case.sent.iter().filter_map(|sent| Some(sent.callback.claim.refund()?.out_refund_no.as_str()));
         let found = case.refunds.iter().map(|refund| refund.out_refund_no.as_str());
         for number in asked.chain(reported).chain(found).collect::<BTreeSet<_>>() {
             check_refund(case, number, findings);
@@ -27,21 +27,21 @@ fn check_refund(case: &Case<'_>, out_refund_no: &str, findings: &mut Findings) {
     let ends = refund_ends(case.order, out_refund_no, &reported);
     let found = case.refunds.iter().find(|refund| refund.out_refund_no == out_refund_no);
     let state = found.map(|refund| refund.state.as_str());
-    let says = || reported.iter().map(|report| report.says).filter(|says| says.out_refund_no == out_refund_no);
-    let is_true = found.is_none_or(|found| found.state == "requested" || says().any(|says| fits(found, says)));
+    let claim = || reported.iter().map(|report| report.claim).filter(|claim| claim.out_refund_no == out_refund_no);
+    let is_true = found.is_none_or(|found| found.state == "requested" || claim().any(|claim| fits(found, claim)));
     if !ends.contains(&state) || !is_true {
         let expected = format!("{out_refund_no}: {ends:?} as reported");
-        findings.add(Rule::RefundState, &case.order.out_trade_no, expected, format!("{found:?}"));
+        findings.add(Violation::WrongRefundState, &case.order.out_trade_no, expected, format!("{found:?}"));
     }
 }
 
-fn fits(found: &FoundRefund, says: &RefundSays) -> bool {
-    let succeeded_at = (found.state == "succeeded").then_some(says.succeeded_at);
-    found.amount_minor == says.amount_minor
-        && found.refund_id.as_ref() == Some(&says.refund_id)
-        && found.transaction_id.as_ref() == Some(&says.transaction_id)
+fn fits(found: &FoundRefund, claim: &RefundClaim) -> bool {
+    let succeeded_at = (found.state == "succeeded").then_some(claim.succeeded_at);
+    found.amount_minor == claim.amount_minor
+        && found.refund_id.as_ref() == Some(&claim.refund_id)
+        && found.transaction_id.as_ref() == Some(&claim.transaction_id)
         && (found.succeeded_at.is_none() == succeeded_at.is_none())
-        && (found.succeeded_at == succeeded_at || says.result != RefundResult::Succeeded)
+        && (found.succeeded_at == succeeded_at || claim.result != RefundResult::Succeeded)
 }
 
 fn check_sum(case: &Case<'_>, findings: &mut Findings) {
@@ -52,6 +52,6 @@ fn check_sum(case: &Case<'_>, findings: &mut Findings) {
     let sum: i64 = succeeded.map(|refund| refund.amount_minor).sum();
     if order.refunded_minor != sum {
         let found = format!("{} refunded", order.refunded_minor);
-        findings.add(Rule::RefundState, &case.order.out_trade_no, format!("{sum} refunded"), found);
+        findings.add(Violation::WrongRefundState, &case.order.out_trade_no, format!("{sum} refunded"), found);
     }
 }

@@ -9,22 +9,23 @@ mod world;
 use uuid::Uuid;
 
 use self::world::{World, body};
-use super::{EXAMPLES_MAX, Rule};
-use crate::evidence::{FoundNotification, FoundOrder, FoundQuarantine};
+use super::{EXAMPLES_MAX, Violation};
 use crate::scenarios::Scenario;
+use crate::snapshot::{FoundNotification, FoundOrder, FoundQuarantine};
 
 type TamperWithOrder = fn(&mut FoundOrder);
 
 /// `tamper`, then exactly these rules must be broken.
 #[track_caller]
-fn breaks(rules: &[Rule], tamper: impl FnOnce(&mut World)) {
+fn breaks(rules: &[Violation], tamper: impl FnOnce(&mut World)) {
     let mut world = World::perfect();
     tamper(&mut world);
     let findings = world.audit();
-    let broken: Vec<Rule> = Rule::ALL.into_iter().filter(|rule| findings.count(*rule) > 0).collect();
+    let broken: Vec<Violation> =
+        Violation::ALL.into_iter().filter(|violation| findings.count(*violation) > 0).collect();
     assert_eq!(broken, rules, "{findings:#?}");
-    for rule in rules {
-        assert!(!findings.examples(*rule).is_empty());
+    for violation in rules {
+        assert!(!findings.examples(*violation).is_empty());
     }
 }
 
@@ -39,15 +40,15 @@ fn a_perfect_run_breaks_no_rule_and_has_every_scenario() {
 
 #[test]
 fn a_forgery_told_success_is_found() {
-    breaks(&[Rule::ForgeryAccepted], |world| {
+    breaks(&[Violation::ForgeryAccepted], |world| {
         let forged = world.callback(Scenario::Forgery);
-        world.book.records[forged].accepted = 1;
+        world.log.records[forged].accepted = 1;
     });
 }
 
 #[test]
 fn a_forgery_in_the_ledger_is_found() {
-    breaks(&[Rule::ForgeryStored], |world| {
+    breaks(&[Violation::ForgeryStored], |world| {
         let forged = world.callback(Scenario::Forgery);
         let plain = world.callback(Scenario::Plain);
         let row = FoundNotification {
@@ -62,15 +63,15 @@ fn a_forgery_in_the_ledger_is_found() {
 
 #[test]
 fn a_genuine_callback_that_was_rejected_is_found() {
-    breaks(&[Rule::GenuineRejected], |world| {
+    breaks(&[Violation::GenuineRejected], |world| {
         let plain = world.callback(Scenario::Plain);
-        world.book.records[plain].rejected = 1;
+        world.log.records[plain].rejected = 1;
     });
 }
 
 #[test]
 fn a_callback_told_success_and_lost_is_found() {
-    breaks(&[Rule::OneRowEach], |world| {
+    breaks(&[Violation::WrongRowCount], |world| {
         let ignored = world.callback(Scenario::NotSuccessful);
         world.found.notifications.retain(|row| row.body_sha256 != Some(body(ignored)));
     });
@@ -78,21 +79,27 @@ fn a_callback_told_success_and_lost_is_found() {
 
 #[test]
 fn a_payment_told_success_and_lost_is_found() {
-    let rules =
-        [Rule::OneRowEach, Rule::Outcome, Rule::OrderState, Rule::PaymentRecord, Rule::EventContent, Rule::CausedEvent];
+    let rules = [
+        Violation::WrongRowCount,
+        Violation::WrongOutcome,
+        Violation::WrongOrderState,
+        Violation::WrongPaymentRecord,
+        Violation::WrongEventContent,
+        Violation::WrongCausedEvent,
+    ];
     breaks(&rules, |world| {
         let plain = world.callback(Scenario::Plain);
         world.found.notifications.retain(|row| row.body_sha256 != Some(body(plain)));
         let order = world.order(Scenario::Plain);
         order.transaction_id = Some("of nobody".to_owned());
         let event = world.event(Scenario::Plain);
-        event.says.transaction_id = Some("of nobody".to_owned());
+        event.payload.transaction_id = Some("of nobody".to_owned());
     });
 }
 
 #[test]
 fn a_second_row_for_one_success_is_found() {
-    breaks(&[Rule::OneRowEach], |world| {
+    breaks(&[Violation::WrongRowCount], |world| {
         let ignored = world.callback(Scenario::NotSuccessful);
         let row = world.row(ignored).clone();
         world.found.notifications.push(FoundNotification { id: Uuid::from_u128(9_999_999), ..row });
@@ -103,17 +110,17 @@ fn a_second_row_for_one_success_is_found() {
 fn an_answer_in_doubt_may_be_in_the_ledger_or_not() {
     breaks(&[], |world| {
         let ignored = world.callback(Scenario::NotSuccessful);
-        world.book.records[ignored].unsure = 1;
+        world.log.records[ignored].unsure = 1;
         let row = world.row(ignored).clone();
         world.found.notifications.push(FoundNotification { id: Uuid::from_u128(9_999_999), ..row });
         let plain = world.callback(Scenario::Plain);
-        world.book.records[plain].unsure = 1;
+        world.log.records[plain].unsure = 1;
     });
 }
 
 #[test]
 fn bytes_that_were_never_sent_are_found() {
-    breaks(&[Rule::OneRowEach, Rule::UnknownBody], |world| {
+    breaks(&[Violation::WrongRowCount, Violation::UnknownBody], |world| {
         let ignored = world.callback(Scenario::NotSuccessful);
         world.row(ignored).body_sha256 = Some([7; 32]);
     });
@@ -137,9 +144,14 @@ fn rows_of_other_traffic_are_left_alone() {
 
 #[test]
 fn a_wrong_outcome_is_found() {
-    let of_a_change = [Rule::Outcome, Rule::OrderState, Rule::PaymentRecord, Rule::CausedEvent];
+    let of_a_change = [
+        Violation::WrongOutcome,
+        Violation::WrongOrderState,
+        Violation::WrongPaymentRecord,
+        Violation::WrongCausedEvent,
+    ];
     for (scenario, rules) in
-        [(Scenario::NotSuccessful, [Rule::Outcome].as_slice()), (Scenario::Plain, of_a_change.as_slice())]
+        [(Scenario::NotSuccessful, [Violation::WrongOutcome].as_slice()), (Scenario::Plain, of_a_change.as_slice())]
     {
         breaks(rules, |world| {
             let callback = world.callback(scenario);
@@ -152,7 +164,7 @@ fn a_wrong_outcome_is_found() {
 
 #[test]
 fn a_wrong_reason_is_found_in_both_places() {
-    breaks(&[Rule::Outcome, Rule::EventContent, Rule::CausedEvent], |world| {
+    breaks(&[Violation::WrongOutcome, Violation::WrongEventContent, Violation::WrongCausedEvent], |world| {
         let callback = world.callback(Scenario::WrongCurrency);
         world.row(callback).reason = Some("amount_mismatch".to_owned());
         world.quarantine(Scenario::WrongCurrency).reason = "amount_mismatch".to_owned();
@@ -161,17 +173,25 @@ fn a_wrong_reason_is_found_in_both_places() {
 
 #[test]
 fn an_order_applied_twice_is_found() {
-    breaks(&[Rule::Outcome, Rule::OrderState, Rule::CausedEvent, Rule::SeenOrder], |world| {
-        let callback = world.callback(Scenario::ConcurrentRepeats);
-        for row in world.found.notifications.iter_mut().filter(|row| row.body_sha256 == Some(body(callback))) {
-            row.outcome = "applied".to_owned();
-        }
-    });
+    breaks(
+        &[
+            Violation::WrongOutcome,
+            Violation::WrongOrderState,
+            Violation::WrongCausedEvent,
+            Violation::WrongDecisionBasis,
+        ],
+        |world| {
+            let callback = world.callback(Scenario::ConcurrentRepeats);
+            for row in world.found.notifications.iter_mut().filter(|row| row.body_sha256 == Some(body(callback))) {
+                row.outcome = "applied".to_owned();
+            }
+        },
+    );
 }
 
 #[test]
 fn a_row_with_the_numbers_of_another_order_is_found() {
-    breaks(&[Rule::Outcome], |world| {
+    breaks(&[Violation::WrongOutcome], |world| {
         let callback = world.callback(Scenario::Plain);
         world.row(callback).transaction_id = Some("of another".to_owned());
     });
@@ -201,23 +221,37 @@ fn every_change_to_an_order_is_found() {
     for (scenario, tamper) in tampers {
         let mut world = World::perfect();
         tamper(world.order(scenario));
-        assert_eq!(world.audit().count(Rule::OrderState), 1, "{scenario:?}");
+        assert_eq!(world.audit().count(Violation::WrongOrderState), 1, "{scenario:?}");
     }
 }
 
 #[test]
 fn an_order_that_nobody_paid_is_found_paid() {
-    breaks(&[Rule::Outcome, Rule::OrderState, Rule::PaymentRecord, Rule::OnePaidEvent], |world| {
-        let order = world.order(Scenario::WrongAmount);
-        order.state = "paid".to_owned();
-        order.transaction_id = Some("T".to_owned());
-    });
+    breaks(
+        &[
+            Violation::WrongOutcome,
+            Violation::WrongOrderState,
+            Violation::WrongPaymentRecord,
+            Violation::WrongPaidEventCount,
+        ],
+        |world| {
+            let order = world.order(Scenario::WrongAmount);
+            order.state = "paid".to_owned();
+            order.transaction_id = Some("T".to_owned());
+        },
+    );
 }
 
 #[test]
 fn an_order_that_was_paid_is_found_pending() {
-    let rules =
-        [Rule::Outcome, Rule::OrderState, Rule::PaymentRecord, Rule::Versions, Rule::EventContent, Rule::StrayEvent];
+    let rules = [
+        Violation::WrongOutcome,
+        Violation::WrongOrderState,
+        Violation::WrongPaymentRecord,
+        Violation::WrongEventVersions,
+        Violation::WrongEventContent,
+        Violation::StrayEvent,
+    ];
     breaks(&rules, |world| {
         let order = world.order(Scenario::Plain);
         order.state = "pending".to_owned();
@@ -229,17 +263,17 @@ fn an_order_that_was_paid_is_found_pending() {
 
 #[test]
 fn missing_and_surplus_orders_are_found() {
-    breaks(&[Rule::OrderState], |world| {
+    breaks(&[Violation::WrongOrderState], |world| {
         let gone = world.order(Scenario::NotSuccessful).out_trade_no.clone();
         world.found.orders.retain(|row| row.out_trade_no != gone);
     });
-    breaks(&[Rule::OrderState], |world| {
+    breaks(&[Violation::WrongOrderState], |world| {
         let unknown = world.plan.callbacks[world.callback(Scenario::UnknownOrder)].order;
         let number = world.plan.orders[unknown].out_trade_no.clone();
         let row = world.order(Scenario::NotSuccessful).clone();
         world.found.orders.push(FoundOrder { out_trade_no: number, ..row });
     });
-    breaks(&[Rule::OrderState], |world| {
+    breaks(&[Violation::WrongOrderState], |world| {
         let row = world.order(Scenario::Plain).clone();
         world.found.orders.push(FoundOrder { mch_id: "another".to_owned(), ..row });
     });
@@ -247,17 +281,23 @@ fn missing_and_surplus_orders_are_found() {
 
 #[test]
 fn ledger_and_quarantine_that_disagree_are_found() {
-    breaks(&[Rule::Quarantine], |world| world.quarantine(Scenario::WrongAmount).state = "resolved".to_owned());
-    breaks(&[Rule::Quarantine], |world| world.quarantine(Scenario::WrongAmount).reason = "paid_twice".to_owned());
-    breaks(&[Rule::Quarantine], |world| world.quarantine(Scenario::UnknownOrder).state = "open".to_owned());
-    breaks(&[Rule::Quarantine], |world| {
+    breaks(&[Violation::QuarantineMismatch], |world| {
+        world.quarantine(Scenario::WrongAmount).state = "resolved".to_owned()
+    });
+    breaks(&[Violation::QuarantineMismatch], |world| {
+        world.quarantine(Scenario::WrongAmount).reason = "paid_twice".to_owned()
+    });
+    breaks(&[Violation::QuarantineMismatch], |world| {
+        world.quarantine(Scenario::UnknownOrder).state = "open".to_owned()
+    });
+    breaks(&[Violation::QuarantineMismatch], |world| {
         world.found.quarantine.pop();
     });
-    breaks(&[Rule::Quarantine], |world| {
+    breaks(&[Violation::QuarantineMismatch], |world| {
         let row = world.quarantine(Scenario::WrongAmount).clone();
         world.found.quarantine.push(FoundQuarantine { notification_id: Uuid::from_u128(9_999_999), ..row });
     });
-    breaks(&[Rule::Quarantine], |world| {
+    breaks(&[Violation::QuarantineMismatch], |world| {
         let plain = world.callback(Scenario::Plain);
         let notification_id = world.row(plain).id;
         let row = world.quarantine(Scenario::WrongAmount).clone();
@@ -287,7 +327,7 @@ fn an_expired_wait_is_open() {
 
 #[test]
 fn an_event_left_in_the_outbox_is_found() {
-    breaks(&[Rule::Outbox], |world| world.found.outbox = 1);
+    breaks(&[Violation::OutboxNotEmpty], |world| world.found.outbox = 1);
 }
 
 #[test]
@@ -296,7 +336,7 @@ fn only_lateness_may_mend_with_time() {
     late.found.outbox = 1;
     assert!(!late.audit().is_final());
     let mut wrong = World::perfect();
-    wrong.event(Scenario::Plain).says.amount_minor = Some(0);
+    wrong.event(Scenario::Plain).payload.amount_minor = Some(0);
     assert!(wrong.audit().is_final());
 }
 
@@ -305,6 +345,6 @@ fn many_breaches_are_counted_and_a_few_shown() {
     let mut world = World::perfect();
     world.found.notifications.clear();
     let findings = world.audit();
-    assert!(findings.count(Rule::OneRowEach) > 500);
-    assert_eq!(findings.examples(Rule::OneRowEach).len(), EXAMPLES_MAX);
+    assert!(findings.count(Violation::WrongRowCount) > 500);
+    assert_eq!(findings.examples(Violation::WrongRowCount).len(), EXAMPLES_MAX);
 }

@@ -17,7 +17,7 @@ use shared::protocol::{DecodeError, Part};
 
 use super::*;
 use crate::merchants::tests::merchants;
-use crate::plan::{PayResult, PaymentSays, Plan, RefundResult, RefundSays, Run, draw};
+use crate::plan::{PayResult, PaymentClaim, Plan, RefundClaim, RefundResult, Run, draw};
 use crate::scenarios::tests::mix;
 
 fn plan() -> Plan {
@@ -43,9 +43,9 @@ fn ring(program: Program) -> KeyRing {
 }
 
 /// What both programs together make of a letter; `None` when one of them refuses it.
-fn read(letter: &Letter, edge: &KeyRing, worker: &KeyRing) -> Option<Notification> {
-    let body = letter.body.as_ref();
-    match &letter.route {
+fn read(signed: &SignedRequest, edge: &KeyRing, worker: &KeyRing) -> Option<Notification> {
+    let body = signed.body.as_ref();
+    match &signed.route {
         Route::V2Payment => {
             let payment = payment::authenticate(body, edge).ok()?;
             Some(the_one(payment::decode(&payment.content.unambiguous().unwrap(), payment.merchant)))
@@ -53,7 +53,7 @@ fn read(letter: &Letter, edge: &KeyRing, worker: &KeyRing) -> Option<Notificatio
         Route::V2Refund => Some(refund::decode(&refund::authenticate(body, edge).ok()?.content).unwrap()),
         Route::V3 { mch_id, signer } => {
             let merchant = edge.merchant(mch_id).unwrap();
-            let headers: HashMap<_, _> = signer.headers(&letter.body).unwrap().into_iter().collect();
+            let headers: HashMap<_, _> = signer.headers(&signed.body).unwrap().into_iter().collect();
             let headers = UnverifiedHeaders::read(|name| headers.get(name).map(String::as_str)).ok()?;
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
             let now = DateTime::from_timestamp(i64::try_from(now).unwrap(), 0).unwrap();
@@ -77,51 +77,51 @@ fn genuine_letters_say_what_the_plan_says_and_forged_ones_are_refused() {
     let mut seen: HashMap<(&str, bool), usize> = HashMap::new();
     for callback in &plan.callbacks {
         let order = &plan.orders[callback.order];
-        let letter = write(callback, order, &merchants[order.merchant], &mut rng).unwrap();
-        let notification = read(&letter, &edge, &worker);
+        let signed = write(callback, order, &merchants[order.merchant], &mut rng).unwrap();
+        let notification = read(&signed, &edge, &worker);
         let api = if order.api == Api::V2 { "v2" } else { "v3" };
         *seen.entry((api, callback.forgery.is_some())).or_default() += 1;
         if callback.forgery.is_some() {
             assert_eq!(notification, None, "{callback:?}");
             continue;
         }
-        match (&callback.says, notification.unwrap()) {
-            (Says::Payment(says), Notification::Payment(payment)) => assert_payment(says, &payment, order),
-            (Says::Refund(says), Notification::Refund(refund)) => assert_refund(says, &refund, order),
-            (Says::NoOrder(_), Notification::Other(_)) => {}
-            (says, other) => panic!("{says:?} is read as {other:?}"),
+        match (&callback.claim, notification.unwrap()) {
+            (Claim::Payment(claim), Notification::Payment(payment)) => assert_payment(claim, &payment, order),
+            (Claim::Refund(claim), Notification::Refund(refund)) => assert_refund(claim, &refund, order),
+            (Claim::NoOrder(_), Notification::Other(_)) => {}
+            (claim, other) => panic!("{claim:?} is read as {other:?}"),
         }
     }
     assert!(seen.len() == 4 && seen.values().all(|letters| *letters > 10), "{seen:?}");
 }
 
-fn assert_payment(says: &PaymentSays, payment: &notification::Payment, order: &Order) {
+fn assert_payment(claim: &PaymentClaim, payment: &notification::Payment, order: &Order) {
     assert_eq!(payment.out_trade_no.as_ref().unwrap().as_str(), order.out_trade_no);
-    assert_eq!(payment.sub_mch_id.as_ref().map(ToString::to_string).as_deref(), says.sub_mch_id);
+    assert_eq!(payment.sub_mch_id.as_ref().map(ToString::to_string).as_deref(), claim.sub_mch_id);
     let apps = [&payment.app_id, &payment.sub_app_id].into_iter().flatten();
     assert!(order.app_id.is_none_or(|app| apps.into_iter().any(|one| one.as_str() == app)));
     match &payment.result {
         PaymentResult::Success(success) => {
-            assert_eq!(says.result, PayResult::Success);
-            assert_eq!(success.transaction_id.as_str(), says.transaction_id);
-            assert_eq!(success.total.amount_minor, says.amount_minor);
-            assert_eq!(success.total.currency.as_str(), says.currency);
-            assert_eq!(success.paid_at, says.paid_at);
+            assert_eq!(claim.result, PayResult::Success);
+            assert_eq!(success.transaction_id.as_str(), claim.transaction_id);
+            assert_eq!(success.total.amount_minor, claim.amount_minor);
+            assert_eq!(success.total.currency.as_str(), claim.currency);
+            assert_eq!(success.paid_at, claim.paid_at);
         }
-        PaymentResult::NotSuccessful => assert_ne!(says.result, PayResult::Success),
+        PaymentResult::NotSuccessful => assert_ne!(claim.result, PayResult::Success),
     }
 }
 
-fn assert_refund(says: &RefundSays, refund: &notification::ReportedRefund, order: &Order) {
+fn assert_refund(claim: &RefundClaim, refund: &notification::ReportedRefund, order: &Order) {
     assert_eq!(refund.out_trade_no.as_str(), order.out_trade_no);
     assert_eq!(refund.sub_mch_id.as_ref().map(ToString::to_string).as_deref(), order.sub_mch_id);
-    assert_eq!(refund.transaction_id.as_str(), says.transaction_id);
-    assert_eq!(refund.out_refund_no.as_str(), says.out_refund_no);
-    assert_eq!(refund.refund_id.as_str(), says.refund_id);
-    assert_eq!((refund.total_minor, refund.amount_minor), (says.total_minor, says.amount_minor));
+    assert_eq!(refund.transaction_id.as_str(), claim.transaction_id);
+    assert_eq!(refund.out_refund_no.as_str(), claim.out_refund_no);
+    assert_eq!(refund.refund_id.as_str(), claim.refund_id);
+    assert_eq!((refund.total_minor, refund.amount_minor), (claim.total_minor, claim.amount_minor));
     assert!(refund.currency.is_none_or(|currency| currency.as_str() == order.currency));
-    let expected = match says.result {
-        RefundResult::Succeeded => notification::RefundResult::Succeeded(says.succeeded_at),
+    let expected = match claim.result {
+        RefundResult::Succeeded => notification::RefundResult::Succeeded(claim.succeeded_at),
         RefundResult::Abnormal => notification::RefundResult::Abnormal,
         RefundResult::Closed => notification::RefundResult::Closed,
     };

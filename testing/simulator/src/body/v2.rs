@@ -17,7 +17,7 @@ use shared::protocol::keys::SignType;
 use shared::protocol::v2::signature::sign_fields;
 
 use crate::merchants::Merchant;
-use crate::plan::{Forgery, Order, PayResult, PaymentSays, RefundResult, RefundSays};
+use crate::plan::{Forgery, Order, PayResult, PaymentClaim, RefundClaim, RefundResult};
 use signer::encrypt_req_info;
 
 /// v2's times are in China's time.
@@ -42,18 +42,18 @@ struct Field {
 
 /// The bytes of a payment callback of `order`, which is one of `merchant`'s.
 pub fn payment(
-    says: &PaymentSays,
+    claim: &PaymentClaim,
     forgery: Option<Forgery>,
     order: &Order,
     merchant: &Merchant,
     rng: &mut StdRng,
 ) -> Vec<u8> {
     let mut fields = Vec::with_capacity(36);
-    push_common(&mut fields, says, order, merchant, rng);
-    match says.result {
-        PayResult::Success => push_payment(&mut fields, says, rng),
+    push_common(&mut fields, claim, order, merchant, rng);
+    match claim.result {
+        PayResult::Success => push_payment(&mut fields, claim, rng),
         PayResult::TradeStateFail => {
-            push_payment(&mut fields, says, rng);
+            push_payment(&mut fields, claim, rng);
             push(&mut fields, "trade_state", "PAY_FAIL");
         }
         PayResult::ResultFail => {
@@ -71,29 +71,29 @@ pub fn payment(
 
 /// The bytes of a refund callback of `order`: the numbers sealed inside a body that is not signed.
 pub fn refund(
-    says: &RefundSays,
+    claim: &RefundClaim,
     forgery: Option<Forgery>,
     order: &Order,
     merchant: &Merchant,
     rng: &mut StdRng,
 ) -> Vec<u8> {
-    let (status, is_success) = match says.result {
+    let (status, is_success) = match claim.result {
         RefundResult::Succeeded => ("SUCCESS", true),
         RefundResult::Abnormal => ("CHANGE", false),
         RefundResult::Closed => ("REFUNDCLOSE", false),
     };
     let mut sealed = Vec::with_capacity(14);
-    push(&mut sealed, "transaction_id", says.transaction_id.clone());
+    push(&mut sealed, "transaction_id", claim.transaction_id.clone());
     push(&mut sealed, "out_trade_no", order.out_trade_no.clone());
-    push(&mut sealed, "refund_id", says.refund_id.clone());
-    push(&mut sealed, "out_refund_no", says.out_refund_no.clone());
-    push_number(&mut sealed, "total_fee", says.total_minor);
-    push_number(&mut sealed, "settlement_total_fee", says.total_minor);
-    push_number(&mut sealed, "refund_fee", says.amount_minor);
-    push_number(&mut sealed, "settlement_refund_fee", says.amount_minor);
+    push(&mut sealed, "refund_id", claim.refund_id.clone());
+    push(&mut sealed, "out_refund_no", claim.out_refund_no.clone());
+    push_number(&mut sealed, "total_fee", claim.total_minor);
+    push_number(&mut sealed, "settlement_total_fee", claim.total_minor);
+    push_number(&mut sealed, "refund_fee", claim.amount_minor);
+    push_number(&mut sealed, "settlement_refund_fee", claim.amount_minor);
     push(&mut sealed, "refund_status", status);
     if is_success {
-        push(&mut sealed, "success_time", china_time(says.succeeded_at, "%Y-%m-%d %H:%M:%S"));
+        push(&mut sealed, "success_time", china_time(claim.succeeded_at, "%Y-%m-%d %H:%M:%S"));
     }
     push(&mut sealed, "refund_recv_accout", pick(&["招商银行信用卡0403", "用户零钱"], rng));
     push(&mut sealed, "refund_account", "REFUND_SOURCE_RECHARGE_FUNDS");
@@ -121,16 +121,16 @@ pub fn refund(
 }
 
 /// What every callback has.
-fn push_common(fields: &mut Vec<Field>, says: &PaymentSays, order: &Order, merchant: &Merchant, rng: &mut StdRng) {
+fn push_common(fields: &mut Vec<Field>, claim: &PaymentClaim, order: &Order, merchant: &Merchant, rng: &mut StdRng) {
     // An institution names its own app, and the shop's as the second one.
-    if says.sub_mch_id.is_some() && rng.random_bool(0.5) {
+    if claim.sub_mch_id.is_some() && rng.random_bool(0.5) {
         push(fields, "appid", "wx0000000000000001");
-        push(fields, "sub_appid", says.app_id);
+        push(fields, "sub_appid", claim.app_id);
     } else {
-        push(fields, "appid", says.app_id);
+        push(fields, "appid", claim.app_id);
     }
     push(fields, "mch_id", merchant.mch_id.clone());
-    if let Some(sub_mch_id) = says.sub_mch_id {
+    if let Some(sub_mch_id) = claim.sub_mch_id {
         push(fields, "sub_mch_id", sub_mch_id);
     }
     push(fields, "nonce_str", nonce(rng));
@@ -138,24 +138,24 @@ fn push_common(fields: &mut Vec<Field>, says: &PaymentSays, order: &Order, merch
     if rng.random_bool(0.3) {
         push(fields, "return_msg", "OK");
     }
-    push(fields, "result_code", if says.result == PayResult::ResultFail { "FAIL" } else { "SUCCESS" });
+    push(fields, "result_code", if claim.result == PayResult::ResultFail { "FAIL" } else { "SUCCESS" });
     push(fields, "out_trade_no", order.out_trade_no.clone());
 }
 
 /// What a payment with a sum and a transaction has.
-fn push_payment(fields: &mut Vec<Field>, says: &PaymentSays, rng: &mut StdRng) {
+fn push_payment(fields: &mut Vec<Field>, claim: &PaymentClaim, rng: &mut StdRng) {
     push(fields, "openid", format!("oUpF8u{}", nonce(rng).get(..22).unwrap_or_default()));
     push(fields, "is_subscribe", pick(&["Y", "N"], rng));
     push(fields, "trade_type", pick(&TRADE_TYPES, rng));
     push(fields, "bank_type", pick(&BANKS, rng));
-    push(fields, "transaction_id", says.transaction_id.clone());
-    push(fields, "time_end", china_time(says.paid_at, "%Y%m%d%H%M%S"));
-    push_number(fields, "total_fee", says.amount_minor);
+    push(fields, "transaction_id", claim.transaction_id.clone());
+    push(fields, "time_end", china_time(claim.paid_at, "%Y%m%d%H%M%S"));
+    push_number(fields, "total_fee", claim.amount_minor);
     // Mainland callbacks mostly leave the currency out, which means CNY.
-    if says.currency != "CNY" || rng.random_bool(0.5) {
-        push(fields, "fee_type", says.currency);
+    if claim.currency != "CNY" || rng.random_bool(0.5) {
+        push(fields, "fee_type", claim.currency);
     }
-    push_cash(fields, says, rng);
+    push_cash(fields, claim, rng);
     if rng.random_bool(0.4) {
         push(fields, "attach", pick(&ATTACHMENTS, rng));
     } else if rng.random_bool(0.2) {
@@ -172,22 +172,22 @@ fn push_payment(fields: &mut Vec<Field>, says: &PaymentSays, rng: &mut StdRng) {
 }
 
 /// What the payer really gave: after coupons, in the payer's own currency. Never to be compared with the order.
-fn push_cash(fields: &mut Vec<Field>, says: &PaymentSays, rng: &mut StdRng) {
-    if says.currency != "CNY" {
+fn push_cash(fields: &mut Vec<Field>, claim: &PaymentClaim, rng: &mut StdRng) {
+    if claim.currency != "CNY" {
         // Close enough to a rate: the cash of a foreign payment is another number in another currency.
-        push_number(fields, "cash_fee", says.amount_minor.saturating_mul(7));
+        push_number(fields, "cash_fee", claim.amount_minor.saturating_mul(7));
         push(fields, "cash_fee_type", "CNY");
         push(fields, "rate_value", "700000000");
-    } else if says.amount_minor > 2 && rng.random_bool(0.2) {
-        let coupon = rng.random_range(1..says.amount_minor);
-        push_number(fields, "cash_fee", says.amount_minor.saturating_sub(coupon));
+    } else if claim.amount_minor > 2 && rng.random_bool(0.2) {
+        let coupon = rng.random_range(1..claim.amount_minor);
+        push_number(fields, "cash_fee", claim.amount_minor.saturating_sub(coupon));
         push_number(fields, "coupon_fee", coupon);
         push_number(fields, "coupon_count", 1);
         push_number(fields, "coupon_fee_0", coupon);
         push(fields, "coupon_id_0", nonce(rng).get(..12).unwrap_or_default().to_owned());
-        push_number(fields, "settlement_total_fee", says.amount_minor.saturating_sub(coupon));
+        push_number(fields, "settlement_total_fee", claim.amount_minor.saturating_sub(coupon));
     } else {
-        push_number(fields, "cash_fee", says.amount_minor);
+        push_number(fields, "cash_fee", claim.amount_minor);
     }
 }
 

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::v2::nonce;
 use crate::merchants::V3;
-use crate::plan::{Api, Order, PayResult, PaymentSays, RefundResult, RefundSays, Says};
+use crate::plan::{Api, Claim, Order, PayResult, PaymentClaim, RefundClaim, RefundResult};
 use signer::seal_resource;
 
 /// An event before it is sealed.
@@ -24,11 +24,11 @@ struct Event {
 }
 
 /// The bytes of a callback of `order`.
-pub fn write(says: &Says, order: &Order, keys: &V3, rng: &mut StdRng) -> anyhow::Result<Vec<u8>> {
-    let Event { name, kind, resource } = match says {
-        Says::Payment(payment) => of_payment(payment, order, rng),
-        Says::Refund(refund) => of_refund(refund, order, rng),
-        Says::NoOrder(name) => about_no_order(name, order),
+pub fn write(claim: &Claim, order: &Order, keys: &V3, rng: &mut StdRng) -> anyhow::Result<Vec<u8>> {
+    let Event { name, kind, resource } = match claim {
+        Claim::Payment(payment) => of_payment(payment, order, rng),
+        Claim::Refund(refund) => of_refund(refund, order, rng),
+        Claim::NoOrder(name) => about_no_order(name, order),
     };
     let nonce = nonce(rng).get(..12).unwrap_or_default().to_owned();
     let associated_data = match rng.random_range(0..3) {
@@ -54,12 +54,12 @@ pub fn write(says: &Says, order: &Order, keys: &V3, rng: &mut StdRng) -> anyhow:
     Ok(if rng.random_bool(0.3) { text.replace('/', "\\/") } else { text }.into_bytes())
 }
 
-fn of_payment(says: &PaymentSays, order: &Order, rng: &mut StdRng) -> Event {
-    let mut resource = parties(order, says.sub_mch_id, Some(says.app_id), rng);
-    insert_transaction(&mut resource, &says.transaction_id, order.api, rng);
-    let is_success = says.result == PayResult::Success;
-    let mut amount = json!({"total": says.amount_minor, "currency": says.currency, "payer_total": says.amount_minor,
-        "payer_currency": says.currency});
+fn of_payment(claim: &PaymentClaim, order: &Order, rng: &mut StdRng) -> Event {
+    let mut resource = parties(order, claim.sub_mch_id, Some(claim.app_id), rng);
+    insert_transaction(&mut resource, &claim.transaction_id, order.api, rng);
+    let is_success = claim.result == PayResult::Success;
+    let mut amount = json!({"total": claim.amount_minor, "currency": claim.currency, "payer_total": claim.amount_minor,
+        "payer_currency": claim.currency});
     if order.api == Api::V3Global {
         let rate = json!({"type": "SETTLEMENT_RATE", "rate": 700_000_000});
         let place = if rng.random_bool(0.5) { amount.as_object_mut() } else { Some(&mut resource) };
@@ -75,32 +75,32 @@ fn of_payment(says: &PaymentSays, order: &Order, rng: &mut StdRng) -> Event {
         ("attach".to_owned(), json!("订单附言 & <测试>")),
         ("payer".to_owned(), json!({"openid": format!("oUpF8u{}", nonce(rng).get(..22).unwrap_or_default())})),
         ("promotion_detail".to_owned(), json!([{"promotion_id": "109519", "amount": 1, "goods_detail": []}])),
-        ("success_time".to_owned(), json!(zoned(says.paid_at))),
+        ("success_time".to_owned(), json!(zoned(claim.paid_at))),
     ]);
     Event { name: "TRANSACTION.SUCCESS", kind: "transaction", resource }
 }
 
-fn of_refund(says: &RefundSays, order: &Order, rng: &mut StdRng) -> Event {
+fn of_refund(claim: &RefundClaim, order: &Order, rng: &mut StdRng) -> Event {
     let mut resource = parties(order, order.sub_mch_id, None, rng);
-    resource.insert("transaction_id".to_owned(), json!(says.transaction_id));
-    let mut amount = json!({"total": says.total_minor, "refund": says.amount_minor,
-        "payer_total": says.total_minor, "payer_refund": says.amount_minor});
+    resource.insert("transaction_id".to_owned(), json!(claim.transaction_id));
+    let mut amount = json!({"total": claim.total_minor, "refund": claim.amount_minor,
+        "payer_total": claim.total_minor, "payer_refund": claim.amount_minor});
     if let (Api::V3Global, Some(members)) = (order.api, amount.as_object_mut()) {
         members.insert("currency".to_owned(), json!(order.currency));
     }
-    let (name, status) = match says.result {
+    let (name, status) = match claim.result {
         RefundResult::Succeeded => ("REFUND.SUCCESS", "SUCCESS"),
         RefundResult::Abnormal => ("REFUND.ABNORMAL", "ABNORMAL"),
         RefundResult::Closed => ("REFUND.CLOSED", "CLOSED"),
     };
     resource.extend([
-        ("out_refund_no".to_owned(), json!(says.out_refund_no)),
-        ("refund_id".to_owned(), json!(says.refund_id)),
+        ("out_refund_no".to_owned(), json!(claim.out_refund_no)),
+        ("refund_id".to_owned(), json!(claim.refund_id)),
         ("refund_status".to_owned(), json!(status)),
         ("amount".to_owned(), amount),
     ]);
-    if says.result == RefundResult::Succeeded {
-        resource.insert("success_time".to_owned(), json!(zoned(says.succeeded_at)));
+    if claim.result == RefundResult::Succeeded {
+        resource.insert("success_time".to_owned(), json!(zoned(claim.succeeded_at)));
     }
     Event { name, kind: "refund", resource }
 }

@@ -6,7 +6,7 @@ use rand::rngs::StdRng;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
-use crate::body::{self, Letter};
+use crate::body::{self, SignedRequest};
 use crate::merchants::Merchant;
 use crate::plan::Plan;
 
@@ -20,7 +20,7 @@ const CHUNKS_AHEAD: usize = 4;
 pub struct Built {
     /// The callback, by its index in the plan.
     pub callback: usize,
-    pub letter: Letter,
+    pub signed: SignedRequest,
     /// By which the ledger's row will be known.
     pub sha256: [u8; 32],
 }
@@ -35,16 +35,16 @@ pub fn start(plan: Arc<Plan>, merchants: Vec<Merchant>, mut rng: StdRng) -> mpsc
             let Some(order) = plan.order_of(callback) else { continue };
             let Some(merchant) = merchants.get(order.merchant) else { continue };
             // The plan has no callback that its merchant has no keys for.
-            let Ok(letter) = body::write(callback, order, merchant, &mut rng) else { continue };
-            let sha256 = Sha256::digest(&letter.body).into();
-            chunk.push(Built { callback: index, letter, sha256 });
+            let Ok(signed) = body::write(callback, order, merchant, &mut rng) else { continue };
+            let sha256 = Sha256::digest(&signed.body).into();
+            chunk.push(Built { callback: index, signed, sha256 });
             if chunk.len() == CHUNK
                 && chunks.blocking_send(std::mem::replace(&mut chunk, Vec::with_capacity(CHUNK))).is_err()
             {
                 return;
             }
         }
-        // Nobody listens any more: then nobody misses it either.
+        // When the receiver is gone, the run is over and the chunk is not needed.
         drop(chunks.blocking_send(chunk));
     });
     receiver

@@ -1,4 +1,4 @@
-//! The gateway against an ingest that answers as it is told to, over real sockets.
+//! The gateway against a fake ingest with scripted answers, over real sockets.
 
 mod fake_ingest;
 
@@ -17,16 +17,16 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::fake_ingest::{FakeIngest, Reply};
 use super::{Hooks, Settings, Target, builder, send_all};
-use crate::book::{Answer, Book};
 use crate::merchants::Merchant;
-use crate::plan::{Api, Callback, Checkout, Forgery, Order, PayResult, PaymentSays, Plan, Run, Says};
+use crate::plan::{Api, Callback, Checkout, Claim, Forgery, Order, PayResult, PaymentClaim, Plan, Run};
 use crate::progress::Counters;
+use crate::request_log::{Answer, RequestLog};
 use crate::scenarios::Scenario;
 
 const LINES: usize = 8;
 
 fn callback() -> Callback {
-    let says = Says::Payment(PaymentSays {
+    let claim = Claim::Payment(PaymentClaim {
         result: PayResult::Success,
         transaction_id: "4200000000000000000000000001".to_owned(),
         sub_mch_id: None,
@@ -35,7 +35,7 @@ fn callback() -> Callback {
         currency: "CNY",
         paid_at: DateTime::UNIX_EPOCH,
     });
-    Callback { order: 0, says, forgery: None, copies: 1, repeats: 0, after: None }
+    Callback { order: 0, claim, forgery: None, copies: 1, repeats: 0, after: None }
 }
 
 fn plan(callbacks: Vec<Callback>, checkout: Checkout) -> Arc<Plan> {
@@ -57,7 +57,7 @@ fn plan(callbacks: Vec<Callback>, checkout: Checkout) -> Arc<Plan> {
 }
 
 struct Sent {
-    book: Book,
+    log: RequestLog,
     late: Vec<usize>,
     half_reached: bool,
 }
@@ -80,13 +80,13 @@ async fn send(plan: Arc<Plan>, target: Target) -> Sent {
     let (late, mut late_orders) = mpsc::unbounded_channel();
     let (half, mut half_reached) = oneshot::channel();
     let hooks = Hooks { late, half, counters: Arc::new(Counters::default()) };
-    let book = send_all(plan, built, &settings, hooks).await.unwrap();
+    let log = send_all(plan, built, &settings, hooks).await.unwrap();
     let late = std::iter::from_fn(|| late_orders.try_recv().ok()).collect();
-    Sent { book, late, half_reached: half_reached.try_recv().is_ok() }
+    Sent { log, late, half_reached: half_reached.try_recv().is_ok() }
 }
 
-fn count(book: &Book, answer: Answer) -> u64 {
-    book.answers.get(&answer).copied().unwrap_or_default()
+fn count(log: &RequestLog, answer: Answer) -> u64 {
+    log.answers.get(&answer).copied().unwrap_or_default()
 }
 
 #[tokio::test]
@@ -100,9 +100,9 @@ async fn failures_are_repeated_with_the_same_bytes_until_success() {
     .await;
     let sent = send(plan(vec![callback()], Checkout::Pending), ingest.target()).await;
     for answer in [Answer::Status(503), Answer::OddBody, Answer::ConnectionLost, Answer::Success] {
-        assert_eq!(count(&sent.book, answer), 1, "{answer:?}");
+        assert_eq!(count(&sent.log, answer), 1, "{answer:?}");
     }
-    let record = &sent.book.records[0];
+    let record = &sent.log.records[0];
     assert_eq!((record.sent, record.accepted, record.unsure, record.rejected), (4, 1, 3, 0));
     let bodies = ingest.bodies();
     assert_eq!(bodies.len(), 4);
@@ -116,12 +116,12 @@ async fn a_forger_tries_once() {
     let forged = Callback { forgery: Some(Forgery::WrongKey), ..callback() };
     let sent = send(plan(vec![forged], Checkout::Pending), ingest.target()).await;
     assert_eq!(ingest.bodies().len(), 1);
-    assert_eq!(sent.book.records[0].rejected, 1);
+    assert_eq!(sent.log.records[0].rejected, 1);
 }
 
 #[tokio::test]
 async fn copies_arrive_at_the_same_instant_over_different_connections() {
-    // Nobody is answered before all are there.
+    // No request is answered before all have arrived.
     let all_here = Arc::new(Barrier::new(LINES));
     let ingest = FakeIngest::start(move |_, _| {
         let all_here = all_here.clone();
@@ -133,7 +133,7 @@ async fn copies_arrive_at_the_same_instant_over_different_connections() {
     .await;
     let copies = Callback { copies: LINES, ..callback() };
     let sent = send(plan(vec![copies], Checkout::Pending), ingest.target()).await;
-    assert_eq!(sent.book.records[0].accepted, 8);
+    assert_eq!(sent.log.records[0].accepted, 8);
 }
 
 #[tokio::test]
@@ -147,8 +147,8 @@ async fn repeats_and_what_was_held_back_come_after_success() {
     let first = Callback { repeats: 2, ..callback() };
     let held = Callback { after: Some(0), ..callback() };
     let sent = send(plan(vec![first, held], Checkout::Pending), ingest.target()).await;
-    assert_eq!(sent.book.records[0].accepted, 3);
-    assert_eq!(sent.book.records[1].accepted, 1);
+    assert_eq!(sent.log.records[0].accepted, 3);
+    assert_eq!(sent.log.records[1].accepted, 1);
     let bodies = ingest.bodies();
     assert_eq!(bodies[0], bodies[1], "the failed one is repeated before anything else is sent");
 }
@@ -159,8 +159,8 @@ async fn a_kept_connection_that_ended_meanwhile_is_no_failure() {
     let repeated = Callback { repeats: 15, ..callback() };
     let sent = send(plan(vec![repeated], Checkout::Pending), ingest.target()).await;
     // A request may still cross with the hang-up on the wire; it must not be all of them.
-    let lost = count(&sent.book, Answer::ConnectionLost);
-    assert_eq!(count(&sent.book, Answer::Success) + lost, 16);
+    let lost = count(&sent.log, Answer::ConnectionLost);
+    assert_eq!(count(&sent.log, Answer::Success) + lost, 16);
     assert!(lost < 8, "{lost} lost");
 }
 
@@ -169,9 +169,9 @@ async fn wechat_pay_gives_up_at_the_end_of_its_schedule() {
     let ingest = FakeIngest::start(async |_, _| Reply::status(503)).await;
     let held = Callback { after: Some(0), ..callback() };
     let sent = send(plan(vec![callback(), held], Checkout::Pending), ingest.target()).await;
-    assert_eq!(count(&sent.book, Answer::Status(503)), 16);
-    assert!(sent.book.records[0].given_up);
-    assert_eq!(sent.book.records[1].sent, 0);
+    assert_eq!(count(&sent.log, Answer::Status(503)), 16);
+    assert!(sent.log.records[0].given_up);
+    assert_eq!(sent.log.records[1].sent, 0);
 }
 
 #[tokio::test]
@@ -179,8 +179,8 @@ async fn nobody_at_the_other_end_is_not_in_doubt() {
     let target = FakeIngest::start(async |_, _| Reply::Hangup).await.target_of_nobody().await;
     let started = tokio::time::Instant::now();
     let sent = send(plan(vec![callback()], Checkout::Pending), target).await;
-    assert_eq!(count(&sent.book, Answer::Unreachable), 16);
-    assert_eq!(sent.book.records[0].unsure, 0);
+    assert_eq!(count(&sent.log, Answer::Unreachable), 16);
+    assert_eq!(sent.log.records[0].unsure, 0);
     assert!(started.elapsed() > Duration::from_millis(500), "a dead ingest is not hammered");
 }
 

@@ -1,4 +1,4 @@
-//! A merchants file for development: two merchants with random keys, and WeChat Pay's key pairs beside it.
+//! A merchants file for development: two merchants with random keys, and WeChat Pay's key pairs next to it.
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::Write;
@@ -15,7 +15,7 @@ use signer::PlatformKey;
 /// The length of an API key and of an APIv3 key.
 const KEY_CHARS: usize = 32;
 
-/// Writes `path`, and the private platform keys into a folder beside it. Nobody else may read them.
+/// Writes `path`, and the private platform keys into a folder next to it. Only the owner may read them.
 pub fn write(path: &Path) -> anyhow::Result<()> {
     let folder = path.parent().unwrap_or(Path::new(".")).join(PLATFORM_KEYS);
     DirBuilder::new().recursive(true).mode(0o700).create(&folder).with_context(|| folder.display().to_string())?;

@@ -3,7 +3,7 @@
 use chrono::DateTime;
 
 use super::*;
-use crate::plan::{Api, Forgery, Requested, Says};
+use crate::plan::{Api, Claim, Forgery, Requested};
 use crate::scenarios::Scenario;
 
 fn order() -> Order {
@@ -22,8 +22,8 @@ fn order() -> Order {
     }
 }
 
-fn says() -> PaymentSays {
-    PaymentSays {
+fn claim() -> PaymentClaim {
+    PaymentClaim {
         result: PayResult::Success,
         transaction_id: "T1".to_owned(),
         sub_mch_id: Some("1900000301"),
@@ -34,35 +34,47 @@ fn says() -> PaymentSays {
     }
 }
 
-fn callback(says: PaymentSays) -> Callback {
-    Callback { order: 0, says: Says::Payment(says), forgery: None, copies: 1, repeats: 0, after: None }
+fn callback(claim: PaymentClaim) -> Callback {
+    Callback { order: 0, claim: Claim::Payment(claim), forgery: None, copies: 1, repeats: 0, after: None }
 }
 
 #[test]
 fn the_first_rule_that_is_broken_counts() {
-    let good = says();
-    let rows: [(Order, PaymentSays, Alone); 10] = [
-        (order(), good.clone(), Alone::Pays),
-        (order(), PaymentSays { result: PayResult::ResultFail, amount_minor: 1, ..good.clone() }, Alone::Ignored),
-        (order(), PaymentSays { result: PayResult::TradeStateFail, ..good.clone() }, Alone::Ignored),
-        (Order { checkout: Checkout::Never, ..order() }, PaymentSays { amount_minor: 1, ..good.clone() }, Alone::Waits),
-        (order(), PaymentSays { sub_mch_id: None, currency: "USD", ..good.clone() }, Alone::Waits),
-        (order(), PaymentSays { app_id: "wx2", currency: "USD", ..good.clone() }, Alone::Refused("app_id_mismatch")),
-        (Order { app_id: None, ..order() }, PaymentSays { app_id: "wx2", ..good.clone() }, Alone::Pays),
+    let good = claim();
+    let rows: [(Order, PaymentClaim, Expectation); 10] = [
+        (order(), good.clone(), Expectation::Pays),
         (
             order(),
-            PaymentSays { currency: "USD", amount_minor: 1, ..good.clone() },
-            Alone::Refused("currency_mismatch"),
+            PaymentClaim { result: PayResult::ResultFail, amount_minor: 1, ..good.clone() },
+            Expectation::Ignored,
+        ),
+        (order(), PaymentClaim { result: PayResult::TradeStateFail, ..good.clone() }, Expectation::Ignored),
+        (
+            Order { checkout: Checkout::Never, ..order() },
+            PaymentClaim { amount_minor: 1, ..good.clone() },
+            Expectation::Waits,
+        ),
+        (order(), PaymentClaim { sub_mch_id: None, currency: "USD", ..good.clone() }, Expectation::Waits),
+        (
+            order(),
+            PaymentClaim { app_id: "wx2", currency: "USD", ..good.clone() },
+            Expectation::Refused("app_id_mismatch"),
+        ),
+        (Order { app_id: None, ..order() }, PaymentClaim { app_id: "wx2", ..good.clone() }, Expectation::Pays),
+        (
+            order(),
+            PaymentClaim { currency: "USD", amount_minor: 1, ..good.clone() },
+            Expectation::Refused("currency_mismatch"),
         ),
         (
             Order { checkout: Checkout::Closed, ..order() },
-            PaymentSays { amount_minor: 1, ..good.clone() },
-            Alone::Refused("amount_mismatch"),
+            PaymentClaim { amount_minor: 1, ..good.clone() },
+            Expectation::Refused("amount_mismatch"),
         ),
-        (Order { checkout: Checkout::Closed, ..order() }, good, Alone::Refused("paid_after_close")),
+        (Order { checkout: Checkout::Closed, ..order() }, good, Expectation::Refused("paid_after_close")),
     ];
-    for (order, says, expected) in rows {
-        assert_eq!(alone(&order, &says), expected, "{says:?}");
+    for (order, claim, expected) in rows {
+        assert_eq!(expectation(&order, &claim), expected, "{claim:?}");
     }
 }
 
@@ -73,10 +85,10 @@ fn an_order_ends_by_what_was_stored() {
         Record { unsure: 1, ..Record::default() },
         Record { rejected: 1, ..Record::default() },
     );
-    let one = callback(says());
-    let other = callback(PaymentSays { transaction_id: "T2".to_owned(), ..says() });
+    let one = callback(claim());
+    let other = callback(PaymentClaim { transaction_id: "T2".to_owned(), ..claim() });
     let forged = Callback { forgery: Some(Forgery::WrongKey), ..one.clone() };
-    let wrong = callback(PaymentSays { amount_minor: 1, ..says() });
+    let wrong = callback(PaymentClaim { amount_minor: 1, ..claim() });
 
     assert_eq!(end(&order(), &[(&one, &told)]), End::Paid(vec![paid(&one)]));
     assert_eq!(end(&order(), &[(&one, &told), (&other, &unsure)]), End::Paid(vec![paid(&one), paid(&other)]));
@@ -88,12 +100,12 @@ fn an_order_ends_by_what_was_stored() {
     assert_eq!(end(&Order { checkout: Checkout::Closed, ..order() }, &[(&one, &told)]), End::Untouched);
 }
 
-fn paid(callback: &Callback) -> &PaymentSays {
-    callback.says.payment().unwrap()
+fn paid(callback: &Callback) -> &PaymentClaim {
+    callback.claim.payment().unwrap()
 }
 
-fn refund(result: RefundResult, amount_minor: i64) -> RefundSays {
-    RefundSays {
+fn refund(result: RefundResult, amount_minor: i64) -> RefundClaim {
+    RefundClaim {
         result,
         transaction_id: "T1".to_owned(),
         total_minor: 100,
@@ -107,18 +119,18 @@ fn refund(result: RefundResult, amount_minor: i64) -> RefundSays {
 #[test]
 fn a_payment_comes_to_what_its_order_and_the_others_allow() {
     let (duplicate, returned) = (("duplicate", None), ("ignored", Some("returned")));
-    let right = says();
-    let outcomes = |order: &Order, says: &PaymentSays, paid_by| payment_outcomes(order, says, paid_by, false);
+    let right = claim();
+    let outcomes = |order: &Order, claim: &PaymentClaim, paid_by| payment_outcomes(order, claim, paid_by, false);
     assert_eq!(outcomes(&order(), &right, Some("T1")), [("applied", None), duplicate]);
     assert_eq!(outcomes(&order(), &right, Some("T2")), [("quarantined", Some("paid_twice")), duplicate]);
     assert_eq!(outcomes(&order(), &right, None), []);
-    let wrong = PaymentSays { amount_minor: 1, ..says() };
+    let wrong = PaymentClaim { amount_minor: 1, ..claim() };
     for paid_by in [None, Some("T2")] {
         assert_eq!(outcomes(&order(), &wrong, paid_by), [("quarantined", Some("amount_mismatch")), duplicate]);
     }
     let after = payment_outcomes(&order(), &wrong, None, true);
     assert_eq!(after, [("quarantined", Some("amount_mismatch")), duplicate, returned]);
-    let of_another = PaymentSays { sub_mch_id: None, ..says() };
+    let of_another = PaymentClaim { sub_mch_id: None, ..claim() };
     let waits = ("waiting", Some("for_order"));
     assert_eq!(outcomes(&order(), &of_another, None), [waits, ("quarantined", Some("sub_mch_id_mismatch"))]);
     let never = Order { checkout: Checkout::Never, ..order() };
@@ -129,36 +141,36 @@ fn a_payment_comes_to_what_its_order_and_the_others_allow() {
 fn a_payment_is_on_record_if_it_was_stored_and_its_order_is_certain() {
     let closed = Order { checkout: Checkout::Closed, ..order() };
     let never = Order { checkout: Checkout::Never, ..order() };
-    let wrong = PaymentSays { currency: "USD", ..says() };
-    for (order, says) in [(order(), says()), (order(), wrong), (closed, says())] {
+    let wrong = PaymentClaim { currency: "USD", ..claim() };
+    for (order, claim) in [(order(), claim()), (order(), wrong), (closed, claim())] {
         for stored in [Stored::No, Stored::Perhaps, Stored::Yes] {
-            assert_eq!(recorded(&order, &says, stored), stored);
+            assert_eq!(recorded(&order, &claim, stored), stored);
         }
     }
-    let failed = PaymentSays { result: PayResult::ResultFail, ..says() };
-    let of_another = PaymentSays { sub_mch_id: None, ..says() };
-    for (order, says) in [(never, says()), (order(), failed), (order(), of_another)] {
-        assert_eq!(recorded(&order, &says, Stored::Yes), Stored::No);
+    let failed = PaymentClaim { result: PayResult::ResultFail, ..claim() };
+    let of_another = PaymentClaim { sub_mch_id: None, ..claim() };
+    for (order, claim) in [(never, claim()), (order(), failed), (order(), of_another)] {
+        assert_eq!(recorded(&order, &claim, Stored::Yes), Stored::No);
     }
 }
 
 #[test]
 fn a_payment_is_accepted_or_owed_back_until_all_of_it_has_gone_back() {
-    assert_eq!(disposition(&says(), Some("T1"), 0), "accepted");
-    assert_eq!(disposition(&says(), Some("T1"), 100), "accepted");
-    assert_eq!(disposition(&says(), Some("T2"), 99), "refused");
-    assert_eq!(disposition(&says(), None, 100), "returned");
+    assert_eq!(disposition(&claim(), Some("T1"), 0), "accepted");
+    assert_eq!(disposition(&claim(), Some("T1"), 100), "accepted");
+    assert_eq!(disposition(&claim(), Some("T2"), 99), "refused");
+    assert_eq!(disposition(&claim(), None, 100), "returned");
 }
 
 #[test]
 fn a_refund_comes_to_what_its_payment_allows() {
     let says_100 = refund(RefundResult::Succeeded, 100);
-    let paid = says();
-    let outcomes = |order: &Order, says: &RefundSays, payment| refund_outcomes(order, says, payment, &[]);
+    let paid = claim();
+    let outcomes = |order: &Order, claim: &RefundClaim, payment| refund_outcomes(order, claim, payment, &[]);
     let reasons = |outcomes: Vec<Outcome>| outcomes.into_iter().filter_map(|(_, reason)| reason).collect::<Vec<_>>();
     assert_eq!(reasons(outcomes(&order(), &says_100, None)), ["for_payment", "for_payment"]);
     assert_eq!(outcomes(&order(), &says_100, Some(&paid)), [("applied", None), ("duplicate", None)]);
-    let of_another_sum = PaymentSays { amount_minor: 101, ..says() };
+    let of_another_sum = PaymentClaim { amount_minor: 101, ..claim() };
     assert_eq!(reasons(outcomes(&order(), &says_100, Some(&of_another_sum))), ["transaction_conflict"]);
     let too_much = refund(RefundResult::Succeeded, 101);
     assert_eq!(reasons(outcomes(&order(), &too_much, Some(&paid))), ["refund_exceeds_payment"]);
@@ -173,12 +185,12 @@ fn a_refund_comes_to_what_its_payment_allows() {
 #[test]
 fn a_refund_ends_in_the_last_state_that_was_stored() {
     let (abnormal, succeeded) = (refund(RefundResult::Abnormal, 100), refund(RefundResult::Succeeded, 100));
-    let paid = says();
-    let ends_of = |order: &Order, payment: Option<&PaymentSays>, reported: &[(&RefundSays, Stored)]| {
-        let reported: Vec<_> = reported.iter().map(|&(says, stored)| Reported { says, payment, stored }).collect();
+    let paid = claim();
+    let ends_of = |order: &Order, payment: Option<&PaymentClaim>, reported: &[(&RefundClaim, Stored)]| {
+        let reported: Vec<_> = reported.iter().map(|&(claim, stored)| Reported { claim, payment, stored }).collect();
         refund_ends(order, "R", &reported)
     };
-    let ends = |reported: &[(&RefundSays, Stored)]| ends_of(&order(), Some(&paid), reported);
+    let ends = |reported: &[(&RefundClaim, Stored)]| ends_of(&order(), Some(&paid), reported);
     assert_eq!(ends(&[]), [None]);
     assert_eq!(ends(&[(&abnormal, Stored::Yes)]), [Some("abnormal")]);
     assert_eq!(ends(&[(&abnormal, Stored::Yes), (&succeeded, Stored::Yes)]), [Some("succeeded")]);

@@ -6,15 +6,15 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
 use super::{
-    Api, Callback, Checkout, Forgery, Order, PayResult, PaymentSays, Plan, RefundResult, RefundSays, Requested, Run,
-    Says,
+    Api, Callback, Checkout, Claim, Forgery, Order, PayResult, PaymentClaim, Plan, RefundClaim, RefundResult,
+    Requested, Run,
 };
 use crate::merchants::Merchant;
 use crate::scenarios::{Mix, Scenario};
 
 /// Notified at the same instant at most this often; WeChat Pay notifies from a few servers.
 pub const COPIES_MAX: usize = 5;
-/// Repeats of a callback that was told SUCCESS already.
+/// Repeats of a callback that was answered SUCCESS already.
 const REPEATS_MAX: usize = 3;
 /// Partial refunds of one payment.
 const PARTS_MAX: i64 = 4;
@@ -100,7 +100,7 @@ impl Plan {
             return;
         }
         let is_wrong = order.scenario == Scenario::WrongRefundAmount;
-        for refund in self.callbacks.iter().filter(|one| one.order == index).filter_map(|one| one.says.refund()) {
+        for refund in self.callbacks.iter().filter(|one| one.order == index).filter_map(|one| one.claim.refund()) {
             let is_new = order.requested.iter().all(|known| known.out_refund_no != refund.out_refund_no);
             if is_new && (is_wrong || rng.random_bool(0.5)) {
                 let amount_minor = refund.amount_minor.saturating_add(i64::from(is_wrong));
@@ -120,7 +120,7 @@ struct Drawing<'run> {
 impl Drawing<'_> {
     fn callbacks(mut self) -> Vec<Callback> {
         let payment = self.payment(0);
-        let genuine = self.callback(Says::Payment(payment.clone()));
+        let genuine = self.callback(Claim::Payment(payment.clone()));
         match self.order.scenario {
             Scenario::Plain | Scenario::UnknownOrder | Scenario::LateOrder => vec![genuine],
             Scenario::ClosedOrder => vec![self.sometimes_again(genuine)],
@@ -128,26 +128,26 @@ impl Drawing<'_> {
             Scenario::Forgery => self.forged(genuine),
             Scenario::WrongAmount => {
                 let amount_minor = another_amount(self.order.amount_minor, self.rng);
-                self.alone(PaymentSays { amount_minor, ..payment })
+                self.expectation(PaymentClaim { amount_minor, ..payment })
             }
             Scenario::WrongCurrency => {
                 let currency = another(&CURRENCIES, self.order.currency, self.rng);
-                self.alone(PaymentSays { currency, ..payment })
+                self.expectation(PaymentClaim { currency, ..payment })
             }
             Scenario::WrongSubMchId => {
                 let sub_mch_id = another_shop(self.order.sub_mch_id, self.rng);
-                self.alone(PaymentSays { sub_mch_id, ..payment })
+                self.expectation(PaymentClaim { sub_mch_id, ..payment })
             }
             Scenario::NotSuccessful => {
                 let result = pick(&[PayResult::ResultFail, PayResult::TradeStateFail], self.rng);
-                self.alone(PaymentSays { result, ..payment })
+                self.expectation(PaymentClaim { result, ..payment })
             }
             Scenario::SecondTransaction => {
                 let second = self.payment(1);
                 vec![genuine, self.second(second)]
             }
             Scenario::NoOrder => {
-                let event = Says::NoOrder(pick(&NO_ORDER, self.rng));
+                let event = Claim::NoOrder(pick(&NO_ORDER, self.rng));
                 vec![self.callback(event)]
             }
             Scenario::FullRefund
@@ -167,7 +167,7 @@ impl Drawing<'_> {
     }
 
     /// A payment with what comes of it later.
-    fn refunded(&mut self, genuine: Callback, payment: &PaymentSays) -> Vec<Callback> {
+    fn refunded(&mut self, genuine: Callback, payment: &PaymentClaim) -> Vec<Callback> {
         let all = self.order.amount_minor;
         match self.order.scenario {
             Scenario::PartialRefunds => {
@@ -210,9 +210,9 @@ impl Drawing<'_> {
             Scenario::SurplusRefunded | Scenario::SurplusPartRefunded => self.surplus_refunded(genuine),
             Scenario::RefusedRefunded => {
                 let amount_minor = another_amount(all, self.rng);
-                let refused = PaymentSays { amount_minor, ..payment.clone() };
+                let refused = PaymentClaim { amount_minor, ..payment.clone() };
                 let refund = self.refund(0, &refused, amount_minor, RefundResult::Succeeded);
-                self.alone(refused).into_iter().chain([refund]).collect()
+                self.expectation(refused).into_iter().chain([refund]).collect()
             }
             Scenario::SameNumber if self.rng.random_bool(0.5) => vec![genuine],
             _ => vec![genuine, self.refund(0, payment, all, RefundResult::Succeeded)],
@@ -240,20 +240,20 @@ impl Drawing<'_> {
         callbacks
     }
 
-    fn callback(&self, says: Says) -> Callback {
+    fn callback(&self, claim: Claim) -> Callback {
         let order = self.plan.orders.len().saturating_sub(1);
-        Callback { order, says, forgery: None, copies: 1, repeats: 0, after: None }
+        Callback { order, claim, forgery: None, copies: 1, repeats: 0, after: None }
     }
 
     /// A payment that is the order's only one.
-    fn alone(&mut self, payment: PaymentSays) -> Vec<Callback> {
-        let callback = self.callback(Says::Payment(payment));
+    fn expectation(&mut self, payment: PaymentClaim) -> Vec<Callback> {
+        let callback = self.callback(Claim::Payment(payment));
         vec![self.sometimes_again(callback)]
     }
 
     /// A payment of an order that another payment has paid.
-    fn second(&mut self, payment: PaymentSays) -> Callback {
-        let second = self.after_first(self.callback(Says::Payment(payment)));
+    fn second(&mut self, payment: PaymentClaim) -> Callback {
+        let second = self.after_first(self.callback(Claim::Payment(payment)));
         self.sometimes_again(second)
     }
 
@@ -266,7 +266,7 @@ impl Drawing<'_> {
         }
     }
 
-    /// Held back until the order's first callback was told SUCCESS.
+    /// Held back until the order's first callback was answered SUCCESS.
     fn after_first(&self, callback: Callback) -> Callback {
         Callback { after: Some(self.plan.callbacks.len()), ..callback }
     }
@@ -291,9 +291,9 @@ impl Drawing<'_> {
     }
 
     /// A payment of the order as it should be, with a transaction id that no other has; `nth` of the order's.
-    fn payment(&mut self, nth: usize) -> PaymentSays {
+    fn payment(&mut self, nth: usize) -> PaymentClaim {
         let Plan { run, callbacks, .. } = self.plan;
-        PaymentSays {
+        PaymentClaim {
             result: PayResult::Success,
             // 28 digits, as WeChat Pay's: 4200, two digits, the day, fourteen digits.
             transaction_id: format!(
@@ -311,10 +311,10 @@ impl Drawing<'_> {
         }
     }
 
-    /// A refund of a payment, sent once the order's first callback was told SUCCESS; some are repeated as payments are.
-    fn refund(&mut self, nth: i64, payment: &PaymentSays, amount_minor: i64, result: RefundResult) -> Callback {
+    /// A refund of a payment, sent once the order's first callback was answered SUCCESS; some are repeated as payments are.
+    fn refund(&mut self, nth: i64, payment: &PaymentClaim, amount_minor: i64, result: RefundResult) -> Callback {
         let Plan { run, callbacks, .. } = self.plan;
-        let says = Says::Refund(RefundSays {
+        let claim = Claim::Refund(RefundClaim {
             result,
             transaction_id: payment.transaction_id.clone(),
             // Unique for the merchant, also where two of its shops share an order number.
@@ -330,7 +330,7 @@ impl Drawing<'_> {
             amount_minor,
             succeeded_at: self.whole_seconds_ago(0..10),
         });
-        let callback = self.after_first(self.callback(says));
+        let callback = self.after_first(self.callback(claim));
         self.sometimes_again(callback)
     }
 

@@ -6,9 +6,9 @@ use kit::table::{Table, table};
 
 use super::{Report, two_columns};
 use crate::audit::index::Index;
-use crate::book::Meaning;
+use crate::request_log::Meaning;
 
-/// What was told and what the ledger says; see [`Books::is_balanced`].
+/// What was answered and what the ledger contains; see [`Books::is_balanced`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Books {
     /// Answers of SUCCESS.
@@ -22,7 +22,7 @@ pub struct Books {
 impl Books {
     #[must_use]
     pub fn of(report: &Report<'_>) -> Self {
-        let index = Index::new(report.plan, report.book, report.found, report.consumed);
+        let index = Index::new(report.plan, report.log, report.found, report.consumed);
         let surplus = index
             .cases
             .iter()
@@ -30,7 +30,7 @@ impl Books {
             .map(|sent| u64::try_from(sent.rows.len()).unwrap_or(u64::MAX).saturating_sub(sent.record.accepted));
         let rows = index.rows().map(|(_, row)| (row.outcome.clone(), row.reason.clone()));
         Self {
-            told_success: report.book.count(Meaning::Accepted),
+            told_success: report.log.count(Meaning::Accepted),
             stored_all_the_same: surplus.sum(),
             outcomes: super::count(rows),
         }
@@ -43,10 +43,10 @@ impl Books {
     }
 
     pub(super) fn table(&self) -> Table {
-        let mut table = table(["told to WeChat Pay", "", "outcomes in the ledger", ""]);
+        let mut table = table(["answered to WeChat Pay", "", "outcomes in the ledger", ""]);
         let left = vec![
-            ("told SUCCESS".to_owned(), self.told_success),
-            ("stored though answered failure".to_owned(), self.stored_all_the_same),
+            ("answered SUCCESS".to_owned(), self.told_success),
+            ("stored, though answered with a failure".to_owned(), self.stored_all_the_same),
         ];
         let outcomes: Vec<(String, u64)> = self
             .outcomes
@@ -59,7 +59,7 @@ impl Books {
         let together =
             (self.told_success.saturating_add(self.stored_all_the_same), outcomes.iter().map(|(_, rows)| rows).sum());
         two_columns(&mut table, left, outcomes);
-        two_columns(&mut table, vec![("together".to_owned(), together.0)], vec![("together".to_owned(), together.1)]);
+        two_columns(&mut table, vec![("total".to_owned(), together.0)], vec![("total".to_owned(), together.1)]);
         table
     }
 }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::speed::PERCENTILES;
 use super::{Books, Report, Speed};
-use crate::audit::Rule;
+use crate::audit::Violation;
 
 impl Report<'_> {
     /// Everything that the tables say.
@@ -27,8 +27,8 @@ impl Report<'_> {
             "seed": self.seed,
             "orders": self.plan.orders.len(),
             "scenarios": named(self.scenarios().into_iter().map(|(scenario, orders)| (scenario.name(), orders))),
-            "answers": named(self.book.answers.iter().map(|(answer, requests)| (answer.name(), *requests))),
-            "given_up": self.book.records.iter().filter(|record| record.given_up).count(),
+            "answers": named(self.log.answers.iter().map(|(answer, requests)| (answer.name(), *requests))),
+            "given_up": self.log.records.iter().filter(|record| record.given_up).count(),
             "books": {
                 "told_success": books.told_success,
                 "stored_though_answered_failure": books.stored_all_the_same,
@@ -48,18 +48,18 @@ impl Report<'_> {
                 "until_last_event_ms": u64::try_from(speed.until_last_event.as_millis()).unwrap_or(u64::MAX),
                 "latency_us": latencies,
             },
-            "audit": Rule::ALL.iter().map(|rule| self.rule(*rule)).collect::<Vec<_>>(),
+            "audit": Violation::ALL.iter().map(|violation| self.violation(*violation)).collect::<Vec<_>>(),
             "at_half": self.at_half.as_ref().map(|it| json!({"succeeded": it.succeeded, "text": it.text})),
         })
     }
 
-    fn rule(&self, rule: Rule) -> Value {
-        let examples = self.findings.examples(rule).iter().map(|example| {
+    fn violation(&self, violation: Violation) -> Value {
+        let examples = self.findings.examples(violation).iter().map(|example| {
             json!({"out_trade_no": example.out_trade_no, "expected": example.expected, "found": example.found})
         });
         json!({
-            "rule": rule.sentence(),
-            "breaches": self.findings.count(rule),
+            "rule": violation.sentence(),
+            "breaches": self.findings.count(violation),
             "examples": examples.collect::<Vec<_>>(),
         })
     }

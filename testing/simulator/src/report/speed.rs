@@ -8,7 +8,7 @@ use kit::table::{Cell, Table, right, table};
 
 use super::Report;
 use crate::audit::events::ORDER_PAID;
-use crate::model::{Alone, alone};
+use crate::model::{Expectation, expectation};
 use crate::plan::Checkout;
 use crate::progress::{grouped, per_second};
 
@@ -44,16 +44,16 @@ impl Speed {
             .map(|order| order.out_trade_no.as_str())
             .collect();
         let punctual = || {
-            let paid = report.consumed.events.values().filter(|event| event.says.kind == ORDER_PAID);
-            paid.filter(|event| !late.contains(event.says.out_trade_no.as_str()))
+            let paid = report.consumed.events.values().filter(|event| event.payload.kind == ORDER_PAID);
+            paid.filter(|event| !late.contains(event.payload.out_trade_no.as_str()))
         };
         let last = punctual().map(|event| event.consumed_at).max();
         let until_last_event =
-            last.map_or(report.book.sending, |last| last.saturating_duration_since(report.book.started_at));
+            last.map_or(report.log.sending, |last| last.saturating_duration_since(report.log.started_at));
         Self {
-            answered_per_second: per_second(report.book.requests(), report.book.sending),
+            answered_per_second: per_second(report.log.requests(), report.log.sending),
             paid_per_second: per_second(u64::try_from(punctual().count()).unwrap_or(u64::MAX), until_last_event),
-            sending: report.book.sending,
+            sending: report.log.sending,
             until_last_event,
             paid: paid_latencies(report),
         }
@@ -61,15 +61,15 @@ impl Speed {
 
     pub(super) fn rows<'a>(&'a self, report: &'a Report<'_>) -> Vec<(&'static str, &'a Latencies)> {
         let all = [
-            ("callback answered SUCCESS", &report.book.success),
-            ("callback answered otherwise", &report.book.other),
-            ("SUCCESS to order.paid in the merchant's hands", &self.paid),
+            ("callback answered SUCCESS", &report.log.success),
+            ("callback answered with a failure", &report.log.other),
+            ("SUCCESS until the merchant has order.paid", &self.paid),
         ];
         all.into_iter().filter(|(_, latencies)| latencies.count() > 0).collect()
     }
 
     pub(super) fn table(&self, report: &Report<'_>) -> Table {
-        let mut table = table(["latency", "p50", "p90", "p99", "p99.9", "max", "number"]);
+        let mut table = table(["latency", "p50", "p90", "p99", "p99.9", "max", "count"]);
         for (name, latencies) in self.rows(report) {
             let percentiles = PERCENTILES.iter().map(|(_, per_mille)| right(millis(latencies.within(*per_mille))));
             let ends = [
@@ -83,7 +83,7 @@ impl Speed {
 
     pub(super) fn line(&self) -> String {
         format!(
-            "{} requests/s answered over {}, {} payments/s applied and in the merchant's hands over {}",
+            "{} requests/s answered over {}, {} payments/s applied and delivered to the merchant over {}",
             grouped(self.answered_per_second),
             millis(self.sending),
             grouped(self.paid_per_second),
@@ -95,18 +95,18 @@ impl Speed {
 fn paid_latencies(report: &Report<'_>) -> Latencies {
     let mut latencies = Latencies::default();
     let mut accepted_at = HashMap::new();
-    for (callback, record) in report.plan.callbacks.iter().zip(&report.book.records) {
+    for (callback, record) in report.plan.callbacks.iter().zip(&report.log.records) {
         let Some((order, at)) = report.plan.order_of(callback).zip(record.accepted_at) else { continue };
-        let Some(says) = callback.says.payment().filter(|_| callback.forgery.is_none()) else { continue };
-        if alone(order, says) == Alone::Pays && order.checkout == Checkout::Pending {
-            let key = (order.out_trade_no.as_str(), says.transaction_id.as_str());
+        let Some(claim) = callback.claim.payment().filter(|_| callback.forgery.is_none()) else { continue };
+        if expectation(order, claim) == Expectation::Pays && order.checkout == Checkout::Pending {
+            let key = (order.out_trade_no.as_str(), claim.transaction_id.as_str());
             let first = accepted_at.entry(key).or_insert(at);
             *first = at.min(*first);
         }
     }
-    for event in report.consumed.events.values().filter(|event| event.says.kind == ORDER_PAID) {
-        let transaction = event.says.transaction_id.as_deref().unwrap_or_default();
-        if let Some(at) = accepted_at.get(&(event.says.out_trade_no.as_str(), transaction)) {
+    for event in report.consumed.events.values().filter(|event| event.payload.kind == ORDER_PAID) {
+        let transaction = event.payload.transaction_id.as_deref().unwrap_or_default();
+        if let Some(at) = accepted_at.get(&(event.payload.out_trade_no.as_str(), transaction)) {
             latencies.record(event.consumed_at.saturating_duration_since(*at));
         }
     }

@@ -2,27 +2,27 @@
 
 use super::breaks;
 use super::world::World;
-use crate::audit::Rule;
-use crate::evidence::FoundNotification;
+use crate::audit::Violation;
 use crate::scenarios::Scenario;
+use crate::snapshot::FoundNotification;
 
 #[test]
 fn a_row_that_does_not_name_its_event_is_found() {
     for scenario in [Scenario::Plain, Scenario::WrongAmount, Scenario::FullRefund] {
-        breaks(&[Rule::CausedEvent], |world| {
+        breaks(&[Violation::WrongCausedEvent], |world| {
             let callback = world.callback(scenario);
             world.row(callback).caused = None;
         });
-        breaks(&[Rule::CausedEvent], |world| {
+        breaks(&[Violation::WrongCausedEvent], |world| {
             let callback = world.callback(scenario);
             world.row(callback).caused.as_mut().unwrap().id = "of nobody".to_owned();
         });
-        breaks(&[Rule::CausedEvent], |world| {
+        breaks(&[Violation::WrongCausedEvent], |world| {
             let callback = world.callback(scenario);
             world.row(callback).caused.as_mut().unwrap().kind = "refund.closed".to_owned();
         });
     }
-    breaks(&[Rule::CausedEvent, Rule::SeenOrder], |world| {
+    breaks(&[Violation::WrongCausedEvent, Violation::WrongDecisionBasis], |world| {
         let callback = world.callback(Scenario::Plain);
         world.row(callback).caused.as_mut().unwrap().version = 2;
     });
@@ -30,13 +30,13 @@ fn a_row_that_does_not_name_its_event_is_found() {
 
 #[test]
 fn a_row_that_names_an_event_which_it_did_not_cause_is_found() {
-    breaks(&[Rule::CausedEvent], |world| {
+    breaks(&[Violation::WrongCausedEvent], |world| {
         let plain = world.callback(Scenario::Plain);
         let caused = world.row(plain).caused.clone();
         let ignored = world.callback(Scenario::NotSuccessful);
         world.row(ignored).caused = caused;
     });
-    breaks(&[Rule::CausedEvent, Rule::SeenOrder], |world| {
+    breaks(&[Violation::WrongCausedEvent, Violation::WrongDecisionBasis], |world| {
         let callback = world.callback(Scenario::ConcurrentRepeats);
         let (applied, duplicate) = {
             let body = world.row(callback).body_sha256;
@@ -63,22 +63,24 @@ fn a_refused_payment_may_be_decided_again_once_part_of_it_has_gone_back() {
         held.reason = "partly_returned".to_owned();
     };
     breaks(&[], |world| decide_again(world, Scenario::SurplusPartRefunded));
-    breaks(&[Rule::Outcome], |world| decide_again(world, Scenario::WrongAmount));
+    breaks(&[Violation::WrongOutcome], |world| decide_again(world, Scenario::WrongAmount));
 }
 
 #[test]
 fn versions_with_a_gap_are_found() {
-    breaks(&[Rule::OrderState, Rule::Versions], |world| world.order(Scenario::FullRefund).version = 3);
+    breaks(&[Violation::WrongOrderState, Violation::WrongEventVersions], |world| {
+        world.order(Scenario::FullRefund).version = 3
+    });
 }
 
 #[test]
 fn sums_that_do_not_follow_from_event_to_event_are_found() {
-    breaks(&[Rule::EventContent], |world| {
-        let says = &mut world.event_of(Scenario::SurplusPartRefunded, "payment.partially_returned").says;
-        says.payment_returned_minor = Some(0);
+    breaks(&[Violation::WrongEventContent], |world| {
+        let payload = &mut world.event_of(Scenario::SurplusPartRefunded, "payment.partially_returned").payload;
+        payload.payment_returned_minor = Some(0);
     });
-    breaks(&[Rule::EventContent], |world| {
-        world.event_of(Scenario::PartOnly, "order.partially_refunded").says.refunded_minor = Some(0);
+    breaks(&[Violation::WrongEventContent], |world| {
+        world.event_of(Scenario::PartOnly, "order.partially_refunded").payload.refunded_minor = Some(0);
     });
 }
 
@@ -94,13 +96,13 @@ fn a_row_that_was_not_decided_on_its_order_is_found() {
         |row| row.seen.as_mut().unwrap().state = "of nobody".to_owned(),
     ];
     for tamper in tampers {
-        breaks(&[Rule::SeenOrder], |world| {
+        breaks(&[Violation::WrongDecisionBasis], |world| {
             let callback = world.callback(Scenario::Plain);
             tamper(world.row(callback));
         });
     }
     for (scenario, state) in [(Scenario::ClosedOrder, "paid"), (Scenario::SecondTransaction, "pending")] {
-        breaks(&[Rule::SeenOrder], |world| {
+        breaks(&[Violation::WrongDecisionBasis], |world| {
             let callback = world.callback(scenario) + usize::from(scenario == Scenario::SecondTransaction);
             world.row(callback).seen.as_mut().unwrap().state = state.to_owned();
         });
@@ -109,7 +111,7 @@ fn a_row_that_was_not_decided_on_its_order_is_found() {
 
 #[test]
 fn a_row_that_waits_was_decided_on_no_order() {
-    breaks(&[Rule::SeenOrder], |world| {
+    breaks(&[Violation::WrongDecisionBasis], |world| {
         let plain = world.callback(Scenario::Plain);
         let seen = world.row(plain).seen.clone();
         let waiting = world.callback(Scenario::UnknownOrder);

@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use crate::audit::{Findings, audit};
-use crate::book::{Answer, Book};
-use crate::evidence::{Found, FoundNotification, FoundOrder, FoundPayment, FoundQuarantine, FoundRefund};
 use crate::fulfilment::{Consumed, Event};
 use crate::merchants::tests::merchants;
 use crate::plan::{self, Checkout, Order, Plan, Requested, Run};
+use crate::request_log::{Answer, RequestLog};
 use crate::scenarios::Scenario;
 use crate::scenarios::tests::mix;
+use crate::snapshot::{Found, FoundNotification, FoundOrder, FoundPayment, FoundQuarantine, FoundRefund};
 use chrono::DateTime;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -19,7 +19,7 @@ mod pipeline;
 /// What was told and what was found.
 pub(super) struct World {
     pub(super) plan: Plan,
-    pub(super) book: Book,
+    pub(super) log: RequestLog,
     pub(super) found: Found,
     pub(super) consumed: Consumed,
 }
@@ -34,8 +34,8 @@ impl World {
     pub(super) fn delivered(reorder: impl FnOnce(&mut [usize])) -> Self {
         let run = Run { prefix: "SIM-".to_owned(), serial: 1, started_at: DateTime::UNIX_EPOCH };
         let plan = plan::draw(run, 600, &merchants(), &mix(&[]), &mut StdRng::seed_from_u64(11));
-        let book = Book::new(plan.callbacks.len(), Instant::now());
-        let mut world = Self { plan, book, found: Found::default(), consumed: Consumed::default() };
+        let log = RequestLog::new(plan.callbacks.len(), Instant::now());
+        let mut world = Self { plan, log, found: Found::default(), consumed: Consumed::default() };
         world.found.orders = world.plan.orders.iter().enumerate().filter_map(found_order).collect();
         world.found.refunds = world.plan.orders.iter().enumerate().flat_map(requested).collect();
         let mut callbacks: Vec<usize> = (0..world.plan.callbacks.len()).collect();
@@ -48,11 +48,11 @@ impl World {
 
     fn deliver(&mut self, index: usize) {
         let callback = self.plan.callbacks[index].clone();
-        self.book.records[index].body_sha256 = Some(body(index));
+        self.log.records[index].body_sha256 = Some(body(index));
         for _ in 0..callback.copies + callback.repeats {
-            self.book.records[index].sent += 1;
+            self.log.records[index].sent += 1;
             let answer = if callback.forgery.is_some() { Answer::Status(401) } else { Answer::Success };
-            self.book.note(index, answer, Duration::from_millis(1), Instant::now());
+            self.log.note(index, answer, Duration::from_millis(1), Instant::now());
             if answer == Answer::Success {
                 self.handle(index, &callback);
             }
@@ -60,7 +60,7 @@ impl World {
     }
 
     pub(super) fn audit(&self) -> Findings {
-        audit(&self.plan, &self.book, &self.found, &self.consumed)
+        audit(&self.plan, &self.log, &self.found, &self.consumed)
     }
 
     /// The first callback of the first order in this scenario.
@@ -86,7 +86,7 @@ impl World {
 
     pub(super) fn event(&mut self, scenario: Scenario) -> &mut Event {
         let number = self.order(scenario).out_trade_no.clone();
-        self.consumed.events.values_mut().find(|event| event.says.out_trade_no == number).unwrap()
+        self.consumed.events.values_mut().find(|event| event.payload.out_trade_no == number).unwrap()
     }
 
     /// The record of the payment that the first callback of that order is about.
@@ -97,14 +97,14 @@ impl World {
 
     /// The record of the payment that a callback is about.
     pub(super) fn payment_of(&mut self, callback: usize) -> &mut FoundPayment {
-        let transaction_id = self.plan.callbacks[callback].says.transaction_id();
+        let transaction_id = self.plan.callbacks[callback].claim.transaction_id();
         self.found.payments.iter_mut().find(|row| Some(row.transaction_id.as_str()) == transaction_id).unwrap()
     }
 
     /// The event of that type about that order.
     pub(super) fn event_of(&mut self, scenario: Scenario, kind: &str) -> &mut Event {
         let number = self.order(scenario).out_trade_no.clone();
-        let is_meant = |event: &&mut Event| event.says.out_trade_no == number && event.says.kind == kind;
+        let is_meant = |event: &&mut Event| event.payload.out_trade_no == number && event.payload.kind == kind;
         self.consumed.events.values_mut().find(is_meant).unwrap()
     }
 
@@ -117,7 +117,8 @@ impl World {
     /// An event of that order about its refund.
     pub(super) fn refund_event(&mut self, scenario: Scenario) -> &mut Event {
         let number = self.order(scenario).out_trade_no.clone();
-        let is_meant = |event: &&mut Event| event.says.out_trade_no == number && event.says.out_refund_no.is_some();
+        let is_meant =
+            |event: &&mut Event| event.payload.out_trade_no == number && event.payload.out_refund_no.is_some();
         self.consumed.events.values_mut().find(is_meant).unwrap()
     }
 }

@@ -5,10 +5,10 @@ use std::time::Instant;
 use uuid::Uuid;
 
 use super::{World, body};
-use crate::evidence::{Caused, FoundNotification, FoundOrder, FoundPayment, FoundQuarantine, FoundRefund, Seen};
 use crate::fulfilment::{Event, Payload};
-use crate::model::{Alone, Outcome, PAID_TWICE, alone, refund_outcomes};
-use crate::plan::{Callback, Order, PaymentSays, RefundResult, RefundSays, Says};
+use crate::model::{Expectation, Outcome, PAID_TWICE, expectation, refund_outcomes};
+use crate::plan::{Callback, Claim, Order, PaymentClaim, RefundClaim, RefundResult};
+use crate::snapshot::{Caused, FoundNotification, FoundOrder, FoundPayment, FoundQuarantine, FoundRefund, Seen};
 
 /// What one ledger row says.
 struct Came {
@@ -27,15 +27,15 @@ impl World {
     pub(super) fn handle(&mut self, index: usize, callback: &Callback) {
         let order = self.plan.orders[callback.order].clone();
         let id = Uuid::from_u128(u128::try_from(self.found.notifications.len()).unwrap() + 1);
-        let (kind, shop, out_refund_no) = match &callback.says {
-            Says::Payment(payment) => ("payment", payment.sub_mch_id, None),
-            Says::Refund(refund) => ("refund", order.sub_mch_id, Some(refund.out_refund_no.clone())),
-            Says::NoOrder(_) => ("other", None, None),
+        let (kind, shop, out_refund_no) = match &callback.claim {
+            Claim::Payment(payment) => ("payment", payment.sub_mch_id, None),
+            Claim::Refund(refund) => ("refund", order.sub_mch_id, Some(refund.out_refund_no.clone())),
+            Claim::NoOrder(_) => ("other", None, None),
         };
-        let came = match &callback.says {
-            Says::Payment(says) => self.pay(&order, says, id),
-            Says::Refund(says) => self.refund(&order, says),
-            Says::NoOrder(_) => Came::to(("ignored", Some("not_for_orders"))),
+        let came = match &callback.claim {
+            Claim::Payment(claim) => self.pay(&order, claim, id),
+            Claim::Refund(claim) => self.refund(&order, claim),
+            Claim::NoOrder(_) => Came::to(("ignored", Some("not_for_orders"))),
         };
         let (outcome, reason) = came.outcome;
         self.found.notifications.push(FoundNotification {
@@ -46,7 +46,7 @@ impl World {
             mch_id: Some(order.mch_id.clone()),
             sub_mch_id: shop.map(str::to_owned),
             out_trade_no: (kind != "other").then(|| order.out_trade_no.clone()),
-            transaction_id: callback.says.transaction_id().map(str::to_owned),
+            transaction_id: callback.claim.transaction_id().map(str::to_owned),
             out_refund_no,
             key_fingerprint: Some("v2-1".to_owned()),
             outcome: outcome.to_owned(),
@@ -65,22 +65,22 @@ impl World {
                 resolution: None,
             });
         }
-        if let Says::Payment(says) = &callback.says {
-            self.heal(&order, &says.transaction_id);
+        if let Claim::Payment(claim) = &callback.claim {
+            self.heal(&order, &claim.transaction_id);
         }
     }
 
-    fn pay(&mut self, order: &Order, says: &PaymentSays, id: Uuid) -> Came {
-        let refusal = match alone(order, says) {
-            Alone::Ignored => return Came::to(("ignored", Some("not_successful"))),
-            Alone::Waits => return Came::to(("waiting", Some("for_order"))),
-            Alone::Refused(reason) => Some(reason),
-            Alone::Pays => None,
+    fn pay(&mut self, order: &Order, claim: &PaymentClaim, id: Uuid) -> Came {
+        let refusal = match expectation(order, claim) {
+            Expectation::Ignored => return Came::to(("ignored", Some("not_successful"))),
+            Expectation::Waits => return Came::to(("waiting", Some("for_order"))),
+            Expectation::Refused(reason) => Some(reason),
+            Expectation::Pays => None,
         };
         let row = row_of(&mut self.found.orders, order).unwrap();
         let seen = Some(see(row));
         let is_it =
-            |payment: &&FoundPayment| payment.order_id == row.id && payment.transaction_id == says.transaction_id;
+            |payment: &&FoundPayment| payment.order_id == row.id && payment.transaction_id == claim.transaction_id;
         if let Some(known) = self.found.payments.iter().find(is_it) {
             let is_returned = known.disposition == "returned";
             let outcome = if is_returned { ("ignored", Some("returned")) } else { ("duplicate", None) };
@@ -91,18 +91,18 @@ impl World {
         let payment = FoundPayment {
             order_id: row.id,
             mch_id: row.mch_id.clone(),
-            transaction_id: says.transaction_id.clone(),
-            amount_minor: says.amount_minor,
-            currency: says.currency.to_owned(),
-            paid_at: says.paid_at,
+            transaction_id: claim.transaction_id.clone(),
+            amount_minor: claim.amount_minor,
+            currency: claim.currency.to_owned(),
+            paid_at: claim.paid_at,
             disposition: if refusal.is_some() { "refused" } else { "accepted" }.to_owned(),
             returned_minor: 0,
             brought_by: Some((id, 0)),
         };
         if refusal.is_none() {
             row.state = "paid".to_owned();
-            row.transaction_id = Some(says.transaction_id.clone());
-            row.paid_at = Some(says.paid_at);
+            row.transaction_id = Some(claim.transaction_id.clone());
+            row.paid_at = Some(claim.paid_at);
         }
         let kind = if refusal.is_some() { "payment.refused" } else { "order.paid" };
         let event = event(row, kind, &payment, refusal, None);
@@ -112,25 +112,25 @@ impl World {
     }
 
     /// As the pipeline would when nothing overtakes anything but where the plan wants it.
-    fn refund(&mut self, order: &Order, says: &RefundSays) -> Came {
+    fn refund(&mut self, order: &Order, claim: &RefundClaim) -> Came {
         let row = row_of(&mut self.found.orders, order).unwrap();
         let is_it =
-            |payment: &&mut FoundPayment| payment.order_id == row.id && payment.transaction_id == says.transaction_id;
-        let payments = self.plan.callbacks.iter().filter_map(|callback| callback.says.payment());
-        let mut of_payment = payments.filter(|payment| payment.transaction_id == says.transaction_id);
+            |payment: &&mut FoundPayment| payment.order_id == row.id && payment.transaction_id == claim.transaction_id;
+        let payments = self.plan.callbacks.iter().filter_map(|callback| callback.claim.payment());
+        let mut of_payment = payments.filter(|payment| payment.transaction_id == claim.transaction_id);
         let Some(payment) = self.found.payments.iter_mut().find(is_it) else {
-            return Came::to(refund_outcomes(order, says, None, &[])[0]);
+            return Came::to(refund_outcomes(order, claim, None, &[])[0]);
         };
         let seen = Some(see(row));
-        let outcome = refund_outcomes(order, says, of_payment.next(), &[])[0];
+        let outcome = refund_outcomes(order, claim, of_payment.next(), &[])[0];
         if outcome.0 != "applied" {
             return Came { outcome, seen, caused: None };
         }
-        if let Some(outcome) = move_refund(&mut self.found.refunds, row.id, says) {
+        if let Some(outcome) = move_refund(&mut self.found.refunds, row.id, claim) {
             return Came { outcome, seen, caused: None };
         }
         row.version += 1;
-        payment.returned_minor += if says.result == RefundResult::Succeeded { says.amount_minor } else { 0 };
+        payment.returned_minor += if claim.result == RefundResult::Succeeded { claim.amount_minor } else { 0 };
         let is_all = payment.returned_minor == payment.amount_minor;
         if payment.disposition == "accepted" {
             row.refunded_minor = payment.returned_minor;
@@ -138,7 +138,7 @@ impl World {
         } else if is_all {
             payment.disposition = "returned".to_owned();
         }
-        let kind = match (says.result, payment.disposition.as_str(), is_all) {
+        let kind = match (claim.result, payment.disposition.as_str(), is_all) {
             (RefundResult::Abnormal, ..) => "refund.abnormal",
             (RefundResult::Closed, ..) => "refund.closed",
             (RefundResult::Succeeded, "accepted", true) => "order.refunded",
@@ -146,7 +146,7 @@ impl World {
             (RefundResult::Succeeded, _, true) => "payment.returned",
             (RefundResult::Succeeded, _, false) => "payment.partially_returned",
         };
-        let event = event(row, kind, payment, None, Some(says));
+        let event = event(row, kind, payment, None, Some(claim));
         self.sweep();
         Came { outcome, seen, caused: Some(self.publish(event)) }
     }
@@ -154,9 +154,9 @@ impl World {
     fn publish(&mut self, event: Event) -> Caused {
         let caused = Caused {
             id: event.id.clone(),
-            kind: event.says.kind.clone(),
-            version: event.says.version,
-            reason: event.says.reason.clone(),
+            kind: event.payload.kind.clone(),
+            version: event.payload.version,
+            reason: event.payload.reason.clone(),
         };
         self.consumed.events.insert(event.id.clone(), event);
         caused
@@ -184,8 +184,8 @@ impl World {
         let rows: Vec<FoundNotification> = self.found.notifications.iter().filter(waits).cloned().collect();
         for row in rows {
             let index = (0..self.plan.callbacks.len()).find(|index| row.body_sha256 == Some(body(*index))).unwrap();
-            let says = self.plan.callbacks[index].says.refund().unwrap().clone();
-            let Came { outcome: (outcome, reason), seen, caused } = self.refund(order, &says);
+            let claim = self.plan.callbacks[index].claim.refund().unwrap().clone();
+            let Came { outcome: (outcome, reason), seen, caused } = self.refund(order, &claim);
             let moved = FoundNotification {
                 outcome: outcome.to_owned(),
                 reason: reason.map(str::to_owned),
@@ -221,22 +221,22 @@ fn see(row: &FoundOrder) -> Seen {
 }
 
 /// Moves the refund's row; says so when it is not moved.
-fn move_refund(refunds: &mut Vec<FoundRefund>, order_id: i64, says: &RefundSays) -> Option<Outcome> {
-    let state = match says.result {
+fn move_refund(refunds: &mut Vec<FoundRefund>, order_id: i64, claim: &RefundClaim) -> Option<Outcome> {
+    let state = match claim.result {
         RefundResult::Abnormal => "abnormal",
         RefundResult::Closed => "closed",
         RefundResult::Succeeded => "succeeded",
     };
     let refund = FoundRefund {
         order_id,
-        out_refund_no: says.out_refund_no.clone(),
-        refund_id: Some(says.refund_id.clone()),
-        transaction_id: Some(says.transaction_id.clone()),
-        amount_minor: says.amount_minor,
+        out_refund_no: claim.out_refund_no.clone(),
+        refund_id: Some(claim.refund_id.clone()),
+        transaction_id: Some(claim.transaction_id.clone()),
+        amount_minor: claim.amount_minor,
         state: state.to_owned(),
-        succeeded_at: (says.result == RefundResult::Succeeded).then_some(says.succeeded_at),
+        succeeded_at: (claim.result == RefundResult::Succeeded).then_some(claim.succeeded_at),
     };
-    let known = |refund: &&mut FoundRefund| refund.order_id == order_id && refund.out_refund_no == says.out_refund_no;
+    let known = |refund: &&mut FoundRefund| refund.order_id == order_id && refund.out_refund_no == claim.out_refund_no;
     match refunds.iter_mut().find(known) {
         Some(old) if old.state == state => return Some(("duplicate", None)),
         Some(old) if ["succeeded", "closed"].contains(&old.state.as_str()) => return Some(("ignored", Some("stale"))),
@@ -251,10 +251,10 @@ fn event(
     kind: &str,
     payment: &FoundPayment,
     reason: Option<&str>,
-    refund: Option<&RefundSays>,
+    refund: Option<&RefundClaim>,
 ) -> Event {
     let id = format!("event-{}-{}", row.id, row.version);
-    let says = Payload {
+    let payload = Payload {
         event_id: id.clone(),
         kind: kind.to_owned(),
         order_id: row.id,
@@ -275,5 +275,5 @@ fn event(
         refund_id: refund.map(|refund| refund.refund_id.clone()),
         refund_amount_minor: refund.map(|refund| refund.amount_minor),
     };
-    Event { id, says, consumed_at: Instant::now() }
+    Event { id, payload, consumed_at: Instant::now() }
 }

@@ -2,7 +2,7 @@
 
 /// How the protocol is spoilt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Swap {
+pub enum Mutation {
     /// Not at all.
     None,
     /// A lane acknowledges what it has written and not committed.

@@ -28,34 +28,34 @@ pub struct Promise {
 
 /// The record of one strike.
 #[derive(Debug, Default)]
-pub struct Mark {
-    struck_ms: AtomicU64,
-    mended_ms: AtomicU64,
+pub struct FaultRecord {
+    injected_ms: AtomicU64,
+    lifted_ms: AtomicU64,
     note: Mutex<String>,
     promises: Mutex<Vec<Promise>>,
 }
 
-impl Mark {
+impl FaultRecord {
     /// It has taken effect: now.
-    pub fn struck(&self) {
-        self.struck_ms.store(now_ms(), Ordering::SeqCst);
+    pub fn injected(&self) {
+        self.injected_ms.store(now_ms(), Ordering::SeqCst);
     }
 
     /// There is nothing left to undo: now. What follows is looking, and is not part of the fault.
-    pub fn mended(&self) {
-        self.mended_ms.store(now_ms(), Ordering::SeqCst);
+    pub fn lifted(&self) {
+        self.lifted_ms.store(now_ms(), Ordering::SeqCst);
     }
 
     /// When it took effect; 0 if it never did.
     #[must_use]
-    pub fn struck_ms(&self) -> u64 {
-        self.struck_ms.load(Ordering::SeqCst)
+    pub fn injected_ms(&self) -> u64 {
+        self.injected_ms.load(Ordering::SeqCst)
     }
 
     /// When there was nothing left to undo; `None` if the strike did not say.
     #[must_use]
-    pub fn mended_ms(&self) -> Option<u64> {
-        Some(self.mended_ms.load(Ordering::SeqCst)).filter(|at| *at > 0)
+    pub fn lifted_ms(&self) -> Option<u64> {
+        Some(self.lifted_ms.load(Ordering::SeqCst)).filter(|at| *at > 0)
     }
 
     /// What was hit, for the report.
@@ -81,15 +81,15 @@ impl Mark {
             }
             sleep(LOOK_EVERY).await;
         };
-        self.record(sentence, within_seconds, held, u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX));
+        self.push(sentence, within_seconds, held, u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX));
     }
 
     /// Records what was seen already: it held, or what there was instead.
-    pub fn settle(&self, sentence: &str, within_seconds: u64, held: Result<()>) {
-        self.record(sentence, within_seconds, held, 0);
+    pub fn observed(&self, sentence: &str, within_seconds: u64, held: Result<()>) {
+        self.push(sentence, within_seconds, held, 0);
     }
 
-    fn record(&self, sentence: &str, within_seconds: u64, held: Result<()>, took_ms: u64) {
+    fn push(&self, sentence: &str, within_seconds: u64, held: Result<()>, took_ms: u64) {
         let breach = held.err().map(|error| format!("{:#}", error.root_cause()));
         lock(&self.promises).push(Promise { sentence: sentence.to_owned(), within_seconds, breach, took_ms });
     }
@@ -113,28 +113,29 @@ mod tests {
 
     #[tokio::test]
     async fn a_promise_that_is_kept_in_time_has_no_breach() {
-        let (mark, mut looks) = (Mark::default(), 0);
-        mark.promise("three looks are enough", 2, async || {
-            looks += 1;
-            ensure!(looks >= 3, "look {looks}");
-            Ok(())
-        })
-        .await;
-        assert_eq!(mark.promises()[0].breach, None);
+        let (record, mut looks) = (FaultRecord::default(), 0);
+        record
+            .promise("three looks are enough", 2, async || {
+                looks += 1;
+                ensure!(looks >= 3, "look {looks}");
+                Ok(())
+            })
+            .await;
+        assert_eq!(record.promises()[0].breach, None);
     }
 
     #[tokio::test]
     async fn a_promise_that_is_late_says_what_there_was_instead() {
-        let mark = Mark::default();
-        mark.promise("nothing waits", 0, async || bail!("4 wait")).await;
-        assert_eq!(mark.promises()[0].breach.as_deref(), Some("4 wait"));
+        let record = FaultRecord::default();
+        record.promise("nothing waits", 0, async || bail!("4 wait")).await;
+        assert_eq!(record.promises()[0].breach.as_deref(), Some("4 wait"));
     }
 
     #[test]
     fn a_strike_that_does_not_say_when_it_was_mended_has_no_such_time() {
-        let mark = Mark::default();
-        assert_eq!(mark.mended_ms(), None);
-        mark.mended();
-        assert!(mark.mended_ms().is_some());
+        let record = FaultRecord::default();
+        assert_eq!(record.lifted_ms(), None);
+        record.lifted();
+        assert!(record.lifted_ms().is_some());
     }
 }

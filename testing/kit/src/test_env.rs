@@ -15,8 +15,8 @@ use crate::proxy::Proxy;
 use crate::servers::Servers;
 use crate::until;
 
-/// What one test works on. Start programs after it, so that they end before their servers' data does.
-pub struct Stage {
+/// What one test needs. Start programs after it, so that they are dropped before the data of their servers is.
+pub struct TestEnv {
     /// Its migrated database.
     pub database: Database,
     /// Its virtual host.
@@ -40,7 +40,7 @@ pub struct OrderRow {
 pub struct LedgerRow {
     /// The AMQP `message_id`.
     pub id: Uuid,
-    /// `applied`, `duplicate`, ..
+    /// `applied`, `duplicate`, …
     pub outcome: String,
     /// Why, when not applied.
     pub reason: Option<String>,
@@ -59,9 +59,9 @@ impl LedgerRow {
     }
 }
 
-impl Stage {
+impl TestEnv {
     /// Makes the set.
-    pub async fn set() -> Result<Self> {
+    pub async fn start() -> Result<Self> {
         let servers = Servers::from_environment()?;
         Ok(Self {
             database: Database::create(&servers).await?,
@@ -125,7 +125,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Records the payments of orders that were paid before Countersign came, by the statement of `docs/operations.md`.
+    /// Records the payments of orders that were paid before Countersign was installed, by the statement of `docs/operations.md`.
     pub async fn bring_in_payments(&self) -> Result<()> {
         let insert = "INSERT INTO payments
                           (order_id, mch_id, transaction_id, amount_minor, currency, paid_at, disposition, returned_minor)
@@ -149,12 +149,12 @@ impl Stage {
     }
 
     /// Waits until the outbox is empty and at least `count` order events have reached the merchant's queue, and takes
-    /// them as a consumer should: an event that came again under its id is dropped.
+    /// them as a consumer should: a repeat under a known id is dropped.
     pub async fn until_events(&self, count: u32) -> Result<Vec<Message>> {
         until(&format!("{count} events have arrived"), async || {
             let waiting = self.value("SELECT count(*) FROM order_events").await?;
             let arrived = self.broker.depth(EVENTS_QUEUE).await?;
-            ensure!(arrived >= count && waiting == "0", "{arrived} have, and {waiting} wait in the outbox");
+            ensure!(arrived >= count && waiting == "0", "{arrived} have arrived, and {waiting} are in the outbox");
             Ok(())
         })
         .await?;

@@ -12,15 +12,15 @@ const PATIENCE: Duration = Duration::from_mins(2);
 
 /// The moments, by order number; clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct Moments(Arc<Mutex<HashMap<String, Instant>>>);
+pub struct FirstSeen(Arc<Mutex<HashMap<String, Instant>>>);
 
-impl Moments {
+impl FirstSeen {
     /// An order was seen at `now`; later sights of it do not count.
     pub fn note(&self, out_trade_no: String, now: Instant) {
         self.lock().entry(out_trade_no).or_insert(now);
     }
 
-    /// All of them, once `count` orders were seen. `what` completes "waited in vain until so many orders are ..".
+    /// All of them, once `count` orders were seen. `what` completes "waiting until 100 orders are …".
     pub async fn until(&self, count: usize, what: &str) -> Result<HashMap<String, Instant>> {
         until_within(PATIENCE, &format!("{count} orders are {what}"), async || {
             let seen = self.lock().len();

@@ -1,5 +1,5 @@
-//! The command that is run once in the background when half of the callbacks are sent: it kills and restarts a worker,
-//! say. Its outcome is part of the report, because a run that was meant to be disturbed and was not proves less.
+//! The command that runs once in the background when half of the callbacks have been sent, for example to kill a worker. Its
+//! outcome is part of the report, because a run that was meant to be disturbed and was not proves less.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 /// A command that hangs must not hang the run.
 const PATIENCE: Duration = Duration::from_mins(2);
-/// The end of the output is where an error stands.
+/// An error is usually at the end of the output.
 const OUTPUT_LINES: usize = 5;
 
 /// What came of the command.
@@ -18,7 +18,7 @@ const OUTPUT_LINES: usize = 5;
 pub struct Outcome {
     /// Exit status 0.
     pub succeeded: bool,
-    /// For a person: how it ended, after how long, and the end of its output when it failed.
+    /// For the report: how it ended, after how long, and the end of its output when it failed.
     pub text: String,
 }
 
@@ -28,7 +28,7 @@ pub async fn run(command: String, half: oneshot::Receiver<()>) -> Option<Outcome
     let begun = Instant::now();
     let running = Command::new("sh").arg("-c").arg(&command).stdin(Stdio::null()).kill_on_drop(true).output();
     let (succeeded, how, output) = match timeout(PATIENCE, running).await {
-        Err(_) => (false, "did not end in time".to_owned(), String::new()),
+        Err(_) => (false, "did not finish in time".to_owned(), String::new()),
         Ok(Err(error)) => (false, format!("could not be started: {error}"), String::new()),
         Ok(Ok(done)) => {
             let output = [done.stdout, done.stderr].concat();

@@ -2,9 +2,9 @@
 
 /// At most `N` values, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Few<T, const N: usize>([Option<T>; N]);
+pub struct InlineVec<T, const N: usize>([Option<T>; N]);
 
-impl<T: Copy + PartialEq, const N: usize> Few<T, N> {
+impl<T: Copy + PartialEq, const N: usize> InlineVec<T, N> {
     /// The empty list.
     pub const EMPTY: Self = Self([None; N]);
 
@@ -64,7 +64,7 @@ impl<T: Copy + PartialEq, const N: usize> Few<T, N> {
     }
 }
 
-impl<T: Copy + PartialEq, const N: usize> FromIterator<T> for Few<T, N> {
+impl<T: Copy + PartialEq, const N: usize> FromIterator<T> for InlineVec<T, N> {
     fn from_iter<I: IntoIterator<Item = T>>(values: I) -> Self {
         let mut few = Self::EMPTY;
         values.into_iter().for_each(|value| few.push(value));
@@ -72,7 +72,7 @@ impl<T: Copy + PartialEq, const N: usize> FromIterator<T> for Few<T, N> {
     }
 }
 
-impl<T, const N: usize> IntoIterator for Few<T, N> {
+impl<T, const N: usize> IntoIterator for InlineVec<T, N> {
     type Item = T;
     type IntoIter = std::iter::Flatten<std::array::IntoIter<Option<T>, N>>;
 

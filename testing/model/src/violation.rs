@@ -5,7 +5,7 @@ use std::fmt;
 /// What is violated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the sentences below say what each of them is")]
-pub enum Broken {
+pub enum Violation {
     SuccessLost,
     AppliedTwice,
     ChangeWithoutEvent,
@@ -30,10 +30,10 @@ pub enum Broken {
     NotEmpty,
 }
 
-impl fmt::Display for Broken {
+impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::SuccessLost => "WeChat Pay was told SUCCESS for what neither the broker nor the ledger has",
+            Self::SuccessLost => "ingest answered SUCCESS for a callback that neither the broker nor the ledger has",
             Self::AppliedTwice => "one payment or refund was applied twice",
             Self::ChangeWithoutEvent => "an order was changed without an event",
             Self::EventWithoutChange => "there is an event without a change of its order",
@@ -50,7 +50,9 @@ impl fmt::Display for Broken {
             }
             Self::WorkHidden => "an operator resolved a row that nothing else knows of",
             Self::NoRowInTheEnd => "in the end the ledger does not have a message that the broker had, once",
-            Self::SuccessWithoutRowInTheEnd => "in the end the ledger has nothing of a callback that was told SUCCESS",
+            Self::SuccessWithoutRowInTheEnd => {
+                "in the end the ledger has nothing of a callback that was answered SUCCESS"
+            }
             Self::StillWaiting => "in the end a row waits for what is there, or for nothing",
             Self::StillOpen => "in the end a row of a refused payment is open that was accepted or has gone back",
             Self::WrongOrder => "in the end an order is not as the stored callbacks and the shop make it",

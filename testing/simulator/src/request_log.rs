@@ -83,7 +83,7 @@ pub struct Record {
     pub rejected: u64,
     /// Perhaps stored this often.
     pub unsure: u64,
-    /// When it was first told SUCCESS.
+    /// When it was first answered SUCCESS.
     pub accepted_at: Option<Instant>,
     /// Retries made or planned.
     pub retries: usize,
@@ -104,7 +104,7 @@ pub struct Request {
 
 /// Everything that was sent and answered.
 #[derive(Debug, Clone)]
-pub struct Book {
+pub struct RequestLog {
     /// One per callback of the plan.
     pub records: Vec<Record>,
     /// Answers by kind.
@@ -120,7 +120,7 @@ pub struct Book {
     pub sending: Duration,
 }
 
-impl Book {
+impl RequestLog {
     /// An empty book for this many callbacks.
     #[must_use]
     pub fn new(callbacks: usize, started_at: Instant) -> Self {

@@ -1,7 +1,7 @@
-//! One keep-alive connection of WeChat Pay's: takes a job, posts it, says what came back.
+//! One keep-alive connection of WeChat Pay's: takes a job, posts it, reports the answer.
 //!
 //! Invariant: a request that may have reached ingest is never sent a second time here; only one that certainly was not
-//! written (the kept connection had ended meanwhile) goes out again on a fresh connection.
+//! written (the kept connection had ended by then) is sent again on a fresh connection.
 
 use std::time::{Duration, Instant};
 
@@ -15,12 +15,12 @@ use shared::protocol::reply;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use crate::body::{Letter, Route};
-use crate::book::Answer;
+use crate::body::{Route, SignedRequest};
+use crate::request_log::Answer;
 
 /// WeChat Pay waits this long for an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// A line that finds nobody at the other end pauses, or a dead ingest would cost a whole core.
+/// A connection that reaches no server pauses; otherwise a dead ingest would cost a whole core.
 const PAUSE_WHEN_UNREACHABLE: Duration = Duration::from_millis(50);
 
 /// Where callbacks go.
@@ -35,7 +35,7 @@ pub struct Target {
 pub struct Job {
     /// The callback, by its index in the plan.
     pub callback: usize,
-    pub letter: Letter,
+    pub signed: SignedRequest,
     /// When it was due: latency counts from here.
     pub due: Instant,
 }
@@ -63,21 +63,21 @@ impl Target {
         Ok(Self { authority, host: header })
     }
 
-    fn request(&self, letter: &Letter) -> anyhow::Result<Request<Full<Bytes>>> {
-        let (path, content_type) = match &letter.route {
+    fn request(&self, signed: &SignedRequest) -> anyhow::Result<Request<Full<Bytes>>> {
+        let (path, content_type) = match &signed.route {
             Route::V2Payment => (Uri::from_static("/wechatpay/v2/payment"), "text/xml"),
             Route::V2Refund => (Uri::from_static("/wechatpay/v2/refund"), "text/xml"),
             Route::V3 { mch_id, .. } => (format!("/wechatpay/v3/{mch_id}").parse()?, "application/json"),
         };
-        let mut request = Request::new(Full::new(letter.body.clone()));
+        let mut request = Request::new(Full::new(signed.body.clone()));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = path;
         let headers = request.headers_mut();
         headers.insert(HOST, self.host.clone());
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         headers.insert(USER_AGENT, HeaderValue::from_static("Mozilla/4.0"));
-        if let Route::V3 { signer, .. } = &letter.route {
-            for (name, value) in signer.headers(&letter.body)? {
+        if let Route::V3 { signer, .. } = &signed.route {
+            for (name, value) in signer.headers(&signed.body)? {
                 headers.insert(HeaderName::try_from(name)?, HeaderValue::from_str(&value)?);
             }
         }
@@ -85,11 +85,11 @@ impl Target {
     }
 }
 
-/// Works off jobs until there are no more.
+/// Handles jobs until there are no more.
 pub async fn run(line: usize, target: Target, mut jobs: mpsc::Receiver<Job>, answers: mpsc::UnboundedSender<Answered>) {
     let mut kept = None;
     while let Some(job) = jobs.recv().await {
-        let posted = timeout(PATIENCE, post(&target, &mut kept, &job.letter)).await;
+        let posted = timeout(PATIENCE, post(&target, &mut kept, &job.signed)).await;
         // Cut off half-way, `post` has left no connection to keep: the next request gets a fresh one.
         let answer = posted.unwrap_or(Answer::TimedOut);
         let at = Instant::now();
@@ -103,19 +103,19 @@ pub async fn run(line: usize, target: Target, mut jobs: mpsc::Receiver<Job>, ans
 }
 
 /// Posts over the kept connection, or over a fresh one when there is none or it has ended since.
-async fn post(target: &Target, kept: &mut Option<Connection>, letter: &Letter) -> Answer {
+async fn post(target: &Target, kept: &mut Option<Connection>, signed: &SignedRequest) -> Answer {
     // A request that cannot be built is not sent.
-    let Ok(mut request) = target.request(letter) else { return Answer::Unreachable };
+    let Ok(mut request) = target.request(signed) else { return Answer::Unreachable };
     if let Some(connection) = kept.take() {
         match send(connection, request, kept).await {
-            Ok(response) => return answer(&response, &letter.route),
+            Ok(response) => return answer(&response, &signed.route),
             Err(SendError::Unsent(unsent)) => request = *unsent,
             Err(SendError::Lost(_)) => return Answer::ConnectionLost,
         }
     }
     let Ok(connection) = Connection::open(&target.authority).await else { return Answer::Unreachable };
     match send(connection, request, kept).await {
-        Ok(response) => answer(&response, &letter.route),
+        Ok(response) => answer(&response, &signed.route),
         Err(_) => Answer::ConnectionLost,
     }
 }
@@ -139,7 +139,7 @@ fn answer(response: &Response, route: &Route) -> Answer {
     }
 }
 
-/// Exactly what WeChat Pay takes for a yes.
+/// The exact body that WeChat Pay accepts as SUCCESS.
 fn success(route: &Route) -> &'static str {
     match route {
         Route::V2Payment | Route::V2Refund => reply::V2_SUCCESS,

@@ -1,4 +1,4 @@
-//! What the database holds after a run: the other side of the books, read in one snapshot.
+//! What the database holds after a run, read in one snapshot: the other side of the books.
 //!
 //! Every look is bounded by an index: orders by their first id, ledger and quarantine by the time inside their UUID v7.
 //! So a run's audit costs the same beside a year of history.
