@@ -50,15 +50,15 @@ pub async fn run(options: &Options) -> Result<bool> {
     let links = Links::make(place).await?;
     let fleet = Fleet::start(place, &links, &merchants).await?;
     let scene = Arc::new(Scene { servers, links, fleet, planted: Mutex::default(), has_small_disk });
-    let sampler = Sampler::start(Arc::clone(&scene));
+    let watch = Sampler::start(Arc::clone(&scene));
     let mut load = Load::start(options, &scene.fleet, &merchants)?;
     seconds(BEFORE_THE_LOAD_SECONDS).await;
     let started_ms = now_ms();
     let say = |text: &str| println!("{:>4} s  {text}", now_ms().saturating_sub(started_ms) / 1000);
 
-    let injected = inject_all(&scene, &schedule, started_ms, &sampler, &mut load, &say).await?;
+    let injected = inject_all(&scene, &schedule, started_ms, &watch, &mut load, &say).await?;
     say("all faults are mended; waiting for the last callbacks and the audit");
-    let finished = with_progress(load.finish(), &sampler, &say).await?;
+    let finished = with_progress(load.finish(), &watch, &say).await?;
     seconds(CALM_SECONDS).await;
 
     let planted = scene.planted.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -66,7 +66,7 @@ pub async fn run(options: &Options) -> Result<bool> {
         vec![Check::new("the audit finds every callback, order and event as it must be", &audited(&finished))];
     checks.extend(checks::after_the_audit(&scene, &planted).await?);
     let received = checks::received(&scene.servers).await?;
-    let samples = sampler.finish().await;
+    let samples = watch.finish().await;
     let scene = Arc::into_inner(scene).context("somebody still looks at the scene")?;
     let ended = scene.fleet.stop().await?;
     checks.push(Check::new("no program ended by itself or panicked, and all stopped in good order", &ended));
@@ -125,7 +125,7 @@ async fn inject_all(
     scene: &Scene,
     schedule: &[ScheduledFault],
     started_ms: u64,
-    sampler: &Sampler,
+    watch: &Sampler,
     load: &mut Load,
     say: &impl Fn(&str),
 ) -> Result<Vec<Injected>> {
@@ -157,7 +157,7 @@ async fn inject_all(
                 }
             },
             _ = progress.tick() => {
-                say(&standing(&sampler.last()));
+                say(&standing(&watch.last()));
                 ensure!(!load.has_ended()?, "the load ended before the last fault: see the simulator's log");
             }
         }
@@ -205,13 +205,13 @@ fn standing(sample: &Sample) -> String {
     )
 }
 
-async fn with_progress<T>(work: impl Future<Output = T>, sampler: &Sampler, say: &impl Fn(&str)) -> T {
+async fn with_progress<T>(work: impl Future<Output = T>, watch: &Sampler, say: &impl Fn(&str)) -> T {
     let mut work = std::pin::pin!(work);
     let mut progress = interval(PROGRESS_EVERY);
     loop {
         tokio::select! {
             done = &mut work => return done,
-            _ = progress.tick() => say(&standing(&sampler.last())),
+            _ = progress.tick() => say(&standing(&watch.last())),
         }
     }
 }

@@ -15,6 +15,7 @@ use tokio::time::{sleep, timeout};
 /// Events that the broker may deliver before it has our ack.
 const PREFETCH: u16 = 512;
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 const PAUSE_BEFORE_REOPENING: Duration = Duration::from_millis(500);
 
 /// Whether events are acked.
@@ -50,7 +51,7 @@ impl EventConsumer {
         take: impl FnMut(&Delivery) + Send + Sync + 'static,
     ) -> Result<Self> {
         let mut reader = Reader { urls, queue: queue.to_owned(), acks, take };
-        let opened = timeout(OPEN_TIMEOUT, reader.open_alone()).await.context("the broker does not answer")??;
+        let opened = reader.open_alone().await?;
         Ok(Self(tokio::spawn(async move { reader.run(opened).await })))
     }
 }
@@ -67,10 +68,10 @@ impl<F: FnMut(&Delivery)> Reader<F> {
         for attempt in 1.. {
             if let Some((connection, mut consumer)) = opened.take() {
                 self.consume(&mut consumer).await;
-                drop(connection);
+                close(&connection).await;
             }
             sleep(PAUSE_BEFORE_REOPENING).await;
-            opened = timeout(OPEN_TIMEOUT, self.open(attempt)).await.ok().and_then(Result::ok);
+            opened = self.open(attempt).await.ok();
         }
     }
 
@@ -109,18 +110,35 @@ impl<F: FnMut(&Delivery)> Reader<F> {
         let url = self.urls.iter().cycle().nth(attempt % self.urls.len().max(1)).context("no broker is named")?;
         let properties = ConnectionProperties::default().with_connection_name("order events".into());
         // lapin's parse error would quote the URL.
+        let connecting = timeout(OPEN_TIMEOUT, Connection::connect(url.expose_secret(), properties));
         let connection =
-            Connection::connect(url.expose_secret(), properties).await.map_err(|error| match error.kind() {
+            connecting.await.context("the broker does not answer")?.map_err(|error| match error.kind() {
                 lapin::ErrorKind::ParsingError(_) => anyhow::anyhow!("an entry is not an AMQP URL"),
                 _ => anyhow::Error::new(error).context("cannot connect to the broker"),
             })?;
+        let consuming = timeout(OPEN_TIMEOUT, self.consume_on(&connection)).await;
+        match consuming.context("the broker does not answer").flatten() {
+            Ok(consumer) => Ok((connection, consumer)),
+            Err(error) => {
+                close(&connection).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn consume_on(&self, connection: &Connection) -> Result<Consumer> {
         let channel = connection.create_channel().await?;
         channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
         let options = BasicConsumeOptions { no_ack: self.acks == Acks::Automatic, ..BasicConsumeOptions::default() };
-        let consumer = channel
+        channel
             .basic_consume(self.queue.as_str().into(), "".into(), options, FieldTable::default())
             .await
-            .with_context(|| format!("cannot consume the queue {}", self.queue))?;
-        Ok((connection, consumer))
+            .with_context(|| format!("cannot consume the queue {}", self.queue))
     }
+}
+
+/// A connection that is only dropped stays open while a consumer is being opened on it. Once the broker answers, that consumer
+/// gets events that nobody reads or acks, for as long as the program runs.
+async fn close(connection: &Connection) {
+    let _unanswered = timeout(CLOSE_TIMEOUT, connection.close(200, "closing".into())).await;
 }
