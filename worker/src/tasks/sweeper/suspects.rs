@@ -43,12 +43,11 @@ impl Sweeper {
                     break;
                 }
                 match self.decide(session, Rows::Suspects(claimed), None).await {
-                    Ok(_) => {}
                     Err(Failure::Unavailable(error)) => return Err(error),
                     Err(Failure::Fault(_)) if together == 1 => {
                         self.decide_alone(session, Rows::Suspects(claimed)).await?;
                     }
-                    Err(Failure::Fault(_)) => {}
+                    Ok(_) | Err(Failure::Fault(_)) => {}
                 }
                 claimed.clear();
             }
