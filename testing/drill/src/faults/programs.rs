@@ -71,7 +71,7 @@ pub(super) async fn prepare_hanging_writes(servers: &Servers) -> Result<()> {
 }
 
 /// Every write to the ledger hangs, and whoever has messages in hand dies with them, again and again: what a message
-/// looks like that kills its worker. Workers start well all the same, for their rehearsal writes no row.
+/// looks like that kills its worker. Workers still start, because their self-check writes no row.
 pub(super) async fn crash_loop(servers: &Servers, workers: &[Arc<Member>], mark: &Mark) -> Result<()> {
     let administrator = servers.database().await?;
     // From here on writers wait: for this lock, and before that behind whoever asks for it.
