@@ -224,6 +224,10 @@ fn print_groups(groups: &[Group], json: bool) -> anyhow::Result<()> {
         eprintln!("nothing is waiting or open");
         return Ok(());
     }
+    print_line(&table(groups).to_string())
+}
+
+fn table(groups: &[Group]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header([
@@ -262,7 +266,7 @@ fn print_groups(groups: &[Group], json: bool) -> anyhow::Result<()> {
         ];
         table.add_row(row.map(|cell| terminal::escape(&cell)));
     }
-    print_line(&table.to_string())
+    table
 }
 
 /// The callback's opened text, or the reason why it cannot be shown.
@@ -332,3 +336,6 @@ fn print_line(text: &str) -> anyhow::Result<()> {
         written => Ok(written?),
     }
 }
+
+#[cfg(test)]
+mod tests;

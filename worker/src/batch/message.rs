@@ -281,7 +281,13 @@ fn read_v2_refund<'keys>(body: &[u8], keys: &'keys MeteredKeyRing) -> Read<'keys
 
 fn read_v3<'keys>(body: &[u8], mch_id: Option<MchId>, keys: &'keys MeteredKeyRing) -> Read<'keys> {
     let mch_id = mch_id.ok_or_else(|| NotDecided::NotAuthentic("the header mch-id is missing".to_owned()))?;
-    let event = resource::open(body, mch_id.as_str(), keys.ring()).map_err(|error| match error {
+    let event = resource::open(body, mch_id.as_str(), keys.ring()).map_err(not_v3)?;
+    keys.count_use(event.key);
+    Ok((&event.key.name, notification::decode(&event.content, event.merchant).map_err(undecodable)?))
+}
+
+fn not_v3(error: OpenError) -> NotDecided {
+    match error {
         // Ingest verified WeChat Pay's signature. If this worker cannot open it, its merchants file may be the older one.
         OpenError::UnknownMerchant | OpenError::NoKeyOpens => NotDecided::ForKey(error.to_string()),
         OpenError::TooLarge
@@ -289,9 +295,7 @@ fn read_v3<'keys>(body: &[u8], mch_id: Option<MchId>, keys: &'keys MeteredKeyRin
         | OpenError::Algorithm
         | OpenError::Nonce
         | OpenError::Ciphertext => NotDecided::Malformed(error.to_string()),
-    })?;
-    keys.count_use(event.key);
-    Ok((&event.key.name, notification::decode(&event.content, event.merchant).map_err(undecodable)?))
+    }
 }
 
 fn undecodable(error: DecodeError) -> NotDecided {
@@ -313,3 +317,6 @@ fn not_v2(error: &AuthenticateError) -> NotDecided {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -211,3 +211,47 @@ impl Held {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use shared::domain::ids::RefundId;
+    use shared::domain::refund::RefundState;
+
+    use super::*;
+
+    #[test]
+    fn the_constants_are_the_names_that_the_domain_writes() {
+        let id = RefundId::parse("50000001").unwrap();
+        let conflict = RefundState::Closed;
+        assert_eq!(Awaited::Order.name(), reason::FOR_ORDER);
+        assert_eq!(Awaited::Payment.name(), reason::FOR_PAYMENT);
+        for (refusal, name) in [
+            (Refusal::SubMchIdMismatch { expected: None, got: None }, reason::SUB_MCH_ID_MISMATCH),
+            (Refusal::RefundIdMismatch { expected: id.clone(), got: id }, reason::REFUND_ID_MISMATCH),
+            (Refusal::RefundStateConflict { expected: conflict, got: conflict }, reason::REFUND_STATE_CONFLICT),
+        ] {
+            assert_eq!(refusal.name(), name);
+        }
+    }
+
+    #[test]
+    fn only_a_callback_that_may_be_decided_later_waits() {
+        let text = String::new;
+        for (why, waits) in [
+            (NotDecided::ForKey(text()), true),
+            (NotDecided::ForLock(text()), true),
+            (NotDecided::ForVersion(text()), true),
+            (NotDecided::DecideAlone, true),
+            (NotDecided::Malformed(text()), false),
+            (NotDecided::NotAuthentic(text()), false),
+            (NotDecided::AmbiguousSignature(text()), false),
+            (NotDecided::Undecodable(text()), false),
+            (NotDecided::MchIdMismatch(text()), false),
+            (NotDecided::RejectedByDatabase(text()), false),
+        ] {
+            let outcome = why.outcome();
+            assert_eq!(matches!(outcome, Outcome::Waiting(_)), waits, "{why:?}");
+            assert_eq!((outcome.reason(), outcome.is_decided()), (Some(why.reason()), false), "{why:?}");
+        }
+    }
+}

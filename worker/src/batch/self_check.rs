@@ -205,3 +205,31 @@ async fn write(conn: &mut AsyncPgConnection, policy: Policy<'_>, rows: &Rows) ->
     held::insert(conn, &[&handled], policy.wait_limit).await?;
     outbox::insert(conn, &[rows.message.id], std::slice::from_ref(&rows.event)).await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_checked_rows_can_be_made_for_any_time_and_length() {
+        let rows = Rows::new(DateTime::UNIX_EPOCH, BODY_BYTES_USUAL);
+        assert_eq!((rows.message.received_at, rows.message.body.len()), (DateTime::UNIX_EPOCH, BODY_BYTES_USUAL));
+        assert_eq!(rows.event.name(), "payment.refused");
+        assert!(Rows::new(DateTime::UNIX_EPOCH, 0).message.body.is_empty());
+    }
+
+    #[test]
+    fn only_a_constraint_is_about_the_row() {
+        use DatabaseErrorKind::{
+            CheckViolation, ForeignKeyViolation, NotNullViolation, SerializationFailure, UniqueViolation, Unknown,
+        };
+        let error = |kind| Error::DatabaseError(kind, Box::new(String::new()));
+        for kind in [CheckViolation, ForeignKeyViolation, NotNullViolation, UniqueViolation] {
+            assert!(is_about_the_row(&error(kind)));
+        }
+        for kind in [SerializationFailure, Unknown] {
+            assert!(!is_about_the_row(&error(kind)));
+        }
+        assert!(!is_about_the_row(&Error::NotFound));
+    }
+}

@@ -238,8 +238,10 @@ async fn write(conn: &AsyncPgConnection, writes: &Writes<'_>) -> Result<(), Tran
     let (mut new, held): (Vec<&Handled<'_>>, Vec<&Handled<'_>>) =
         handled.iter().partition(|handled| handled.part.row == LedgerRow::New);
     new.sort_unstable_by_key(|handled| (handled.part.message.id, handled.part.number));
+    let held_rows = held.len();
     let new_held: Vec<_> = new.iter().copied().filter(|handled| handled.outcome().held().is_some()).collect();
-    let (updated, recorded, refunds, noted, moved, kept, moved_on, told) = tokio::join!(
+    // An empty write is not sent. The check is here and not in the store, because the self-check runs the statements on nothing.
+    let (orders, payments, refunds, ledger_new, ledger_held, held_new, held, events) = tokio::join!(
         async { if changed.is_empty() { Ok(()) } else { orders::update(conn, &changed).await } },
         async { payments::write(conn, payments).await },
         async { if refunded.is_empty() { Ok(0) } else { refunds::write(conn, &refunded).await } },
@@ -249,27 +251,49 @@ async fn write(conn: &AsyncPgConnection, writes: &Writes<'_>) -> Result<(), Tran
         async { if held.is_empty() { Ok(()) } else { held::update(conn, &held, policy.wait_limit).await } },
         async { if plan.events.is_empty() { Ok(()) } else { outbox::insert(conn, event_ids, &plan.events).await } },
     );
-    // Before the others, which only say that the transaction is aborted: another session was first.
-    if is_unique_violation(&recorded) {
-        return Err(TransactionError::PaymentRecorded);
+    let written = Written { orders, payments, refunds, ledger_new, ledger_held, held_new, held, events };
+    written.into_result(refunded.len(), held_rows)
+}
+
+/// The results of the statements of one transaction, in the order sent.
+struct Written {
+    orders: Result<(), DieselError>,
+    payments: Result<(), DieselError>,
+    refunds: Result<usize, DieselError>,
+    ledger_new: Result<(), DieselError>,
+    ledger_held: Result<usize, DieselError>,
+    held_new: Result<(), DieselError>,
+    held: Result<(), DieselError>,
+    events: Result<(), DieselError>,
+}
+
+impl Written {
+    /// The error that says most about the cause. After one statement has failed, PostgreSQL reports of the others only that the
+    /// transaction is aborted, so a race with another session is looked for in all of them first.
+    fn into_result(self, refund_rows: usize, held_rows: usize) -> Result<(), TransactionError> {
+        if is_unique_violation(&self.payments) {
+            return Err(TransactionError::PaymentRecorded);
+        }
+        if is_unique_violation(&self.ledger_new) || matches!(self.ledger_held, Ok(rows) if rows < held_rows) {
+            return Err(TransactionError::LedgerDiffers);
+        }
+        if matches!(self.refunds, Ok(rows) if rows < refund_rows) {
+            return Err(TransactionError::RefundMoved);
+        }
+        self.orders?;
+        self.payments?;
+        self.refunds?;
+        self.ledger_new?;
+        self.ledger_held?;
+        self.held_new?;
+        self.held?;
+        Ok(self.events?)
     }
-    if is_unique_violation(&noted) || matches!(moved, Ok(rows) if rows < held.len()) {
-        return Err(TransactionError::LedgerDiffers);
-    }
-    if matches!(refunds, Ok(rows) if rows < refunded.len()) {
-        return Err(TransactionError::RefundMoved);
-    }
-    // In the order sent: after one has failed, the database only says of the others that the transaction is aborted.
-    updated?;
-    recorded?;
-    refunds?;
-    noted?;
-    moved?;
-    kept?;
-    moved_on?;
-    Ok(told?)
 }
 
 fn is_unique_violation<T>(result: &Result<T, DieselError>) -> bool {
     matches!(result, Err(DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, _)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -320,3 +320,47 @@ pub async fn backlog(conn: &mut AsyncPgConnection) -> Result<Backlog, Error> {
     .get_result(conn)
     .await
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::batch::outcome::reason;
+
+    /// The quoted words behind `reason =`, `reason <>` and `reason IN` in SQL.
+    fn named_reasons(sql: &str) -> Vec<&str> {
+        let mut named = Vec::new();
+        for after in sql.split("reason ").skip(1) {
+            let words = after.split('\'').skip(1).step_by(2);
+            if let Some(list) = after.strip_prefix("IN (") {
+                let list = list.split(')').next().unwrap_or_default();
+                named.extend(list.split('\'').skip(1).step_by(2));
+            } else if after.starts_with("= '") || after.starts_with("<> '") {
+                named.extend(words.take(1));
+            }
+        }
+        named
+    }
+
+    #[test]
+    fn every_reason_that_the_sql_names_is_one_that_is_written() {
+        let refusals = ["app_id_mismatch", "currency_mismatch", "amount_mismatch", "paid_twice", "paid_after_close"];
+        let known = [
+            reason::FOR_ORDER,
+            reason::FOR_PAYMENT,
+            reason::FOR_KEY,
+            reason::FOR_LOCK,
+            reason::FOR_VERSION,
+            reason::DECIDE_ALONE,
+            reason::MCH_ID_MISMATCH,
+            reason::SUB_MCH_ID_MISMATCH,
+            reason::REJECTED_BY_DATABASE,
+            "message_dropped",
+            "partly_returned",
+        ];
+        let source = include_str!("due.rs").split("#[cfg(test)]").next().unwrap_or_default();
+        let named = named_reasons(source);
+        assert!(named.len() > 15, "the search finds too little: {named:?}");
+        for name in named {
+            assert!(known.contains(&name) || refusals.contains(&name), "no code writes the reason {name}");
+        }
+    }
+}

@@ -215,3 +215,6 @@ fn payload(id: Uuid, event: &OrderEvent) -> Result<String, Error> {
 fn whole_seconds(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
+
+#[cfg(test)]
+mod tests;

@@ -144,7 +144,7 @@ impl Session {
         work: impl AsyncFnOnce(&mut AsyncPgConnection) -> Result<T, TransactionError>,
     ) -> Result<T, Failure> {
         let conn = self.conn().await.map_err(Failure::Unavailable)?;
-        let result = run_contained(work(conn)).await;
+        let result = run_contained(ATTEMPT_TIMEOUT, work(conn)).await;
         if let Err(failure) = &result
             && !matches!(failure, Failure::Fault(Fault { is_clean: true, .. }))
         {
@@ -195,8 +195,11 @@ where
 }
 
 /// Runs one transaction; a hang, a panic and a database that says it is unavailable come back as failures like any other.
-async fn run_contained<T>(work: impl Future<Output = Result<T, TransactionError>>) -> Result<T, Failure> {
-    match timeout(ATTEMPT_TIMEOUT, AssertUnwindSafe(work).catch_unwind()).await {
+async fn run_contained<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, TransactionError>>,
+) -> Result<T, Failure> {
+    match timeout(limit, AssertUnwindSafe(work).catch_unwind()).await {
         Err(_) => Err(Failure::Unavailable(DatabaseUnavailable::Hung)),
         Ok(Err(_panic)) => Err(Failure::Fault(Fault { problem: "the worker panicked".to_owned(), is_clean: false })),
         Ok(Ok(Err(TransactionError::Database(error)))) if is_unavailable(&error) => {
@@ -218,5 +221,85 @@ fn is_unavailable(error: &DieselError) -> bool {
         ),
         DieselError::BrokenTransactionManager => true,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(1);
+
+    fn database(kind: DatabaseErrorKind) -> DieselError {
+        DieselError::DatabaseError(kind, Box::new("its words".to_owned()))
+    }
+
+    /// `unavailable`, or whether the connection can be used again.
+    async fn class(work: impl Future<Output = Result<(), TransactionError>>) -> &'static str {
+        match run_contained(SHORT, work).await {
+            Ok(()) => "done",
+            Err(Failure::Unavailable(_)) => "unavailable",
+            Err(Failure::Fault(Fault { is_clean: true, .. })) => "fault, clean",
+            Err(Failure::Fault(Fault { is_clean: false, .. })) => "fault, unclean",
+        }
+    }
+
+    #[tokio::test]
+    async fn each_error_has_its_class() {
+        use DatabaseErrorKind::{
+            CheckViolation, ClosedConnection, ReadOnlyTransaction, UnableToSendCommand, UniqueViolation, Unknown,
+        };
+        assert_eq!(class(async { Ok(()) }).await, "done");
+        for (error, expected) in [
+            (database(ClosedConnection), "unavailable"),
+            (database(UnableToSendCommand), "unavailable"),
+            (database(ReadOnlyTransaction), "unavailable"),
+            (DieselError::BrokenTransactionManager, "unavailable"),
+            (database(UniqueViolation), "fault, clean"),
+            (database(CheckViolation), "fault, clean"),
+            (database(Unknown), "fault, clean"),
+            (DieselError::RollbackTransaction, "fault, clean"),
+            (DieselError::NotFound, "fault, unclean"),
+            (DieselError::DeserializationError("a row".into()), "fault, unclean"),
+        ] {
+            let text = format!("{error:?}");
+            assert_eq!(class(async { Err(error.into()) }).await, expected, "{text}");
+        }
+        for race in [TransactionError::LedgerDiffers, TransactionError::PaymentRecorded, TransactionError::RefundMoved]
+        {
+            assert!(race.is_race());
+            assert_eq!(class(async { Err(race) }).await, "fault, clean");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_fault_and_a_hang_is_an_unavailable_database() {
+        assert_eq!(class(async { panic!("a bug") }).await, "fault, unclean");
+        assert_eq!(class(std::future::pending()).await, "unavailable");
+    }
+
+    #[test]
+    fn only_a_database_that_cannot_be_reached_sends_a_batch_back() {
+        let unreachable = [
+            DatabaseUnavailable::Hung,
+            DatabaseUnavailable::Connect(diesel::ConnectionError::BadConnection(String::new())),
+            database(DatabaseErrorKind::ClosedConnection).into(),
+            database(DatabaseErrorKind::UnableToSendCommand).into(),
+            DieselError::BrokenTransactionManager.into(),
+        ];
+        assert!(unreachable.iter().all(DatabaseUnavailable::is_unreachable));
+        let reached = [
+            DatabaseUnavailable::FailedSelfCheck(String::new()),
+            database(DatabaseErrorKind::ReadOnlyTransaction).into(),
+            database(DatabaseErrorKind::Unknown).into(),
+        ];
+        assert!(!reached.iter().any(DatabaseUnavailable::is_unreachable));
+    }
+
+    #[test]
+    fn only_a_late_failure_may_be_a_lock() {
+        let now = Instant::now();
+        assert!(!may_be_a_lock(now + LITTLE_LOCK_TIMEOUT));
+        assert!(now.checked_sub(LITTLE_LOCK_TIMEOUT).is_none_or(may_be_a_lock));
     }
 }

@@ -322,6 +322,35 @@ mod tests {
     }
 
     #[test]
+    fn the_cursor_reads_the_window_of_late_commits_again() {
+        let last: Uuid = "0192f0c0-0000-7abc-8000-000000000001".parse().unwrap();
+        let mut cursor = Cursor::start();
+        assert_eq!(cursor.after(), Uuid::nil());
+        cursor.advance(&Passed { taken: 3, last: Some(last), ..Passed::default() }, true);
+        assert_eq!((cursor.last, cursor.after()), (Some(last), earlier(last, COMMIT_SKEW)));
+    }
+
+    #[test]
+    fn the_cursor_starts_over_when_it_may_have_passed_events() {
+        let last = Some(Uuid::now_v7());
+        let read = || Passed { taken: 3, last, ..Passed::default() };
+        let old = Instant::now().checked_sub(START_OVER_EVERY);
+        for (passed, nothing_aside, started, starts_over) in [
+            (read(), true, None, false),
+            (read(), false, None, false),
+            (Passed::default(), true, None, true),
+            (Passed::default(), false, None, false),
+            (Passed { fault: Some(PublishError::Down), ..read() }, true, None, true),
+            (Passed { accepted: vec!["order.paid".to_owned()], ..read() }, false, None, true),
+            (read(), true, old, old.is_some()),
+        ] {
+            let mut cursor = Cursor { last, started: started.unwrap_or_else(Instant::now) };
+            cursor.advance(&passed, nothing_aside);
+            assert_eq!(cursor.last.is_none(), starts_over, "{} {nothing_aside} {started:?}", passed.taken);
+        }
+    }
+
+    #[test]
     fn a_missing_claim_is_logged_after_a_minute_and_only_once() {
         let (mut missed, start) = (Missed::default(), Instant::now());
         assert!(!missed.again(start) && !missed.again(start + Duration::from_secs(59)));

@@ -67,8 +67,8 @@ pub(super) async fn prepare_hanging_writes(servers: &Servers) -> Result<()> {
 }
 
 /// Every callback of a merchant hangs its worker, and all workers are killed with the messages that they hold, again and
-/// again: this is what a message looks like that kills its worker. Workers start well all the same, because the rows that a
-/// worker writes to test the database name no merchant.
+/// again: this is what a message looks like that kills its worker. Workers start well all the same, because their
+/// self-check writes rows of no merchant.
 pub(super) async fn crash_loop(servers: &Servers, workers: &[Arc<Member>], record: &FaultRecord) -> Result<()> {
     let administrator = servers.database().await?;
     // From here on writers wait: for this lock, and before that behind whoever asks for it.
