@@ -97,3 +97,23 @@ pub fn chain(error: &dyn Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot open the drawer")]
+    struct Outer(#[source] Middle);
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the key is bent")]
+    struct Middle(#[source] std::io::Error);
+
+    #[test]
+    fn a_chain_names_every_cause_once_on_one_line() {
+        let error = Outer(Middle(std::io::Error::other("iron is soft")));
+        assert_eq!(chain(&error), "cannot open the drawer: the key is bent: iron is soft");
+        assert_eq!(chain(&std::io::Error::other("alone")), "alone");
+    }
+}
