@@ -114,3 +114,6 @@ fn refuse_v3(error: VerifyError) -> Refusal {
     };
     Refusal::new(outcome, error.to_string())
 }
+
+#[cfg(test)]
+mod tests;

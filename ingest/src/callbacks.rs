@@ -161,3 +161,40 @@ impl Drop for OneMore<'_> {
         self.0.decrement(1.0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use actix_web::FromRequest;
+    use actix_web::body::to_bytes;
+    use actix_web::http::StatusCode;
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    #[actix_web::test]
+    async fn only_a_stored_callback_is_answered_success_in_both_protocols() {
+        for kind in CallbackKind::ALL {
+            for &outcome in Outcome::ALL {
+                let (request, mut payload) = TestRequest::post().to_http_parts();
+                let payload = web::Payload::from_request(&request, &mut payload).await.unwrap();
+                let reply = reply(kind, outcome, payload);
+                let (status, content_type) = (reply.status(), reply.headers().get("content-type").cloned().unwrap());
+                let text = to_bytes(reply.into_body()).await.ok().unwrap();
+                let is_success = outcome == Outcome::Stored;
+                assert_eq!(status == StatusCode::OK, is_success, "{outcome:?}");
+                match kind {
+                    CallbackKind::V2Payment | CallbackKind::V2Refund => {
+                        assert_eq!(content_type, reply::V2_CONTENT_TYPE);
+                        let failure = reply::v2_failure(outcome.reply());
+                        assert_eq!(text, if is_success { reply::V2_SUCCESS } else { &failure }, "{outcome:?}");
+                    }
+                    CallbackKind::V3 => {
+                        assert_eq!(content_type, reply::V3_CONTENT_TYPE);
+                        let failure = reply::v3_failure(outcome.reply());
+                        assert_eq!(text, if is_success { reply::V3_SUCCESS } else { &failure }, "{outcome:?}");
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,16 +1,16 @@
 //! A connection on which every request head has a deadline.
 //!
 //! actix-http 3.20 arms its head timer for the first request of a connection only, and one byte after that ends its
-//! keep-alive timer: half of a second head would hold the connection for ever. So the socket itself counts. It knows where a
-//! head ends and, once actix has read it, how long the body is: what comes after that is the beginning of the next head.
-//! A connection that sends what cannot be counted (pipelined requests) has [`HEAD_TIMEOUT`] for each next head from the
-//! reply on; one with a chunked body is closed after its reply.
+//! keep-alive timer: half of a second head would hold the connection for ever. Therefore the socket itself counts bytes. It
+//! knows where a head ends and, once actix has read it, how long the body is: the bytes after that begin the next head. A
+//! connection whose bytes cannot be counted (pipelined requests) has [`HEAD_TIMEOUT`] for each next head, starting with the
+//! reply; a connection with a chunked body is closed after its reply.
 //!
-//! Nor does actix-http bound what a client sends ahead: 128 KiB of pipelined requests become thousands of requests of
-//! several KiB each, which stay in memory as long as the client does not read the replies. Here [`AHEAD_BYTES`] are read
-//! ahead, nothing while a reply cannot be written, and [`REPLY_TIMEOUT`] ends that.
+//! Nor does actix-http limit how much a client sends ahead: 128 KiB of pipelined requests become thousands of requests of
+//! several KiB each, which stay in memory until the client reads the replies. Here at most [`AHEAD_BYTES`] are read ahead,
+//! and nothing while a reply cannot be written; [`REPLY_TIMEOUT`] ends that state.
 //!
-//! The bytes pass through as they are. A mistake in counting costs a connection, never a callback.
+//! The bytes pass through unchanged. A mistake in counting costs a connection, never a callback.
 
 use std::cell::Cell;
 use std::io;
@@ -27,31 +27,31 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 /// How long a client may take over a request's head, from its first byte.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(4);
-/// How long a client may leave replies unread that the socket has no room for.
+/// How long a client may leave replies unread once the socket's buffer is full.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// How much is read at a time besides a body that is known to come: more than the head of any callback.
+/// How much is read at a time beyond a body of known length: more than the head of any callback.
 const AHEAD_BYTES: usize = 8 * 1024;
 
 /// An accepted socket.
 pub(crate) struct Connection {
     stream: TcpStream,
     heads: Rc<Heads>,
-    /// Since when a reply cannot be written.
+    /// The time since which a reply cannot be written.
     blocked: Option<Instant>,
-    /// Whether actix was kept from reading, and has to be woken.
+    /// Whether a read by actix was held back, so that actix has to be woken.
     owes_a_read: bool,
-    /// Bytes read since actix last had its turn with them.
+    /// Bytes read since actix last flushed.
     read_in_turn: usize,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-/// How far the requests of a connection have come. The socket reports bytes, the service reports requests.
+/// The progress of a connection's requests. The socket reports bytes, the service reports requests.
 #[derive(Debug, Default)]
 pub(crate) struct Heads {
     place: Cell<Place>,
     scan: Cell<Scan>,
-    /// Of the request that is being answered; `None` when it cannot be known.
+    /// The body length of the request being answered; `None` when it is unknown.
     body_bytes: Cell<Option<usize>>,
     lost_count: Cell<bool>,
 }
@@ -117,7 +117,7 @@ impl Heads {
         });
     }
 
-    /// Its reply is on the way.
+    /// The reply is ready.
     pub(crate) fn end(&self) {
         let scan = self.scan.take();
         let is_counted = scan.has_ended && Some(scan.beyond) == self.body_bytes.get();
@@ -127,7 +127,7 @@ impl Heads {
         self.place.set(if self.lost_count.get() { Place::Head(Instant::now()) } else { Place::Idle });
     }
 
-    /// How much may be read while a request is answered whose length is known: the rest of it, and a little ahead.
+    /// How much may be read while a request of known length is being answered: the rest of it, and a little ahead.
     fn allowance(&self) -> Option<usize> {
         match (self.place.get(), self.body_bytes.get()) {
             (Place::Request, Some(body)) => {
@@ -145,7 +145,7 @@ impl Heads {
     }
 }
 
-/// Whether the end of the body shows in the body only.
+/// Whether only the body itself says where it ends.
 pub(crate) fn is_chunked(head: &RequestHead) -> bool {
     head.headers().contains_key(TRANSFER_ENCODING)
 }
@@ -164,7 +164,8 @@ impl Connection {
         self.heads.deadline().into_iter().chain(unread).min()
     }
 
-    /// Has the task woken at the deadline. Asked when actix has read what there is: most heads are complete by then.
+    /// Arranges for the task to be woken at the deadline. Called when actix has read all available bytes: most heads are
+    /// complete by then.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         let Some(deadline) = self.deadline() else { return Ok(()) };
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
@@ -234,7 +235,7 @@ impl AsyncWrite for Connection {
 mod tests {
     use super::*;
 
-    /// Bytes after the head, whichever way the bytes are cut; `None` while the head has no end.
+    /// Bytes after the head, wherever the input is cut in two; `None` while the head is incomplete.
     #[track_caller]
     fn assert_beyond(bytes: &str, expected: Option<usize>) {
         for cut in 0..=bytes.len() {

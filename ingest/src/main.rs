@@ -1,4 +1,4 @@
-//! `ingest`: takes WeChat Pay's callbacks. See [`ingest`], the library, for what happens to one.
+//! `ingest`: receives WeChat Pay's callbacks. See [`ingest`], the library, for what happens to one.
 
 use std::process::ExitCode;
 
@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Everything that can be wrong with the configuration is found before the first socket opens.
+/// Every error in the configuration is found before the first socket opens.
 fn serve(config: &Config) -> ExitCode {
     let merchants = match config.open_merchants() {
         Ok(merchants) => merchants,
@@ -33,7 +33,7 @@ fn serve(config: &Config) -> ExitCode {
         Err(error) => match error.downcast::<ConfigError>() {
             Ok(error) => error.report(),
             Err(error) => {
-                tracing::error!("ingest cannot go on: {error:#}");
+                tracing::error!("ingest stops because of an error: {error:#}");
                 ExitCode::FAILURE
             }
         },

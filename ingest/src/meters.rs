@@ -1,4 +1,4 @@
-//! The metrics of ingest. A merchant is a label only when it is in the merchants file: a stranger cannot add a series.
+//! The metrics of ingest. Only a merchant of the merchants file becomes a label: outsiders cannot add series.
 
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
@@ -10,18 +10,18 @@ use tokio::time::Instant;
 
 use crate::outcome::Outcome;
 
-/// What `ingest_callbacks_total` says about itself.
+/// The description of `ingest_callbacks_total`.
 const CALLBACKS_HELP: &str = "Callbacks by how they ended; only `stored` got SUCCESS. `merchant` is empty unless it is one in \
                               the merchants file; of a refused callback it is only what the callback says. `wrong_route`: v2 \
                               payments belong to /wechatpay/v2/payment, v2 refunds to /wechatpay/v2/refund, v3 callbacks to \
                               /wechatpay/v3/ and the mch_id";
 
-/// Handles that are looked up once: a registry look-up per request would cost more than the rest of the bookkeeping.
+/// Handles that are looked up once: a registry look-up per request would cost more than all other bookkeeping.
 #[derive(Debug)]
 pub(crate) struct Meters {
-    /// Of no merchant in the file.
+    /// Callbacks for no merchant of the file.
     strangers: Outcomes,
-    /// Of each merchant for which something came, as it came.
+    /// Callbacks by merchant, added with the first one.
     merchants: RwLock<HashMap<MchId, Outcomes>>,
     seconds: Histogram,
     pub(crate) in_flight: Gauge,
@@ -33,12 +33,12 @@ pub(crate) struct Meters {
 type Outcomes = HashMap<(CallbackKind, Outcome), Counter>;
 
 impl Meters {
-    /// Registers every outcome of every kind, so that each is there with a 0 before it first happens.
+    /// Registers every outcome of every kind, so that each shows a 0 before it first happens.
     pub(crate) fn register() -> Self {
         describe_counter!("ingest_callbacks_total", CALLBACKS_HELP);
         describe_histogram!("ingest_callback_seconds", "From a callback's head to its reply");
         describe_gauge!("ingest_in_flight", "Authentic callbacks being published");
-        describe_gauge!("ingest_reading", "Callbacks whose body is coming in");
+        describe_gauge!("ingest_reading", "Callbacks whose body is being read");
         describe_counter!("ingest_unknown_path_total", "Requests for a path that ingest does not have, answered 404");
         describe_counter!("ingest_wrong_method_total", "Requests for a callback's path other than POST, answered 405");
         let of_kind = |kind| Outcome::ALL.iter().map(move |&outcome| ((kind, outcome), counter(kind, outcome, "")));

@@ -122,3 +122,35 @@ impl From<PublishError> for Outcome {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_outcome_has_a_name_of_its_own() {
+        let names: HashSet<&str> = Outcome::ALL.iter().map(|outcome| outcome.name()).collect();
+        assert_eq!(names.len(), Outcome::ALL.len());
+    }
+
+    #[test]
+    fn a_callback_that_may_not_be_stored_is_asked_for_again() {
+        use PublishError::{Busy, Down, Refused, Unknown, Unroutable};
+        for error in [Unroutable, Refused, Unknown, Busy, Down] {
+            let outcome = Outcome::from(error);
+            assert_eq!((outcome.status(), outcome.reply()), (StatusCode::SERVICE_UNAVAILABLE, NOT_STORED), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_sender_cannot_tell_why_its_callback_is_not_authentic() {
+        let texts: HashSet<&str> = Outcome::ALL
+            .iter()
+            .filter(|outcome| outcome.status() == StatusCode::UNAUTHORIZED)
+            .map(|outcome| outcome.reply())
+            .collect();
+        assert_eq!(texts, HashSet::from([NOT_AUTHENTIC]));
+    }
+}

@@ -54,7 +54,7 @@ pub async fn run(
     let admin = admin::serve(admin_listener, metrics, move || readiness.readiness()).context("the admin port")?;
     let (admin, _admin_task) = spawn(admin);
     let (server, mut server_task) = spawn(serve(listener, app.clone(), capacity).context("the public port")?);
-    tracing::info!(addr = %config.ingest_addr, connections_max = capacity.connections(), "taking callbacks");
+    tracing::info!(addr = %config.ingest_addr, connections_max = capacity.connections(), "accepting callbacks");
 
     tokio::select! {
         () = shutdown => {}

@@ -1,32 +1,133 @@
-//! The arrows between the layers, and the length of files: what no compiler checks, and erodes first.
+//! The arrows between crates and layers, and the length of files: what no compiler checks, and what erodes first.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The longest source file, in lines. What is longer does more than one thing.
+/// The longest source file, in lines. A longer file does more than one thing.
 const LINES_MAX: usize = 400;
 
+/// The layers of `shared`, each with those that it may use: only earlier ones.
+const SHARED: &[(&str, &[&str])] = &[
+    ("domain", &[]),
+    ("protocol", &["domain"]),
+    ("process", &[]),
+    ("merchants_file", &["domain", "protocol", "process"]),
+    ("messaging", &["domain", "protocol", "process"]),
+];
+
+/// The modules of `ingest`, each with those that it may use: only earlier ones.
+const INGEST: &[(&str, &[&str])] = &[
+    ("addresses", &[]),
+    ("rate_limit", &[]),
+    ("reading", &[]),
+    ("request", &[]),
+    ("outcome", &[]),
+    ("capacity", &[]),
+    ("connection", &[]),
+    ("config", &[]),
+    ("meters", &["outcome"]),
+    ("refusal", &["addresses", "outcome", "request"]),
+    ("body", &["outcome", "reading", "request"]),
+    ("authenticate", &["outcome", "rate_limit", "refusal", "request"]),
+    ("state", &["config", "meters", "rate_limit", "reading", "refusal"]),
+    ("callbacks", &["authenticate", "body", "outcome", "refusal", "request", "state"]),
+    ("server", &["addresses", "callbacks", "capacity", "config", "connection", "refusal", "state"]),
+];
+
+/// The modules of `worker`. Their arrows are not held yet.
+const WORKER: &[&str] = &[
+    "app",
+    "apply",
+    "backlog",
+    "batch",
+    "config",
+    "lane",
+    "message",
+    "outcome",
+    "plan",
+    "quarantine",
+    "rehearsal",
+    "relay",
+    "settle",
+    "store",
+    "sweep",
+    "terminal",
+];
+
 #[test]
-fn the_domain_knows_no_other_layer() {
-    let others = ["protocol", "merchants_file", "messaging", "process"];
-    for name in others {
-        assert_absent(&["shared/src/domain", "shared/src/domain.rs"], &[], &format!("crate::{name}"));
-        assert_absent(&["shared/src/domain", "shared/src/domain.rs"], &[], &format!("super::super::{name}"));
-    }
-    for library in ["tokio", "actix_web", "lapin", "diesel", "tracing", "metrics", "async fn"] {
-        assert_absent(&["shared/src/domain", "shared/src/domain.rs"], &[], library);
+fn layers_use_only_the_layers_below_them() {
+    for (package, layers) in [("shared", SHARED), ("ingest", INGEST)] {
+        for (at, (layer, uses)) in layers.iter().enumerate() {
+            let below: Vec<&str> = layers[..at].iter().map(|(name, _)| *name).collect();
+            assert!(
+                uses.iter().all(|name| below.contains(name)),
+                "{package}: {layer} uses a layer that is not below it"
+            );
+            for path in sources(&files_of(package, layer)) {
+                for used in used_modules(&fs::read_to_string(&path).unwrap()) {
+                    let is_allowed = used == *layer || uses.contains(&used.as_str());
+                    assert!(is_allowed, "{} uses crate::{used}, and {layer} may not", path.display());
+                }
+            }
+        }
     }
 }
 
 #[test]
-fn the_protocol_knows_no_layer_above_it_and_does_no_io() {
-    let protocol = ["shared/src/protocol", "shared/src/protocol.rs"];
-    for layer in ["crate::merchants_file", "crate::messaging", "crate::process"] {
-        assert_absent(&protocol, &[], layer);
+fn every_source_file_of_the_product_belongs_to_a_known_layer() {
+    let names = |layers: &[(&'static str, &[&str])]| layers.iter().map(|(name, _)| *name).collect::<Vec<_>>();
+    for (package, layers) in [("shared", names(SHARED)), ("ingest", names(INGEST)), ("worker", WORKER.to_vec())] {
+        let folder = project().join(package).join("src");
+        for path in sources(&[&format!("{package}/src")]) {
+            let relative = path.strip_prefix(&folder).unwrap();
+            let layer = relative.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs");
+            let is_known = layers.contains(&layer) || ["lib", "main"].contains(&layer);
+            assert!(is_known, "{} belongs to no layer that this test knows: add it", path.display());
+        }
+        for layer in layers {
+            assert!(!files_of(package, layer).is_empty(), "{package} has no layer {layer} any more");
+        }
     }
-    for name in ["std::fs", "std::env", "std::net", "tokio", "actix_web", "lapin"] {
-        assert_absent(&protocol, &[], name);
+}
+
+#[test]
+fn crates_depend_only_on_the_crates_below_them() {
+    for member in members().iter().map(String::as_str).chain(["testing/fuzz"]) {
+        let name = member.rsplit('/').next().unwrap();
+        let is_product = !member.starts_with("testing/");
+        let below: &[&str] = match name {
+            "shared" | "signer" => &[],
+            "ingest" | "worker" => &["shared"],
+            "kit" => &["shared", "signer"],
+            _ => &["shared", "ingest", "worker", "signer", "kit"],
+        };
+        // What ships may use the kit in its tests, and only there.
+        let in_tests: &[&str] = if is_product { &["signer", "kit"] } else { &[] };
+        let manifest: toml::Table =
+            fs::read_to_string(project().join(member).join("Cargo.toml")).unwrap().parse().unwrap();
+        let tables = [("dependencies", &[][..]), ("build-dependencies", &[]), ("dev-dependencies", in_tests)];
+        for (table, also) in tables {
+            let dependencies = manifest.get(table).and_then(toml::Value::as_table);
+            for dependency in dependencies.into_iter().flat_map(toml::Table::keys).map(String::as_str) {
+                let is_ours = members().iter().any(|other| other.rsplit('/').next() == Some(dependency));
+                let is_allowed = !is_ours || below.contains(&dependency) || also.contains(&dependency);
+                assert!(is_allowed, "{name} has {dependency} in its {table}, and may not");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_domain_and_the_protocol_are_pure() {
+    let domain = ["shared/src/domain", "shared/src/domain.rs"];
+    for name in ["tracing", "metrics", "async fn", "Utc::now"] {
+        assert_absent(&domain, &[], name);
+    }
+    for place in ["domain", "protocol"] {
+        for name in ["std::fs", "std::env", "std::net", "tokio", "actix_web", "lapin", "diesel"] {
+            assert_absent(&files_of("shared", place), &[], name);
+        }
     }
 }
 
@@ -125,6 +226,26 @@ fn the_image_is_built_from_the_whole_workspace() {
     }
 }
 
+/// A module's own file and its folder, those of the two that exist.
+fn files_of(package: &str, module: &str) -> Vec<String> {
+    let both = [format!("{package}/src/{module}.rs"), format!("{package}/src/{module}")];
+    both.into_iter().filter(|path| project().join(path).exists()).collect()
+}
+
+/// The top-level modules of its own crate that `text` names, comments aside: `crate::name` and `crate::{name, ...}`.
+fn used_modules(text: &str) -> Vec<String> {
+    let code: Vec<&str> = text.lines().map(|line| line.split("//").next().unwrap()).collect();
+    let mut used = Vec::new();
+    for rest in code.join("\n").split("crate::").skip(1) {
+        let list = rest.strip_prefix('{').map_or(rest, |list| list.split('}').next().unwrap());
+        let names = if rest.starts_with('{') { list.split(',').collect() } else { vec![list] };
+        let is_part = |character: char| character.is_alphanumeric() || character == '_';
+        used.extend(names.into_iter().map(|name| name.trim().chars().take_while(|part| is_part(*part)).collect()));
+    }
+    used.retain(|name: &String| name.starts_with(char::is_lowercase));
+    used
+}
+
 /// The folders of the workspace's packages.
 fn members() -> Vec<String> {
     let manifest = fs::read_to_string(project().join("Cargo.toml")).unwrap();
@@ -135,12 +256,12 @@ fn members() -> Vec<String> {
 
 fn sources_of_members() -> Vec<PathBuf> {
     let folders: Vec<String> = members().iter().map(|member| format!("{member}/src")).collect();
-    sources(&folders.iter().map(String::as_str).collect::<Vec<_>>())
+    sources(&folders)
 }
 
 /// No code (comments aside) under `places`, except under `homes`, names `word`.
 #[track_caller]
-fn assert_absent(places: &[&str], homes: &[&str], word: &str) {
+fn assert_absent(places: &[impl AsRef<str> + std::fmt::Debug], homes: &[&str], word: &str) {
     let homes: Vec<PathBuf> = homes.iter().map(|home| project().join(home)).collect();
     for path in sources(places).iter().filter(|path| !homes.iter().any(|home| path.starts_with(home))) {
         let text = fs::read_to_string(path).unwrap();
@@ -151,7 +272,7 @@ fn assert_absent(places: &[&str], homes: &[&str], word: &str) {
     }
 }
 
-/// Whether `word` stands in `code`, and not as a part of a longer word.
+/// Whether `word` occurs in `code`, and not as a part of a longer word.
 fn names(code: &str, word: &str) -> bool {
     let continues = |character: char| character.is_alphanumeric() || character == '_';
     code.match_indices(word).any(|(at, _)| {
@@ -161,9 +282,9 @@ fn names(code: &str, word: &str) -> bool {
 }
 
 /// Every `.rs` file under `places`, which may be files themselves; build folders aside.
-fn sources(places: &[&str]) -> Vec<PathBuf> {
+fn sources(places: &[impl AsRef<str> + std::fmt::Debug]) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    let mut open: Vec<PathBuf> = places.iter().map(|place| project().join(place)).collect();
+    let mut open: Vec<PathBuf> = places.iter().map(|place| project().join(place.as_ref())).collect();
     while let Some(path) = open.pop() {
         if path.is_dir() {
             let is_ours = |path: &PathBuf| {

@@ -1,4 +1,4 @@
-//! The heart: what one notification does to one order. Total and pure; the table of checks is the specification.
+//! What one notification does to one order. Total and pure; the table of checks is the specification.
 
 use super::ids::{AppId, SubMchId};
 use super::money::Money;
@@ -8,13 +8,13 @@ use super::payment::{Disposition, PaymentRecord};
 use super::refund::{Refund, RefundState};
 use super::verdict::{Awaited, Change, Ignored, Refusal, Verdict};
 
-/// What is on record about the things that a notification names, read under the order's lock.
+/// What is on record about the order, payment and refund that a notification names, read under the order's lock.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Known<'a> {
-    /// The order: of a payment the one with its merchant, sub-merchant and number, of a refund the one whose payment it
+    /// The order. For a payment, the one with its merchant, sub-merchant and number; for a refund, the one whose payment it
     /// refunds.
     pub order: Option<&'a Order>,
-    /// The payment with its merchant and `transaction_id`, of whatever order.
+    /// The payment with its merchant and `transaction_id`, whichever order it belongs to.
     pub payment: Option<&'a PaymentRecord>,
     /// The order's refund with its `out_refund_no`.
     pub refund: Option<&'a Refund>,
@@ -26,7 +26,7 @@ pub enum Asked {
     /// WeChat Pay reported it.
     #[default]
     ByReport,
-    /// An operator had it decided again.
+    /// An operator replays it.
     ByReplay,
     /// An operator accepts it although it contradicts what is on record.
     ByAcceptance,
@@ -34,14 +34,14 @@ pub enum Asked {
 
 /// Decides what `notification` does, given what is `known`.
 ///
-/// About no order → `Ignore(NotForOrders)`.
+/// A notification about no order → `Ignore(NotForOrders)`.
 ///
 /// Payment, in this order:
 /// 1. it does not report success → `Ignore(NotSuccessful)`
 /// 2. its transaction is on record for another order, amount or currency → `Quarantine(TransactionConflict)`
 /// 3. no such order → `Wait(Order)`
 /// 4. it is on record as accepted → `Duplicate`; as returned → `Ignore(Returned)`; as refused → `Duplicate`, unless an operator
-///    asks: then `Quarantine(PartlyReturned)` when any of it has gone back, otherwise it is decided again by 6 to 10
+///    asks: then `Quarantine(PartlyReturned)` if any of it was returned, otherwise steps 6 to 10 decide it again
 /// 5. the order names this transaction (the shop recorded it) → `Apply(Adopt)`; with another amount or currency →
 ///    `Quarantine(TransactionConflict)`
 /// 6. the order names an app and neither app of the notification is it → `Refuse(AppIdMismatch)`
@@ -53,17 +53,17 @@ pub enum Asked {
 /// Refund, in this order:
 /// 1. the payment that it names is not on record → `Wait(Payment)`
 /// 2. it names another order, total or currency than that payment has → `Quarantine(TransactionConflict)`
-/// 3. sub-merchant differs (unset equals only unset) → `Quarantine(SubMchIdMismatch)`. The app is not compared: the payment
-///    that it names may be one that the order refused for its app
+/// 3. sub-merchant differs (unset equals only unset) → `Quarantine(SubMchIdMismatch)`. The app is not compared, because the
+///    order may have refused that payment for its app
 /// 4. the refund is on record for another payment → `Quarantine(TransactionConflict)`; with another amount →
 ///    `Quarantine(RefundAmountMismatch)`; with another number of WeChat Pay's → `Quarantine(RefundIdMismatch)`, unless an
 ///    operator accepts it and the one on record did not succeed
-/// 5. beyond what is left of the payment → `Quarantine(RefundExceedsPayment)`
-/// 6. the refund shows it already → `Duplicate`
-/// 7. new, requested, or abnormal and now at its end → `Apply(Refund)`
-/// 8. abnormal, but at its end already → `Ignore(Stale)`
-/// 9. closed before and succeeded now → `Quarantine(RefundStateConflict)`, unless an operator accepts it; succeeded before and
-///    closed now → `Quarantine(RefundStateConflict)`
+/// 5. it exceeds what is left of the payment → `Quarantine(RefundExceedsPayment)`
+/// 6. the refund is in the reported state already → `Duplicate`
+/// 7. the refund is new or requested, or was abnormal and is now final → `Apply(Refund)`
+/// 8. it is reported as abnormal, but is final already → `Ignore(Stale)`
+/// 9. it was closed and is reported as succeeded → `Quarantine(RefundStateConflict)`, unless an operator accepts it; it had
+///    succeeded and is reported as closed → `Quarantine(RefundStateConflict)`
 #[must_use]
 pub fn decide(known: Known<'_>, asked: Asked, notification: &Notification) -> Verdict {
     match notification {
@@ -77,7 +77,7 @@ fn decide_payment(known: Known<'_>, asked: Asked, payment: &Payment) -> Verdict 
     let PaymentResult::Success(success) = &payment.result else {
         return Verdict::Ignore(Ignored::NotSuccessful);
     };
-    if let Some(conflict) = known.payment.and_then(|recorded| other_story(recorded, known.order, success)) {
+    if let Some(conflict) = known.payment.and_then(|recorded| check_transaction(recorded, known.order, success).err()) {
         return Verdict::Quarantine(conflict);
     }
     let Some(order) = known.order else {
@@ -96,17 +96,17 @@ fn decide_payment(known: Known<'_>, asked: Asked, payment: &Payment) -> Verdict 
         returned_minor: 0,
     };
     if order.state.transaction_id() == Some(&success.transaction_id) {
-        // What has gone back of it before, the order knows.
+        // The order knows how much of it was returned before.
         let returned_minor = order.refunded_minor;
         let recorded = PaymentRecord { amount: order.amount, returned_minor, ..record(Disposition::Accepted) };
-        return match other_story(&recorded, Some(order), success) {
-            Some(conflict) => Verdict::Quarantine(conflict),
-            None => Verdict::Apply(Change::Adopt(recorded)),
+        return match check_transaction(&recorded, Some(order), success) {
+            Err(conflict) => Verdict::Quarantine(conflict),
+            Ok(()) => Verdict::Apply(Change::Adopt(recorded)),
         };
     }
-    match refusal_of(order, payment, success) {
-        Some(refusal) => Verdict::Refuse(refusal, record(Disposition::Refused)),
-        None => Verdict::Apply(Change::Pay(record(Disposition::Accepted))),
+    match check_payment(order, payment, success) {
+        Err(refusal) => Verdict::Refuse(refusal, record(Disposition::Refused)),
+        Ok(()) => Verdict::Apply(Change::Pay(record(Disposition::Accepted))),
     }
 }
 
@@ -123,32 +123,33 @@ fn decide_recorded(recorded: &PaymentRecord, asked: Asked) -> Option<Verdict> {
     }
 }
 
-/// Why the order does not want the payment; `None` when it does.
-fn refusal_of(order: &Order, payment: &Payment, success: &PaymentSuccess) -> Option<Refusal> {
-    if let Some(refusal) = other_app(order, [payment.app_id.as_ref(), payment.sub_app_id.as_ref()]) {
-        return Some(refusal);
-    }
+/// Whether the payment may pay the order.
+fn check_payment(order: &Order, payment: &Payment, success: &PaymentSuccess) -> Result<(), Refusal> {
+    check_app(order, [payment.app_id.as_ref(), payment.sub_app_id.as_ref()])?;
     if order.amount.currency != success.total.currency {
         let (expected, got) = (order.amount.currency, success.total.currency);
-        return Some(Refusal::CurrencyMismatch { expected, got });
+        return Err(Refusal::CurrencyMismatch { expected, got });
     }
     if order.amount != success.total {
-        return Some(Refusal::AmountMismatch { expected: order.amount, got: success.total });
+        return Err(Refusal::AmountMismatch { expected: order.amount, got: success.total });
     }
     let got = success.transaction_id.clone();
     match &order.state {
-        OrderState::Pending => None,
+        OrderState::Pending => Ok(()),
         OrderState::Paid(expected) | OrderState::Refunded(expected) => {
-            Some(Refusal::PaidTwice { expected: expected.clone(), got })
+            Err(Refusal::PaidTwice { expected: expected.clone(), got })
         }
-        OrderState::Closed => Some(Refusal::PaidAfterClose { got }),
+        OrderState::Closed => Err(Refusal::PaidAfterClose { got }),
     }
 }
 
-/// One transaction, one story: a payment on record is of one order, amount and currency.
-fn other_story(recorded: &PaymentRecord, order: Option<&Order>, success: &PaymentSuccess) -> Option<Refusal> {
+/// Whether the notification agrees with the payment on record: one transaction has one order, amount and currency.
+fn check_transaction(recorded: &PaymentRecord, order: Option<&Order>, success: &PaymentSuccess) -> Result<(), Refusal> {
     let same_order = order.is_some_and(|order| order.id == recorded.order_id);
-    (!same_order || recorded.amount != success.total).then(|| Refusal::TransactionConflict {
+    if same_order && recorded.amount == success.total {
+        return Ok(());
+    }
+    Err(Refusal::TransactionConflict {
         expected: format!("{} of order {}", recorded.amount, recorded.order_id),
         got: match order {
             Some(order) => format!("{} of order {}", success.total, order.id),
@@ -171,48 +172,78 @@ fn decide_refund(known: Known<'_>, asked: Asked, reported: &ReportedRefund) -> V
             got: format!("{total} of {}", reported.out_trade_no),
         });
     }
-    if let Some(refusal) = other_shop(order, reported.sub_mch_id.as_ref()) {
-        return Verdict::Quarantine(refusal);
+    match check_refund(order, payment, refund, asked, reported) {
+        Err(refusal) => Verdict::Quarantine(refusal),
+        Ok(()) => refund_transition(payment, refund, asked, reported),
     }
-    if let Some(refusal) = refund.and_then(|refund| other_refund(payment, refund, asked, reported)) {
-        return Verdict::Quarantine(refusal);
+}
+
+/// Whether the refund may change anything, given the order and payment that it names.
+fn check_refund(
+    order: &Order,
+    payment: &PaymentRecord,
+    refund: Option<&Refund>,
+    asked: Asked,
+    reported: &ReportedRefund,
+) -> Result<(), Refusal> {
+    check_sub_merchant(order, reported.sub_mch_id.as_ref())?;
+    if let Some(refund) = refund {
+        check_recorded_refund(payment, refund, asked, reported)?;
     }
-    let left = of_payment(payment, left_to_refund(payment, refund, reported.result));
+    let left = in_currency_of(payment, left_to_refund(payment, refund, reported.result));
     if reported.amount_minor > left.amount_minor {
-        let got = of_payment(payment, reported.amount_minor);
-        return Verdict::Quarantine(Refusal::RefundExceedsPayment { left, got });
+        let got = in_currency_of(payment, reported.amount_minor);
+        return Err(Refusal::RefundExceedsPayment { left, got });
     }
-    move_refund(payment, refund, asked, reported)
+    Ok(())
 }
 
-fn other_shop(order: &Order, sub_mch_id: Option<&SubMchId>) -> Option<Refusal> {
+fn check_sub_merchant(order: &Order, sub_mch_id: Option<&SubMchId>) -> Result<(), Refusal> {
     let (expected, got) = (order.sub_mch_id.as_ref(), sub_mch_id);
-    (expected != got).then(|| Refusal::SubMchIdMismatch { expected: expected.cloned(), got: got.cloned() })
+    if expected == got {
+        return Ok(());
+    }
+    Err(Refusal::SubMchIdMismatch { expected: expected.cloned(), got: got.cloned() })
 }
 
-/// An order that names no app takes any.
-fn other_app(order: &Order, apps: [Option<&AppId>; 2]) -> Option<Refusal> {
-    let expected = order.app_id.as_ref().filter(|expected| !apps.contains(&Some(expected)))?;
+/// An order that names no app accepts any.
+fn check_app(order: &Order, apps: [Option<&AppId>; 2]) -> Result<(), Refusal> {
     let [got, _] = apps;
-    Some(Refusal::AppIdMismatch { expected: expected.clone(), got: got.cloned() })
+    match &order.app_id {
+        Some(expected) if !apps.contains(&Some(expected)) => {
+            Err(Refusal::AppIdMismatch { expected: expected.clone(), got: got.cloned() })
+        }
+        _ => Ok(()),
+    }
 }
 
-/// The merchant's number stands for a refund of another payment or amount, or has another number of WeChat Pay's.
-fn other_refund(payment: &PaymentRecord, refund: &Refund, asked: Asked, reported: &ReportedRefund) -> Option<Refusal> {
+/// Whether the report is about the refund on record under the merchant's number: same payment, amount and `refund_id`.
+fn check_recorded_refund(
+    payment: &PaymentRecord,
+    refund: &Refund,
+    asked: Asked,
+    reported: &ReportedRefund,
+) -> Result<(), Refusal> {
     if let Some(expected) = refund.transaction_id.as_ref().filter(|known| **known != reported.transaction_id) {
         let (expected, got) = (expected.to_string(), reported.transaction_id.to_string());
-        return Some(Refusal::TransactionConflict { expected, got });
+        return Err(Refusal::TransactionConflict { expected, got });
     }
     if refund.amount_minor != reported.amount_minor {
-        let (expected, got) = (of_payment(payment, refund.amount_minor), of_payment(payment, reported.amount_minor));
-        return Some(Refusal::RefundAmountMismatch { expected, got });
+        let expected = in_currency_of(payment, refund.amount_minor);
+        let got = in_currency_of(payment, reported.amount_minor);
+        return Err(Refusal::RefundAmountMismatch { expected, got });
     }
-    let expected = refund.refund_id.as_ref().filter(|known| **known != reported.refund_id)?;
+    // The shop may have repeated a refund that did not succeed: an operator accepts its new number.
     let is_repeated = asked == Asked::ByAcceptance && refund.state.succeeded_at().is_none();
-    (!is_repeated).then(|| Refusal::RefundIdMismatch { expected: expected.clone(), got: reported.refund_id.clone() })
+    match &refund.refund_id {
+        Some(expected) if *expected != reported.refund_id && !is_repeated => {
+            Err(Refusal::RefundIdMismatch { expected: expected.clone(), got: reported.refund_id.clone() })
+        }
+        _ => Ok(()),
+    }
 }
 
-/// A refund that succeeded takes from what others have left; one that did not takes nothing, but is part of the payment.
+/// A refund that succeeded uses up what earlier refunds left; one that did not uses nothing, but cannot exceed the payment.
 fn left_to_refund(payment: &PaymentRecord, refund: Option<&Refund>, result: RefundResult) -> i64 {
     let own = refund.filter(|refund| refund.state.succeeded_at().is_some()).map_or(0, |refund| refund.amount_minor);
     let of_others = payment.returned_minor.saturating_sub(own);
@@ -222,9 +253,14 @@ fn left_to_refund(payment: &PaymentRecord, refund: Option<&Refund>, result: Refu
     }
 }
 
-/// From the state that the refund is in to the one that is reported.
-fn move_refund(payment: &PaymentRecord, refund: Option<&Refund>, asked: Asked, reported: &ReportedRefund) -> Verdict {
-    let got = state_of(reported.result);
+/// From the refund's current state to the reported one.
+fn refund_transition(
+    payment: &PaymentRecord,
+    refund: Option<&Refund>,
+    asked: Asked,
+    reported: &ReportedRefund,
+) -> Verdict {
+    let got = reported_state(reported.result);
     let apply = || {
         let refund = Refund {
             order_id: payment.order_id,
@@ -255,7 +291,7 @@ fn move_refund(payment: &PaymentRecord, refund: Option<&Refund>, asked: Asked, r
     }
 }
 
-fn state_of(result: RefundResult) -> RefundState {
+fn reported_state(result: RefundResult) -> RefundState {
     match result {
         RefundResult::Succeeded(at) => RefundState::Succeeded(at),
         RefundResult::Abnormal => RefundState::Abnormal,
@@ -263,7 +299,7 @@ fn state_of(result: RefundResult) -> RefundState {
     }
 }
 
-/// A sum in the payment's currency.
-fn of_payment(payment: &PaymentRecord, amount_minor: i64) -> Money {
+/// An amount in the payment's currency.
+fn in_currency_of(payment: &PaymentRecord, amount_minor: i64) -> Money {
     Money { amount_minor, currency: payment.amount.currency }
 }

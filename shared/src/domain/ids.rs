@@ -1,4 +1,5 @@
-//! The numbers by which merchant and WeChat Pay name things. One type each, so that none stands in for another.
+//! The numbers that the merchant and WeChat Pay give to things. Each has a type of its own, so that none is mistaken for
+//! another.
 //!
 //! A value is 1 to [`ID_BYTES_MAX`] bytes without control characters; anything else is not an id.
 
@@ -8,7 +9,7 @@ use std::sync::Arc;
 /// The longest id accepted, in bytes. WeChat Pay documents 32 for most and 64 for `out_refund_no`.
 pub const ID_BYTES_MAX: usize = 64;
 
-// Shared text: an id goes from the notification to the order, its change and its event.
+// Shared text: an id is copied from the notification to the order, the change and the event.
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -63,6 +64,6 @@ id! {
     OutRefundNo
 }
 id! {
-    /// WeChat Pay's number for a refund: 29 digits in practice, whatever documents say.
+    /// WeChat Pay's number for a refund: 29 digits in practice, whatever the documents say.
     RefundId
 }

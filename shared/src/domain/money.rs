@@ -1,7 +1,7 @@
-//! Sums of money as WeChat Pay counts them: an integer in the currency's smallest unit, never rescaled.
+//! Amounts of money as WeChat Pay counts them: an integer in the currency's smallest unit, never rescaled.
 //!
-//! There is no arithmetic here on purpose: sums are compared. What is left to refund is the one thing that is computed,
-//! within one currency, in [`super::decide`].
+//! There is deliberately no arithmetic here: amounts are compared. Only the remainder that can be refunded is computed, within
+//! one currency, in [`super::decide`].
 
 use std::fmt;
 
@@ -33,7 +33,7 @@ impl fmt::Display for Currency {
     }
 }
 
-/// A sum of money: `amount_minor` in the currency's smallest unit (fen for CNY, yen for JPY).
+/// An amount of money: `amount_minor` in the currency's smallest unit (fen for CNY, yen for JPY).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Money {
     /// Not negative in anything WeChat Pay sends.

@@ -10,7 +10,7 @@ use super::money::{Currency, Money};
 pub enum Notification {
     /// An order was paid, or an attempt to pay it failed.
     Payment(Payment),
-    /// A refund of an order went through, or did not.
+    /// A refund of an order succeeded or failed.
     Refund(ReportedRefund),
     /// Something about no order: a contract, profit sharing, an echo.
     Other(Other),
@@ -19,8 +19,8 @@ pub enum Notification {
 /// The result of a payment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Payment {
-    /// The merchant or institution whose key authenticated the callback; of a sub-order the one whose order it is, which the
-    /// first one may combine.
+    /// The merchant or institution whose key authenticated the callback. For a sub-order of a combined order, the merchant of
+    /// the sub-order.
     pub mch_id: MchId,
     /// The shop behind an institution.
     pub sub_mch_id: Option<SubMchId>,
@@ -43,7 +43,7 @@ pub enum PaymentResult {
     NotSuccessful,
 }
 
-/// A payment that went through.
+/// A payment that succeeded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PaymentSuccess {
     /// WeChat Pay's number.
@@ -73,22 +73,22 @@ pub struct ReportedRefund {
     pub out_refund_no: OutRefundNo,
     /// WeChat Pay's number for the refund.
     pub refund_id: RefundId,
-    /// What the payment was, in the smallest unit of its currency.
+    /// The amount of the payment, in the smallest unit of its currency.
     pub total_minor: i64,
-    /// What goes back: above 0.
+    /// The refunded amount: above 0.
     pub amount_minor: i64,
-    /// The currency of both; only global v3 says it.
+    /// The currency of both; only global v3 names it.
     pub currency: Option<Currency>,
-    /// What became of it.
+    /// Its result.
     pub result: RefundResult,
 }
 
-/// What became of a refund.
+/// The result of a refund.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefundResult {
     /// The money arrived at this time.
     Succeeded(DateTime<Utc>),
-    /// The payer's account cannot take it.
+    /// The payer's account cannot receive it.
     Abnormal,
     /// It will not happen.
     Closed,
@@ -102,7 +102,7 @@ pub struct Other {
 }
 
 impl Notification {
-    /// The merchant or institution that it is about.
+    /// The merchant or institution that it is for.
     #[must_use]
     pub fn mch_id(&self) -> &MchId {
         match self {
@@ -112,7 +112,7 @@ impl Notification {
         }
     }
 
-    /// The order it speaks of, when it names one.
+    /// The order's number, if it names one.
     #[must_use]
     pub fn out_trade_no(&self) -> Option<&OutTradeNo> {
         match self {
@@ -122,7 +122,7 @@ impl Notification {
         }
     }
 
-    /// WeChat Pay's number for the payment, when money moved.
+    /// WeChat Pay's number for the payment, if money moved.
     #[must_use]
     pub fn transaction_id(&self) -> Option<&TransactionId> {
         match self {
@@ -132,7 +132,7 @@ impl Notification {
         }
     }
 
-    /// The merchant's number for the refund, when it is about one.
+    /// The merchant's number for the refund, if it is about one.
     #[must_use]
     pub fn out_refund_no(&self) -> Option<&OutRefundNo> {
         match self {
@@ -141,7 +141,7 @@ impl Notification {
         }
     }
 
-    /// The name in the ledger of what it is about.
+    /// The ledger's name for what it is about.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {

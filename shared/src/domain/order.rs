@@ -1,4 +1,4 @@
-//! The merchant's own record of what was to be paid: the truth that every callback is checked against.
+//! The merchant's own record of what is to be paid, against which every callback is checked.
 
 use super::ids::{AppId, MchId, OutTradeNo, SubMchId, TransactionId};
 use super::money::Money;
@@ -18,24 +18,24 @@ pub struct Order {
     pub out_trade_no: OutTradeNo,
     /// What the payer owes.
     pub amount: Money,
-    /// Where the order stands.
+    /// Its state.
     pub state: OrderState,
-    /// The sum of its refunds that succeeded.
+    /// The total of its refunds that succeeded.
     pub refunded_minor: i64,
     /// Counts the changes, so that readers of order events can sort them.
     pub version: i32,
 }
 
-/// Where an order stands. Money has arrived in exactly the states that know a transaction.
+/// The state of an order. Money has arrived in exactly the states that have a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OrderState {
     /// Waiting for the payer.
     Pending,
     /// Paid by this transaction.
     Paid(TransactionId),
-    /// Given up by the merchant before anybody paid.
+    /// Closed by the merchant before anyone paid.
     Closed,
-    /// Paid by this transaction and given back in full.
+    /// Paid by this transaction and refunded in full.
     Refunded(TransactionId),
 }
 

@@ -1,4 +1,4 @@
-//! Payments as facts: one record per payment that WeChat Pay reported for one of our orders, whatever the order made of it.
+//! Payments as facts: one record per payment that WeChat Pay reported for one of our orders, whether or not it paid the order.
 
 use chrono::{DateTime, Utc};
 
@@ -18,20 +18,21 @@ pub struct PaymentRecord {
     pub amount: Money,
     /// When the payer paid.
     pub paid_at: DateTime<Utc>,
-    /// What the order made of it.
+    /// Whether it paid the order.
     pub disposition: Disposition,
-    /// The sum of its refunds that succeeded.
+    /// The total of its refunds that succeeded.
     pub returned_minor: i64,
 }
 
-/// What an order made of a payment. Accepted and returned are final; only an operator has a refused one decided again.
+/// Whether a payment paid its order. Accepted and returned are final; only an operator can have a refused payment decided
+/// again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disposition {
     /// It paid the order.
     Accepted,
-    /// The order did not want it: it is owed back.
+    /// The order refused it: it is owed back.
     Refused,
-    /// It was refused, and all of it has gone back.
+    /// It was refused, and all of it has been returned.
     Returned,
 }
 
@@ -57,7 +58,7 @@ impl Disposition {
 }
 
 impl PaymentRecord {
-    /// The payment after another `amount_minor` of it has gone back.
+    /// The payment after another `amount_minor` of it was returned.
     #[must_use]
     pub fn after_return_of(&self, amount_minor: i64) -> Self {
         let returned_minor = self.returned_minor.saturating_add(amount_minor);

@@ -1,4 +1,4 @@
-//! Money on its way back to the payer: one row per refund of an order.
+//! Money that goes back to the payer: one row per refund of an order.
 
 use chrono::{DateTime, Utc};
 
@@ -11,24 +11,24 @@ pub struct Refund {
     pub order_id: i64,
     /// The merchant's number.
     pub out_refund_no: OutRefundNo,
-    /// WeChat Pay's number, once it has said something about the refund.
+    /// WeChat Pay's number, once WeChat Pay has reported on the refund.
     pub refund_id: Option<RefundId>,
-    /// The payment that it refunds, once WeChat Pay has said something about the refund.
+    /// The payment that it refunds, once WeChat Pay has reported on the refund.
     pub transaction_id: Option<TransactionId>,
-    /// What goes back, in the smallest unit of the payment's currency.
+    /// The refunded amount, in the smallest unit of the payment's currency.
     pub amount_minor: i64,
-    /// Where it stands.
+    /// Its state.
     pub state: RefundState,
 }
 
-/// Where a refund stands. Succeeded and closed are final.
+/// The state of a refund. Succeeded and closed are final.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefundState {
     /// The merchant has asked for it.
     Requested,
     /// The money arrived at this time.
     Succeeded(DateTime<Utc>),
-    /// The payer's account cannot take it: the merchant has to act in WeChat Pay's portal.
+    /// The payer's account cannot receive it: the merchant has to act in WeChat Pay's portal.
     Abnormal,
     /// It will not happen.
     Closed,

@@ -6,20 +6,20 @@ use super::order::{Order, OrderState};
 use super::payment::{Disposition, PaymentRecord};
 use super::refund::{Refund, RefundState};
 
-/// What is to be done about a notification.
+/// What to do about a notification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// Change the order.
     Apply(Change),
-    /// The order already shows this; nothing to do.
+    /// It is already applied; nothing to do.
     Duplicate,
-    /// Authentic, and no business of the order's.
+    /// Authentic, but it changes nothing.
     Ignore(Ignored),
     /// Cannot be decided yet.
     Wait(Awaited),
     /// Understood, and contradicts what is on record: held for an operator, and nothing changes.
     Quarantine(Refusal),
-    /// The order does not want this payment: recorded as refused, and held for an operator.
+    /// The order refuses this payment: recorded as refused, and held for an operator.
     Refuse(Refusal, PaymentRecord),
 }
 
@@ -30,7 +30,7 @@ pub enum Change {
     Pay(PaymentRecord),
     /// The order names this payment already, because the shop wrote it there; only the payment's own record is missing.
     Adopt(PaymentRecord),
-    /// The refund is now as it stands here, and so is the payment that it refunds.
+    /// The refund and the payment that it refunds change to these.
     Refund {
         /// The refund after the change.
         refund: Refund,
@@ -39,16 +39,16 @@ pub enum Change {
     },
 }
 
-/// Why an authentic notification changes nothing and troubles nobody.
+/// Why an authentic notification changes nothing and needs no operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ignored {
     /// It reports a payment that did not succeed.
     NotSuccessful,
-    /// It is a payment that has gone back meanwhile.
+    /// It is a refused payment that was returned in the meantime.
     Returned,
     /// It is about no order.
     NotForOrders,
-    /// It reports an earlier state of a refund that has come to its end since.
+    /// It reports an earlier state of a refund that is final.
     Stale,
 }
 
@@ -85,7 +85,7 @@ pub enum Refusal {
         /// The notification's.
         got: Currency,
     },
-    /// Another sum was paid.
+    /// A different amount was paid.
     AmountMismatch {
         /// The order's.
         expected: Money,
@@ -99,26 +99,26 @@ pub enum Refusal {
         /// The second one.
         got: TransactionId,
     },
-    /// The merchant had given the order up: the payment is owed back.
+    /// The merchant had closed the order: the payment is owed back.
     PaidAfterClose {
         /// The transaction that paid it.
         got: TransactionId,
     },
-    /// Another sum goes back than the merchant asked for.
+    /// A different amount was refunded from the one that the merchant requested.
     RefundAmountMismatch {
-        /// What the merchant asked for.
+        /// What the merchant requested.
         expected: Money,
         /// The notification's.
         got: Money,
     },
-    /// The merchant's number is known under another number of WeChat Pay's.
+    /// The merchant's number is on record with a different number of WeChat Pay's.
     RefundIdMismatch {
-        /// The one known.
+        /// The one on record.
         expected: RefundId,
         /// The notification's.
         got: RefundId,
     },
-    /// More goes back than is left.
+    /// It exceeds what is left to refund.
     RefundExceedsPayment {
         /// What is left.
         left: Money,
@@ -127,9 +127,9 @@ pub enum Refusal {
     },
     /// It succeeded after it was closed, or the other way round.
     RefundStateConflict {
-        /// The end that it had come to.
+        /// The final state on record.
         expected: RefundState,
-        /// The other one.
+        /// The reported one.
         got: RefundState,
     },
     /// WeChat Pay's number for a payment is on record for another order, amount or currency.
@@ -139,17 +139,17 @@ pub enum Refusal {
         /// What the notification says.
         got: String,
     },
-    /// A refused payment of which a part has gone back can no longer pay its order.
+    /// A refused payment that was partly returned can no longer pay its order.
     PartlyReturned {
         /// What the payer paid.
         paid: Money,
-        /// What has gone back.
+        /// What was returned.
         returned: Money,
     },
 }
 
 impl Change {
-    /// The order after the change. Every change that is told by an event counts, so that each event has a version of its own.
+    /// The order after the change. Every change that causes an event raises the version, so that each event has its own.
     #[must_use]
     pub fn applied_to(&self, order: &Order) -> Order {
         match self {
@@ -172,7 +172,7 @@ impl Change {
     }
 }
 
-/// An order counts what went back of the payment that it accepted, and of no other.
+/// An order counts only the refunds of the payment that it accepted.
 fn after_refund(order: &Order, payment: &PaymentRecord) -> Order {
     let order = Order { version: order.version.saturating_add(1), ..order.clone() };
     if payment.disposition != Disposition::Accepted {
@@ -232,7 +232,7 @@ impl Refusal {
         }
     }
 
-    /// What the order says and what the notification says, as a person reads them; `None` is a value left unset.
+    /// What the order says and what the notification says, for an operator; `None` is an unset value.
     #[must_use]
     pub fn evidence(&self) -> (Option<String>, Option<String>) {
         match self {

@@ -23,7 +23,9 @@ struct Meter {
 }
 
 impl MeteredKeyRing {
-    pub(super) fn new(ring: KeyRing) -> Self {
+    /// Wraps a ring whose keys have not been used yet.
+    #[must_use]
+    pub fn new(ring: KeyRing) -> Self {
         Self { ring, meters: OnceLock::new() }
     }
 

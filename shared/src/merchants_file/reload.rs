@@ -50,7 +50,7 @@ impl MerchantsFile {
             while hangups.recv().await.is_some() {
                 let file = Arc::clone(&self);
                 if let Err(error) = tokio::task::spawn_blocking(move || file.reload()).await {
-                    tracing::error!(%error, "re-reading the merchants file failed; the old keys stay");
+                    tracing::error!(%error, "re-reading MERCHANTS_FILE failed; the old keys stay in use");
                 }
             }
         })
@@ -65,7 +65,7 @@ impl MerchantsFile {
             }
             Err(error) => {
                 let file = self.path.display();
-                tracing::error!(%file, %error, "MERCHANTS_FILE was not re-read; the old keys stay");
+                tracing::error!(%file, %error, "cannot re-read MERCHANTS_FILE; the old keys stay in use");
             }
         }
     }
@@ -87,7 +87,7 @@ impl MerchantsFile {
         lines.extend(keys.ring().shared_platform_keys().into_iter().map(|(serial, merchants)| {
             format!(
                 "warning: platform key {serial} is listed for the merchants {}: a callback whose notify_url names the wrong one of \
-                 them would be taken and could not be opened",
+                 them would be accepted but could not be opened",
                 merchants.join(", ")
             )
         }));

@@ -1,8 +1,8 @@
 //! The broker's addresses, and one attempt to reach one of them.
 //!
-//! A password is in memory and on the wire, never in a log, an error or a `Debug`. It leaves this machine unencrypted only where
-//! the URL says so (`?plain=yes`). Trying again is the caller's business:
-//! lapin's own recovery stays off, because it keeps outstanding confirms pending for as long as the broker is away.
+//! A password is in memory and on the wire, never in a log, an error or a `Debug`. It leaves this machine unencrypted only if
+//! the URL allows it (`?plain=yes`). Retries are up to the caller: lapin's own recovery stays off, because it keeps
+//! outstanding confirms pending for as long as the broker is unavailable.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,12 +15,12 @@ use lapin::{Connection, ConnectionProperties, ErrorKind};
 
 use crate::process::loopback::is_loopback;
 
-/// How long one attempt may take, from TCP to an open connection. lapin has no limit of its own, and an attempt given
-/// up leaves a thread behind until the broker answers or dies: so callers try one at a time and back off.
+/// How long one attempt may take, from TCP to an open connection. lapin has no limit of its own, and an abandoned attempt
+/// leaves a thread behind until the broker answers or dies: callers therefore make one attempt at a time and back off.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long a polite goodbye may take. A blocked or dead broker never answers it.
+/// How long closing a connection properly may take. A blocked or dead broker never answers.
 pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// A silent broker is noticed after twice this. RabbitMQ's own default would take two minutes.
+/// A silent broker is detected after twice this time. RabbitMQ's own default would take two minutes.
 const HEARTBEAT_SECONDS: u16 = 10;
 
 /// `AMQP_URLS`: one or more nodes of the same broker, comma separated. Never empty.
@@ -30,7 +30,7 @@ pub struct AmqpUrls {
     others: Vec<AMQPUri>,
 }
 
-/// Why a text is not a list of AMQP URLs that may be used. Shows a host at most, never the text.
+/// Why a text is not a usable list of AMQP URLs. Shows at most a host, never the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("URL {position}: {problem}")]
 pub struct AmqpUrlsError {
@@ -52,7 +52,7 @@ impl FromStr for AmqpUrls {
 }
 
 impl AmqpUrls {
-    /// The URL for this attempt: each attempt tries the next one.
+    /// The URL for this attempt: each attempt uses the next one.
     fn pick(&self, attempt: usize) -> &AMQPUri {
         let all = self.others.len().saturating_add(1);
         let at = attempt.checked_rem(all).unwrap_or_default();
@@ -62,15 +62,15 @@ impl AmqpUrls {
     /// The addresses without users and passwords, for messages.
     #[must_use]
     pub fn hosts(&self) -> String {
-        let hosts: Vec<_> = self.all().map(host_of).collect();
+        let hosts: Vec<_> = self.all().map(host_and_port).collect();
         hosts.join(", ")
     }
 
-    /// Logs the hosts to which everything goes unencrypted although they are not this machine. To be called once, at the start.
+    /// Logs the hosts other than this machine to which connections are not encrypted. To be called once, at the start.
     pub fn warn_of_plain(&self) {
         for uri in self.all().filter(|uri| leaves_unencrypted(uri)) {
             tracing::warn!(
-                broker = host_of(uri),
+                broker = host_and_port(uri),
                 "AMQP_URLS says plain=yes: the connection to this broker is not encrypted, so the password is sent in clear text"
             );
         }
@@ -87,21 +87,21 @@ impl fmt::Debug for AmqpUrls {
     }
 }
 
-/// Only our own texts come out: a parser's may quote what it did not understand, and that may be a password.
+/// Returns only texts of our own: a parser's may quote the part that it did not understand, which may be a password.
 fn parse(url: &str) -> Result<AMQPUri, Cow<'static, str>> {
     let rest = url.strip_prefix("amqp://").or_else(|| url.strip_prefix("amqps://"));
     let rest = rest.ok_or("must begin with amqp:// or amqps://")?;
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let host = authority.rsplit('@').next().unwrap_or_default();
     if rest.matches('@').count() > 1 || (rest.contains('@') && !authority.contains('@')) {
-        // What looks like the host may be a part of the password.
+        // The apparent host may be a part of the password.
         return Err(NOT_A_URL.into());
     }
     if host.is_empty() || host.starts_with(':') {
         return Err("names no host".into());
     }
     if host.starts_with('[') {
-        // The parser below would quietly take it for localhost.
+        // The parser below would silently take it for localhost.
         return Err("an IPv6 address is not supported here; use a host name".into());
     }
     let (url, may_be_plain) = without_plain(url)?;
@@ -110,7 +110,7 @@ fn parse(url: &str) -> Result<AMQPUri, Cow<'static, str>> {
     if encrypted && may_be_plain {
         return Err(format!(
             "{}: plain=yes belongs to amqp://, and amqps:// is encrypted: leave one of them out",
-            host_of(&uri)
+            host_and_port(&uri)
         )
         .into());
     }
@@ -118,7 +118,7 @@ fn parse(url: &str) -> Result<AMQPUri, Cow<'static, str>> {
         return Err(format!(
             "{} is not this machine, and amqp:// encrypts nothing, the password included: write amqps://, or append ?plain=yes \
              if the network is private",
-            host_of(&uri)
+            host_and_port(&uri)
         )
         .into());
     }
@@ -128,7 +128,7 @@ fn parse(url: &str) -> Result<AMQPUri, Cow<'static, str>> {
 
 const NOT_A_URL: &str = "is not an AMQP URL (reserved characters in user, password and vhost must be percent-encoded)";
 
-/// The URL as lapin may see it, and whether it says `plain=yes`.
+/// The URL without our own parameter, and whether it says `plain=yes`.
 fn without_plain(url: &str) -> Result<(String, bool), Cow<'static, str>> {
     let Some((address, query)) = url.split_once('?') else { return Ok((url.to_owned(), false)) };
     let (ours, others): (Vec<_>, Vec<_>) =
@@ -137,7 +137,7 @@ fn without_plain(url: &str) -> Result<(String, bool), Cow<'static, str>> {
         [] => Ok((url.to_owned(), false)),
         ["plain=yes"] if others.is_empty() => Ok((address.to_owned(), true)),
         ["plain=yes"] => Ok((format!("{address}?{}", others.join("&")), true)),
-        _ => Err("plain has no other value than yes, and stands once".into()),
+        _ => Err("plain must be yes, and given once".into()),
     }
 }
 
@@ -145,7 +145,7 @@ fn leaves_unencrypted(uri: &AMQPUri) -> bool {
     uri.scheme == AMQPScheme::AMQP && !is_loopback(&uri.authority.host)
 }
 
-fn host_of(uri: &AMQPUri) -> String {
+fn host_and_port(uri: &AMQPUri) -> String {
     format!("{}:{}", uri.authority.host, uri.authority.port)
 }
 
@@ -155,26 +155,26 @@ pub enum ConnectError {
     /// Nothing answered in time.
     #[error("{host} did not answer within {CONNECT_TIMEOUT:?}")]
     TimedOut {
-        /// Where.
+        /// The broker's host and port.
         host: String,
     },
-    /// It answered, and it was no.
-    #[error("{host} cannot be connected to")]
+    /// The attempt failed.
+    #[error("cannot connect to {host}")]
     Failed {
-        /// Where.
+        /// The broker's host and port.
         host: String,
-        /// lapin's word for it.
+        /// lapin's error.
         source: Box<lapin::Error>,
     },
-    /// The broker does not do publisher confirms, without which nothing here may be published.
-    #[error("{host} did not turn on publisher confirms")]
+    /// The broker does not support publisher confirms, without which nothing may be published.
+    #[error("{host} did not enable publisher confirms")]
     NoConfirms {
-        /// Where.
+        /// The broker's host and port.
         host: String,
     },
 }
 
-/// One attempt: connects to the URL that `attempt` picks and lets `prepare` open what the caller needs on it.
+/// One attempt: connects to the URL that `attempt` selects and lets `prepare` open the channels that the caller needs.
 pub(super) async fn open<T>(
     urls: &AmqpUrls,
     attempt: usize,
@@ -182,7 +182,7 @@ pub(super) async fn open<T>(
     prepare: impl AsyncFnOnce(&Connection) -> lapin::Result<T>,
 ) -> Result<(Connection, T), ConnectError> {
     let uri = urls.pick(attempt);
-    let host = host_of(uri);
+    let host = host_and_port(uri);
     let properties = ConnectionProperties::default().with_connection_name(name.into());
     let opening = async {
         let connection = Connection::connect_uri(uri.clone(), properties).await?;
@@ -196,17 +196,17 @@ pub(super) async fn open<T>(
     }
 }
 
-/// Says goodbye, within [`CLOSE_TIMEOUT`]. Whatever was not acked goes back to its queue.
+/// Closes the connection, within [`CLOSE_TIMEOUT`]. Unacked messages return to their queues.
 pub(super) async fn close(connection: &Connection) {
-    let goodbye = connection.close(200, "closing".into());
-    match tokio::time::timeout(CLOSE_TIMEOUT, goodbye).await {
+    let closing = connection.close(200, "closing".into());
+    match tokio::time::timeout(CLOSE_TIMEOUT, closing).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "the connection was gone before it was closed"),
-        Err(_elapsed) => tracing::debug!("the broker did not answer the goodbye"),
+        Ok(Err(error)) => tracing::debug!(%error, "the connection ended before it was closed"),
+        Err(_elapsed) => tracing::debug!("the broker did not confirm the close"),
     }
 }
 
-/// Whether the broker has no such exchange or queue, or does not let this user near it.
+/// Whether the broker has no such exchange or queue, or denies this user access to it.
 pub(super) fn is_missing_or_forbidden(error: &lapin::Error) -> bool {
     let ErrorKind::ProtocolError(error) = error.kind() else { return false };
     matches!(error.kind(), AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND | AMQPSoftError::ACCESSREFUSED))
@@ -217,9 +217,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn attempts_go_round_the_urls() {
+    fn attempts_cycle_through_the_urls() {
         let urls: AmqpUrls = "amqps://a, amqps://b:99/%2f ,amqp://u:p@c/v?heartbeat=3&plain=yes".parse().unwrap();
-        let picked: Vec<_> = (0..4).map(|attempt| host_of(urls.pick(attempt))).collect();
+        let picked: Vec<_> = (0..4).map(|attempt| host_and_port(urls.pick(attempt))).collect();
         assert_eq!(picked, ["a:5671", "b:99", "c:5672", "a:5671"]);
         assert_eq!(urls.pick(0).query.heartbeat, Some(HEARTBEAT_SECONDS));
         assert_eq!(urls.pick(2).query.heartbeat, Some(3));
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_an_amqp_url_is_refused_without_showing_it() {
+    fn an_invalid_url_is_rejected_without_showing_it() {
         let bad = [
             "",
             "hunter2",
@@ -255,8 +255,8 @@ mod tests {
     }
 
     #[test]
-    fn nothing_leaves_this_machine_unencrypted_unless_the_url_says_so() {
-        // What an operator writes, and the hosts that the log warns of; none: the URL is refused.
+    fn nothing_leaves_this_machine_unencrypted_unless_the_url_allows_it() {
+        // What an operator writes, and the hosts that the log warns about; `None`: the URL is rejected.
         let table: [(&str, Option<&[&str]>); 15] = [
             ("amqp://u:hunter2@localhost/%2f", Some(&[])),
             ("amqp://u:hunter2@127.0.0.1:5672/%2f", Some(&[])),
@@ -277,7 +277,7 @@ mod tests {
         for (text, expected) in table {
             match (text.parse::<AmqpUrls>(), expected) {
                 (Ok(urls), Some(warned)) => {
-                    let plain: Vec<_> = urls.all().filter(|uri| leaves_unencrypted(uri)).map(host_of).collect();
+                    let plain: Vec<_> = urls.all().filter(|uri| leaves_unencrypted(uri)).map(host_and_port).collect();
                     assert_eq!(plain, warned, "{text}");
                 }
                 (Err(error), None) => assert!(!error.to_string().contains("hunter2"), "{error}"),

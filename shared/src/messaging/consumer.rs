@@ -1,7 +1,7 @@
-//! Deliveries in batches, acked in order: what a worker's lane stands on.
+//! Deliveries in batches, acked in order, for a worker's lane.
 //!
 //! Acks go through a delivery's own acker, one after the other, so that an ack can never reach a message of another
-//! connection. Every end of the stream is an error: whatever was not acked comes again, and the caller opens a new one.
+//! connection. Every end of the stream is an error: unacked messages are redelivered, and the caller opens a new consumer.
 
 use std::task::Poll;
 
@@ -15,26 +15,26 @@ use super::connection::{self, AmqpUrls, CONNECT_TIMEOUT, ConnectError};
 use super::envelope::Envelope;
 use super::topology::DEFINITIONS_FILE;
 
-/// How often the broker says it has delivered this message before without an ack. On a first delivery the broker writes
-/// no such header, and passes on the publisher's.
+/// The header in which the broker counts earlier deliveries without an ack. On a first delivery the broker does not set it,
+/// and passes on the publisher's.
 const DELIVERY_COUNT: &str = "x-delivery-count";
 
-/// One hand-over by the broker.
+/// One delivery by the broker.
 #[derive(Debug)]
 pub struct Delivery {
-    /// What rides beside the bytes.
+    /// The message's id, time and headers.
     pub envelope: Envelope,
-    /// The bytes that WeChat Pay sent; the beginning of a body that is longer than WeChat Pay's can be.
+    /// The bytes that WeChat Pay sent. Of a body longer than WeChat Pay's can be, only the beginning.
     pub body: Vec<u8>,
-    /// The broker has handed this message over before, to somebody.
+    /// The broker has delivered this message before, to some consumer.
     pub redelivered: bool,
-    /// How often it came back without an ack; 0 on the first delivery, whatever its publisher wrote into the header.
+    /// How often it was delivered before without an ack; 0 on the first delivery, whatever its publisher wrote into the header.
     pub delivery_count: u64,
     tag: u64,
     acker: Acker,
 }
 
-/// Why the stream of deliveries ended. The answer to each is to open another consumer; the text tells a person why.
+/// Why the stream of deliveries ended. The caller opens another consumer; the text tells the operator why.
 #[derive(Debug, thiserror::Error)]
 pub enum ConsumeError {
     /// The broker cannot be reached.
@@ -46,25 +46,25 @@ pub enum ConsumeError {
         source: ConnectError,
     },
     /// The broker has no such queue, or this user may not read it.
-    #[error("queue {queue} is missing or may not be read: import {DEFINITIONS_FILE}")]
+    #[error("queue {queue} is missing or this user may not read it: import {DEFINITIONS_FILE}")]
     NoQueue {
         /// The queue.
         queue: String,
-        /// The broker's word for it; none when the name is longer than AMQP can carry.
+        /// The broker's error; none when the name is longer than AMQP can carry.
         source: Option<Box<lapin::Error>>,
     },
-    /// The broker is connected and does not answer.
-    #[error("the broker does not answer about queue {queue}")]
+    /// The broker is connected but does not answer.
+    #[error("the broker did not answer a request about queue {queue}")]
     Silent {
         /// The queue.
         queue: String,
     },
     /// The connection or the channel broke.
-    #[error("the connection to queue {queue} is lost")]
+    #[error("lost the connection to queue {queue}")]
     Lost {
         /// The queue.
         queue: String,
-        /// lapin's word for it.
+        /// lapin's error.
         source: Box<lapin::Error>,
     },
     /// The broker ended the consumer: the queue was deleted, or its leader moved.
@@ -73,8 +73,8 @@ pub enum ConsumeError {
         /// The queue.
         queue: String,
     },
-    /// The delivery belongs to a connection that is gone: it will come again.
-    #[error("the delivery is no longer ours to ack")]
+    /// The delivery belongs to a closed connection: it will be redelivered.
+    #[error("the delivery can no longer be acked: its connection is closed")]
     Stale,
 }
 
@@ -88,7 +88,7 @@ pub struct Consumer {
     progress: Progress,
 }
 
-/// Where the stream stands between [`Consumer::stop`] and its end.
+/// How far the stream has come on the way from [`Consumer::stop`] to its end.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Progress {
     Consuming,
@@ -133,12 +133,13 @@ impl Consumer {
         })
     }
 
-    /// Waits for one delivery, then takes what is already here, `max` at most, without waiting for more. Cancel-safe.
+    /// Waits for one delivery, then takes those that have already arrived, at most `max`, without waiting for more.
+    /// Cancel-safe.
     ///
-    /// Empty only after [`Self::stop`], once everything that was on its way has been handed out.
+    /// Empty only after [`Self::stop`], once every delivery in transit has been returned.
     ///
     /// # Errors
-    /// [`ConsumeError::Lost`] and [`ConsumeError::Cancelled`]: every delivery not yet acked will come again.
+    /// [`ConsumeError::Lost`] and [`ConsumeError::Cancelled`]: every unacked delivery will be redelivered.
     pub async fn next_batch(&mut self, max: usize) -> Result<Vec<Delivery>, ConsumeError> {
         let mut batch = Vec::new();
         if self.progress == Progress::Drained {
@@ -161,11 +162,11 @@ impl Consumer {
         Ok(batch)
     }
 
-    /// Acks everything delivered up to and with `last`, and waits until that is written. In delivery order only: an older
-    /// delivery than the last one acked is acked already.
+    /// Acks everything delivered up to and including `last`, and waits until the ack is written. Acks follow the delivery
+    /// order: a delivery older than the last acked one is already acked.
     ///
     /// # Errors
-    /// [`ConsumeError::Stale`] and [`ConsumeError::Lost`]: the broker will deliver all of it again.
+    /// [`ConsumeError::Stale`] and [`ConsumeError::Lost`]: the broker will redeliver all of it.
     pub async fn ack_through(&mut self, last: &Delivery) -> Result<(), ConsumeError> {
         if last.acker.poisoned() {
             return Err(ConsumeError::Stale);
@@ -184,7 +185,7 @@ impl Consumer {
         }
     }
 
-    /// Asks the broker for no more. What it sent already still comes out of [`Self::next_batch`].
+    /// Asks the broker to stop delivering. [`Self::next_batch`] still returns what it has already sent.
     ///
     /// # Errors
     /// [`ConsumeError::Lost`] and [`ConsumeError::Silent`].
@@ -205,7 +206,7 @@ impl Consumer {
         connection::close(&self.connection).await;
     }
 
-    /// The next item of the stream when it is here already.
+    /// The next item of the stream, if it has already arrived.
     async fn already_here(&mut self) -> Option<Option<lapin::Result<AmqpDelivery>>> {
         std::future::poll_fn(|context| {
             Poll::Ready(match std::pin::Pin::new(&mut self.stream).poll_next(context) {
@@ -240,7 +241,7 @@ async fn consume(channel: &Channel, queue: &str) -> Result<lapin::Consumer, Cons
 fn read(delivery: AmqpDelivery) -> Delivery {
     let properties = &delivery.properties;
     let headers = properties.headers().as_ref();
-    let texts = headers.into_iter().flatten().filter_map(|(name, value)| Some((name.to_string(), text_of(value)?)));
+    let texts = headers.into_iter().flatten().filter_map(|(name, value)| Some((name.to_string(), header_text(value)?)));
     let envelope = Envelope::from_delivery(
         properties.message_id().as_ref().map(ShortString::as_str),
         properties.kind().as_ref().map(ShortString::as_str),
@@ -251,7 +252,7 @@ fn read(delivery: AmqpDelivery) -> Delivery {
     let delivery_count = headers
         .filter(|_| delivery.redelivered)
         .and_then(|table| table.inner().get(DELIVERY_COUNT))
-        .and_then(text_of)
+        .and_then(header_text)
         .and_then(|text| text.parse().ok());
     let (envelope, body) = envelope.bounded(delivery.data);
     Delivery {
@@ -264,8 +265,8 @@ fn read(delivery: AmqpDelivery) -> Delivery {
     }
 }
 
-/// A header's value as text; tables, arrays and floats are nothing that a callback's envelope has.
-fn text_of(value: &AMQPValue) -> Option<String> {
+/// A header's value as text; `None` for tables, arrays and floats, which no callback's envelope has.
+fn header_text(value: &AMQPValue) -> Option<String> {
     match value {
         AMQPValue::LongString(text) => Some(String::from_utf8_lossy(text.as_bytes()).into_owned()),
         AMQPValue::ShortString(text) => Some(text.to_string()),
@@ -285,5 +286,28 @@ fn text_of(value: &AMQPValue) -> Option<String> {
         | AMQPValue::FieldTable(_)
         | AMQPValue::ByteArray(_)
         | AMQPValue::Void => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_header_values_are_kept_as_text_and_structures_are_dropped() {
+        let table = [
+            (AMQPValue::LongString("\u{4e2d}".into()), Some("\u{4e2d}")),
+            (AMQPValue::LongString(b"\xff".as_slice().into()), Some("\u{fffd}")),
+            (AMQPValue::ShortString("s".into()), Some("s")),
+            (AMQPValue::Boolean(true), Some("true")),
+            (AMQPValue::LongLongInt(-7), Some("-7")),
+            (AMQPValue::Timestamp(1_790_000_000), Some("1790000000")),
+            (AMQPValue::Double(1.5), None),
+            (AMQPValue::FieldTable(FieldTable::default()), None),
+            (AMQPValue::Void, None),
+        ];
+        for (value, expected) in table {
+            assert_eq!(header_text(&value).as_deref(), expected, "{value:?}");
+        }
     }
 }

@@ -1,8 +1,8 @@
-//! A callback on its way through the broker: its bytes are the AMQP body, everything else rides in the properties.
+//! A callback in transit through the broker: its bytes are the AMQP body, everything else is in the AMQP properties.
 //!
-//! The body is exactly what WeChat Pay sent. The id is made once, by ingest, and carries the time of receipt, so that
-//! every redelivery of a message meets its own row and its own partition in the ledger. A body that is longer than any
-//! that ingest publishes is not kept whole: see [`Envelope::bounded`].
+//! The body is exactly what WeChat Pay sent. The id is made once, by ingest, and contains the time of receipt, so that every
+//! redelivery of a message finds the same row in the same partition of the ledger. A body longer than any that ingest
+//! publishes is cut: see [`Envelope::bounded`].
 
 use std::collections::BTreeMap;
 
@@ -20,41 +20,41 @@ pub const ENVELOPE_VERSION: &str = "1";
 pub const VERSION: &str = "envelope-version";
 const TYPE: &str = "type";
 const CONTENT_TYPE: &str = "content-type";
-/// Whose callback it is. Ingest has verified it; whoever may write to the broker may have written another.
+/// The merchant of the callback. Ingest has verified it, but another client of the broker may have written any other.
 pub const MCH_ID: &str = "mch-id";
 const TRACEPARENT: &str = "traceparent";
 /// The whole body's SHA-256 in hex, on an envelope whose body was cut.
 pub const BODY_SHA256: &str = "body-sha256";
 /// The whole body's length, on an envelope whose body was cut.
 pub const BODY_BYTES: &str = "body-bytes";
-/// Headers that only [`Envelope::bounded`] sets. A publisher's are dropped, or it could claim that a body was cut.
+/// Headers that only [`Envelope::bounded`] sets. A publisher's are dropped; otherwise it could claim that a body was cut.
 const OURS_ALONE: [&str; 2] = [BODY_SHA256, BODY_BYTES];
 /// Headers beginning with this are the broker's notes on a delivery (`x-delivery-count`, `x-death`), not the callback's.
 const BROKER_PREFIX: &str = "x-";
 
-/// AMQP holds a content type in a short string; a longer one is nothing WeChat Pay sends and is dropped.
+/// AMQP holds a content type in a short string; WeChat Pay never sends a longer one, so it is dropped.
 const CONTENT_TYPE_BYTES_MAX: usize = 255;
-/// The most headers kept of a delivery. Ours have up to 9; the rest is an operator's hand-made publish.
+/// The most headers kept of a delivery. Ours have up to 9; more come only from a message published by hand.
 const HEADERS_MAX: usize = 32;
 /// The longest header value kept of a delivery, in characters.
 const HEADER_CHARS_MAX: usize = 1024;
 
-/// What travels beside the bytes.
+/// Everything that accompanies a callback's bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Envelope {
     /// UUID v7 made by ingest from [`Self::received_at`]; the ledger's key.
     pub id: Uuid,
-    /// When ingest had the request's head, in whole milliseconds. UNIX epoch when the message carries no id of ours.
+    /// When ingest received the request's head, in whole milliseconds. UNIX epoch when the message has no id of ours.
     pub received_at: DateTime<Utc>,
-    /// `type`, `content-type`, `envelope-version`, `mch-id`, `traceparent`, and of v3 the headers that hold the signature,
-    /// in lower case: what the ledger keeps.
+    /// What the ledger keeps: `type`, `content-type`, `envelope-version`, `mch-id`, `traceparent`, and for v3 the headers with
+    /// the signature, in lower case.
     pub headers: BTreeMap<String, String>,
 }
 
 impl Envelope {
     /// A fresh envelope for a callback that was just authenticated.
     ///
-    /// `traceparent` is passed on when it is a valid W3C one; otherwise a new trace begins here, named after the id.
+    /// A valid W3C `traceparent` is passed on; otherwise a new trace begins here, named after the id.
     #[must_use]
     pub fn new(
         received_at: DateTime<Utc>,
@@ -84,7 +84,7 @@ impl Envelope {
         Self { id, received_at, headers }
     }
 
-    /// The same with the headers that hold the signature of a v3 callback: evidence, for nobody verifies them again.
+    /// Adds the headers with the signature of a v3 callback: evidence only, they are not verified again.
     #[must_use]
     pub fn with_signature<'header>(mut self, headers: impl IntoIterator<Item = (&'header str, &'header str)>) -> Self {
         let lower = headers.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()));
@@ -92,7 +92,7 @@ impl Envelope {
         self
     }
 
-    /// What the callback is; `None` for a type that this version does not know.
+    /// The kind of callback; `None` for a type that this version does not know.
     #[must_use]
     pub fn kind(&self) -> Option<CallbackKind> {
         self.headers.get(TYPE).and_then(|name| CallbackKind::parse(name))
@@ -118,10 +118,10 @@ impl Envelope {
         }
     }
 
-    /// The envelope of a delivery. Total: whoever may write to the broker may have written anything.
+    /// The envelope of a delivery. Total: any client of the broker may have written anything.
     ///
-    /// Without a UUID v7 in `message_id` the id is the [`content_id`], so that a redelivery still meets its own row. Public
-    /// so that it can be fuzzed: the programs have it from [`super::consumer`].
+    /// Without a UUID v7 in `message_id` the id is the [`content_id`], so that a redelivery still finds the same row. Public
+    /// so that it can be fuzzed; the programs get envelopes from [`super::consumer`].
     #[must_use]
     pub fn from_delivery(
         message_id: Option<&str>,
@@ -145,18 +145,18 @@ impl Envelope {
                 kept.insert(name.to_owned(), storable(value.to_owned()));
             }
         }
-        let (id, received_at) = message_id.and_then(ours).unwrap_or_else(|| {
+        let (id, received_at) = message_id.and_then(from_ingest).unwrap_or_else(|| {
             let text = |name| kept.get(name).map(String::as_str);
             (content_id(text(TYPE), text(MCH_ID), body), DateTime::UNIX_EPOCH)
         });
         Self { id, received_at, headers: kept }
     }
 
-    /// The envelope with what is kept of its body. Total.
+    /// The envelope, and the part of its body that is kept. Total.
     ///
     /// A body of up to [`BODY_BYTES_MAX`] is kept as it is. Of a longer one, which ingest never publishes and no program
-    /// decodes, the first [`BODY_BYTES_MAX`] bytes are kept; the headers [`BODY_BYTES`] and [`BODY_SHA256`] then say how
-    /// long it was and what it was. The rest of its memory is given back.
+    /// decodes, only the first [`BODY_BYTES_MAX`] bytes are kept; the headers [`BODY_BYTES`] and [`BODY_SHA256`] then
+    /// describe the whole. The memory of the rest is released.
     #[must_use]
     pub fn bounded(mut self, mut body: Vec<u8>) -> (Self, Vec<u8>) {
         if body.len() > BODY_BYTES_MAX {
@@ -169,19 +169,19 @@ impl Envelope {
     }
 }
 
-/// The id and the time inside it, when `message_id` is one that ingest can have made.
-fn ours(message_id: &str) -> Option<(Uuid, DateTime<Utc>)> {
+/// The id and the time inside it, if `message_id` is one that ingest may have made.
+fn from_ingest(message_id: &str) -> Option<(Uuid, DateTime<Utc>)> {
     let id = Uuid::try_parse(message_id).ok().filter(|id| id.get_version() == Some(Version::SortRand))?;
     let (seconds, nanoseconds) = id.get_timestamp()?.to_unix();
     Some((id, DateTime::from_timestamp(i64::try_from(seconds).ok()?, nanoseconds)?))
 }
 
-/// The id of a message that has none of its own, or not one of its own: a version 8 UUID from the SHA-256 of its type, its
-/// merchant and its body. The same content has the same id; a message republished under its right type has another.
+/// The id of a message that has none, or one that belongs to another message: a version 8 UUID from the SHA-256 of its type,
+/// its merchant and its body. The same content has the same id; a message republished with a corrected type has a new one.
 #[must_use]
 pub fn content_id(kind: Option<&str>, mch_id: Option<&str>, body: &[u8]) -> Uuid {
     let mut hash = Sha256::new();
-    // Each part is preceded by its length, so that no part can borrow bytes from the next; an absent part has none.
+    // Each part is preceded by its length, so that no bytes can move from one part to the next; an absent part has none.
     for part in [kind.map(str::as_bytes), mch_id.map(str::as_bytes), Some(body)] {
         match part {
             Some(bytes) => {
@@ -198,7 +198,7 @@ pub fn content_id(kind: Option<&str>, mch_id: Option<&str>, body: &[u8]) -> Uuid
     uuid::Builder::from_custom_bytes(bytes).into_uuid()
 }
 
-/// PostgreSQL's jsonb refuses NUL, and a ledger row should not carry a novel.
+/// PostgreSQL's jsonb rejects NUL, and a header must not bloat its ledger row.
 fn storable(text: String) -> String {
     if text.len() <= HEADER_CHARS_MAX && !text.contains('\0') {
         return text;
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_published_comes_back_the_same() {
+    fn a_published_envelope_comes_back_unchanged() {
         let envelope = Envelope::new(at(), CallbackKind::V2Payment, "1900000109", Some("text/xml"), None);
         let sent = envelope.clone().into_outgoing(b"<xml/>".to_vec());
         let back = Envelope::from_delivery(
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_message_id_gives_way_to_the_content() {
+    fn a_foreign_message_id_is_replaced_by_the_content_id() {
         let v4 = "0d5f2f6c-9a1f-4c4e-8a53-5a4b3f6f5a11";
         for message_id in [None, Some(""), Some("order-1"), Some(v4)] {
             let first = Envelope::from_delivery(message_id, None, None, std::iter::empty(), b"body");
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn the_version_is_the_publishers_word() {
+    fn the_version_is_the_publishers() {
         let of = |version: Option<&str>| {
             let header = version.map(|version| (VERSION.to_owned(), version.to_owned()));
             Envelope::from_delivery(None, None, None, header.into_iter(), b"").version().map(ToOwned::to_owned)

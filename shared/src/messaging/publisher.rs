@@ -1,10 +1,10 @@
 //! Publishing with exact confirms: [`Publisher::publish`] is `Ok` only once the broker has confirmed and routed this
 //! very message.
 //!
-//! lapin credits a confirm to the wrong message when a channel is published to from two threads, and pins a returned
-//! message on whichever confirm completes next. So nobody but a lane (`lane`) touches a channel, callers stand in one
-//! bounded queue that idle lanes take from, and a supervisor (`supervisor`) owns the one connection. Left out on
-//! purpose: trying again. A caller that is told anything but `Ok` must see to it that the message comes again.
+//! lapin credits a confirm to the wrong message when two threads publish on one channel, and attaches a returned message to
+//! whichever confirm completes next. Therefore only a lane (`lane`) uses a channel, callers wait in one bounded queue from
+//! which idle lanes take, and a supervisor (`supervisor`) owns the one connection. Left out on purpose: retries. A caller
+//! that gets anything but `Ok` must make sure that the message comes again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,11 +22,11 @@ mod supervisor;
 
 /// How long the confirms of one batch may take. Past it the outcome is unknown.
 pub const CONFIRM_TIMEOUT: Duration = Duration::from_millis(2500);
-/// How long a message may wait for a lane; past it it is not published any more.
+/// How long a message may wait for a lane; after that it is not published.
 const LANE_WAIT_MAX: Duration = Duration::from_secs(1);
-/// The longest that [`Publisher::publish`] ever takes: the two above, and a little for the machine.
+/// The longest that [`Publisher::publish`] ever takes: the two above, plus some slack.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(3700);
-/// How long [`Publisher::close`] waits for what is in flight and for the broker's goodbye.
+/// How long [`Publisher::close`] waits for messages in flight and for the connection to close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A persistent message.
@@ -36,7 +36,7 @@ pub struct Outgoing {
     pub message_id: String,
     /// The AMQP `type`.
     pub kind: String,
-    /// Which of the exchange's queues.
+    /// Selects the exchange's queue.
     pub routing_key: String,
     /// The AMQP `content_type`.
     pub content_type: Option<String>,
@@ -48,7 +48,7 @@ pub struct Outgoing {
     pub body: Vec<u8>,
 }
 
-/// Why a message must not be counted on. Only for [`Self::Unknown`] may it be in a queue all the same.
+/// Why a message is not known to be stored. Only with [`Self::Unknown`] may it be in a queue nevertheless.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
     /// The exchange has no queue for its routing key.
@@ -57,33 +57,33 @@ pub enum PublishError {
     /// The broker refused it (its queue is full), or AMQP cannot carry it.
     #[error("the broker refused it")]
     Refused,
-    /// It was handed to the broker and no confirm came: the connection broke, or the broker was too slow.
+    /// It was sent to the broker and no confirm came: the connection broke, or the broker was too slow.
     #[error("the broker did not confirm it")]
     Unknown,
     /// Too many messages were waiting already.
     #[error("too many messages are waiting to be published")]
     Busy,
-    /// There is no usable connection: the broker is away, blocks publishers, or this publisher is closed.
+    /// There is no usable connection: the broker is unavailable or blocks publishers, or this publisher is closed.
     #[error("there is no usable connection to the broker")]
     Down,
 }
 
-/// What a [`Publisher`] is made of.
+/// What a [`Publisher`] needs to start.
 #[derive(Debug, Clone)]
 pub struct PublisherOptions {
     /// The broker.
     pub urls: AmqpUrls,
-    /// The exchange that everything goes to.
+    /// The exchange that all messages are published to.
     pub exchange: &'static str,
-    /// What the broker's operator sees.
+    /// The connection's name in the broker's management UI.
     pub connection_name: &'static str,
-    /// How many channels; 2 to 8 are of use.
+    /// How many channels; 2 to 8 make sense.
     pub lanes: usize,
     /// How many callers may wait for a lane.
     pub waiting_max: usize,
 }
 
-/// A handle on the lanes. Clones share them; when the last one is dropped the connection is closed.
+/// A handle on the lanes. Clones share them; when the last clone is dropped, the connection is closed.
 #[derive(Debug, Clone)]
 pub struct Publisher {
     waiting: mpsc::Sender<Job>,
@@ -91,7 +91,7 @@ pub struct Publisher {
     closing: Arc<watch::Sender<bool>>,
 }
 
-/// Whether publishing makes sense right now.
+/// Whether messages can be published right now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Connecting,
@@ -101,7 +101,7 @@ enum State {
     Closed,
 }
 
-/// One message and whoever waits for its outcome.
+/// One message and the caller that waits for its outcome.
 struct Job {
     message: Encoded,
     caller: oneshot::Sender<Result<(), PublishError>>,
@@ -110,7 +110,7 @@ struct Job {
 
 impl Job {
     fn answer(self, outcome: Result<(), PublishError>) {
-        // A caller that has gone away is not told: it has taken the message for not stored.
+        // A caller that stopped waiting has already treated the message as not stored.
         let _gone = self.caller.send(outcome);
     }
 }
@@ -127,12 +127,12 @@ impl Publisher {
         Self { waiting: sender, state, closing: Arc::new(closing_sender) }
     }
 
-    /// Publishes one message, mandatory and persistent, and waits for the broker's word on it.
+    /// Publishes one message, mandatory and persistent, and waits for the broker's confirm.
     ///
     /// Takes less than 4 s. When the future is dropped before a lane took the message, it is not published.
     ///
     /// # Errors
-    /// Every one means: not known to be stored. See [`PublishError`].
+    /// Every error means that the message is not known to be stored. See [`PublishError`].
     pub async fn publish(&self, message: Outgoing) -> Result<(), PublishError> {
         self.readiness().map_err(|_| PublishError::Down)?;
         let message = Encoded::new(message).ok_or(PublishError::Refused)?;
@@ -143,15 +143,15 @@ impl Publisher {
         })?;
         match tokio::time::timeout(ANSWER_TIMEOUT, outcome).await {
             Ok(Ok(outcome)) => outcome,
-            // A lane was stopped with the message in its hands, or has not let go of it: nobody knows.
+            // A lane was stopped while it had the message, or still has it.
             Ok(Err(_)) | Err(_) => Err(PublishError::Unknown),
         }
     }
 
-    /// Whether a publish would be tried right now.
+    /// Whether a publish would be attempted right now.
     ///
     /// # Errors
-    /// Why not, for a person.
+    /// Why not, for an operator.
     pub fn readiness(&self) -> Result<(), &'static str> {
         if *self.closing.borrow() {
             return Err("the publisher is closed");
@@ -164,7 +164,7 @@ impl Publisher {
         }
     }
 
-    /// Takes no more, waits for the confirms of what is in flight, and closes the connection; bounded in time.
+    /// Accepts no more messages, waits for the confirms of those in flight, and closes the connection; bounded in time.
     pub async fn close(&self) {
         self.closing.send_replace(true);
         let mut state = self.state.clone();
@@ -184,7 +184,7 @@ struct Encoded {
 }
 
 impl Encoded {
-    /// AMQP's delivery mode of a message that survives a restart of the broker.
+    /// AMQP's delivery mode for a message that survives a restart of the broker.
     const PERSISTENT: u8 = 2;
 
     /// `None` when a part is longer than AMQP can carry.

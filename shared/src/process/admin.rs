@@ -1,6 +1,6 @@
-//! The admin port: `/healthz` (the process is there), `/readyz` (it can do its job right now), `/metrics` (Prometheus).
+//! The admin port: `/healthz` (the process is alive), `/readyz` (it can do its job right now), `/metrics` (Prometheus).
 //!
-//! Never reachable from outside: it listens on an address of its own.
+//! It listens on an address of its own, which must not be reachable from outside.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
@@ -15,10 +15,10 @@ use metrics_exporter_prometheus::PrometheusHandle;
 
 /// How long `healthcheck` waits for a connection and then for an answer.
 const HEALTHCHECK_TIMEOUT: Duration = Duration::from_secs(2);
-/// What Prometheus expects.
+/// The content type that Prometheus expects.
 const METRICS_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Why the program cannot do its job right now, if it cannot.
+/// `Err` with the reason while the program cannot do its job.
 pub type Readiness = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
 /// Serves the admin port on one thread. The caller spawns the server and stops it by its handle.
@@ -77,7 +77,7 @@ pub fn healthcheck(addr: SocketAddr) -> ExitCode {
     }
 }
 
-/// The first bytes of the answer.
+/// The status line of the answer.
 fn ask(addr: SocketAddr) -> io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&addr, HEALTHCHECK_TIMEOUT)?;
     stream.set_read_timeout(Some(HEALTHCHECK_TIMEOUT))?;
@@ -88,7 +88,7 @@ fn ask(addr: SocketAddr) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&start).lines().next().unwrap_or_default().to_owned())
 }
 
-/// A program that listens everywhere is asked on loopback.
+/// A program that listens on all addresses is asked on loopback.
 fn reachable(addr: SocketAddr) -> SocketAddr {
     let ip = match addr.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),

@@ -1,10 +1,10 @@
-//! The pause between two tries: doubling up to a longest one, jittered so that many processes do not come back in step.
+//! The pause between two attempts: it doubles up to a maximum, with jitter so that many processes do not retry in step.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::time::Duration;
 
-/// Counts the tries of one thing.
+/// The attempts at one thing.
 #[derive(Debug)]
 pub struct Backoff {
     first: Duration,
@@ -14,13 +14,13 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// No try yet.
+    /// Before the first attempt.
     #[must_use]
     pub fn new(first: Duration, longest: Duration) -> Self {
         Self { first, longest, next: first, attempts: 0 }
     }
 
-    /// How long to wait now: between half of the current pause and all of it. The next one is twice as long.
+    /// How long to wait now: between half of the current pause and all of it. The next pause is twice as long.
     pub fn pause(&mut self) -> Duration {
         let pause = jittered(self.next);
         self.next = self.next.saturating_mul(2).min(self.longest);
@@ -34,14 +34,14 @@ impl Backoff {
         self.attempts
     }
 
-    /// It worked.
+    /// Starts over after a success.
     pub fn reset(&mut self) {
         *self = Self::new(self.first, self.longest);
     }
 }
 
 fn jittered(pause: Duration) -> Duration {
-    // The standard library's hash keys are random: enough for spreading attempts, and no dependency.
+    // The standard library's hash keys are random: good enough to spread attempts, without a dependency.
     let random = RandomState::new().build_hasher().finish();
     let half = pause / 2;
     let spread_nanos = u64::try_from(half.as_nanos()).unwrap_or(u64::MAX).max(1);

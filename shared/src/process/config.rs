@@ -1,6 +1,6 @@
-//! How a program reads its environment: every problem is one line that names the variable, and exit code 64.
+//! How a program reads its environment. Every problem is reported on one line that names the variable, with exit code 64.
 //!
-//! clap does the reading; its own error text is not used, because it quotes the value, and the value may be a secret.
+//! clap parses the arguments; its own error text is not used, because it quotes the value, and the value may be a secret.
 
 use std::error::Error;
 use std::fmt;
@@ -8,13 +8,13 @@ use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-/// The exit code for a configuration that cannot work (`EX_USAGE` of sysexits.h).
+/// The exit code for an invalid configuration (`EX_USAGE` of sysexits.h).
 pub const EXIT_CONFIG: u8 = 64;
 
 /// A variable that is missing or malformed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
-    /// Which one.
+    /// The variable.
     pub variable: &'static str,
     /// What is wrong with it, on one line and without the value of a secret.
     pub problem: String,
@@ -29,7 +29,7 @@ impl fmt::Display for ConfigError {
 impl Error for ConfigError {}
 
 impl ConfigError {
-    /// Prints the line and gives the exit code.
+    /// Prints the line and returns the exit code.
     #[must_use]
     pub fn report(&self) -> ExitCode {
         eprintln!("{self}");
@@ -40,7 +40,7 @@ impl ConfigError {
 /// Reads the command line and the environment.
 ///
 /// # Errors
-/// The code to leave with: 0 after `--help` and `--version`, otherwise 64, with one line on standard error.
+/// The exit code: 0 after `--help` and `--version`, otherwise 64, with one line on standard error.
 pub fn parse_args<T: clap::Parser>() -> Result<T, ExitCode> {
     T::try_parse().map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
@@ -55,7 +55,7 @@ pub fn parse_args<T: clap::Parser>() -> Result<T, ExitCode> {
     })
 }
 
-/// One line that names the variable (or, for what has none, the option) and never shows the value.
+/// One line that names the variable (or the option, if it has no variable) and never shows the value.
 fn describe(error: &clap::Error, command: &mut clap::Command) -> String {
     command.build();
     let arguments = match error.get(ContextKind::InvalidArg) {
@@ -64,7 +64,7 @@ fn describe(error: &clap::Error, command: &mut clap::Command) -> String {
         _ => Vec::new(),
     };
     if arguments.is_empty() {
-        // About the shape of the command line itself: its first line says it, and there is no value in it.
+        // The error is about the command line as a whole: its first line suffices, and contains no value.
         let text = error.to_string();
         let first = text.lines().next().unwrap_or_default();
         return format!("{} (see --help)", first.trim_start_matches("error: "));
@@ -77,7 +77,7 @@ fn problem(error: &clap::Error) -> String {
     match error.kind() {
         ErrorKind::MissingRequiredArgument => "is required".to_owned(),
         ErrorKind::UnknownArgument => "is not an option (see --help)".to_owned(),
-        ErrorKind::ArgumentConflict => "cannot be combined with what else is given (see --help)".to_owned(),
+        ErrorKind::ArgumentConflict => "cannot be combined with the other arguments (see --help)".to_owned(),
         ErrorKind::InvalidUtf8 => "is not UTF-8".to_owned(),
         _ => match (error.source(), error.get(ContextKind::ValidValue)) {
             (Some(source), _) => on_one_line(&source.to_string()),
@@ -89,7 +89,7 @@ fn problem(error: &clap::Error) -> String {
     }
 }
 
-/// clap names arguments as in `--in-flight-max <IN_FLIGHT_MAX>`; an operator knows them by their variable.
+/// clap names arguments as in `--in-flight-max <IN_FLIGHT_MAX>`; an operator knows the variable.
 fn variable_of(command: &clap::Command, argument: &str) -> String {
     let here = command.get_arguments().find(|known| known.to_string() == argument);
     let known = here.and_then(|known| known.get_env()).map(|name| name.to_string_lossy().into_owned());

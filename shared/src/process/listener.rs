@@ -1,22 +1,22 @@
-//! The socket of a server that many connect to at once.
+//! A listening socket for a server to which many clients connect at once.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Socket, Type};
 
-/// How many connections may wait to be accepted; the kernel cuts it to `net.core.somaxconn`. Past it the kernel drops an
-/// attempt, and the client tries again after a whole second: a proxy that reopens its connections must not wait for that.
-/// The standard library asks for 128.
+/// How many connections may wait to be accepted; the kernel caps it at `net.core.somaxconn`. Beyond it the kernel drops the
+/// attempt, and the client retries only after a full second: too long for a proxy that reopens its connections. The standard
+/// library asks for 128.
 const WAITING_MAX: i32 = 4096;
 
 /// Listens on `addr`.
 ///
 /// # Errors
-/// The address is taken, not this machine's, or not allowed.
+/// The address is in use, not this machine's, or not permitted.
 pub fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
-    // As the standard library does: a restart does not wait for what is left of the last run's connections.
+    // Like the standard library: a restart does not wait until the last run's connections have timed out.
     socket.set_reuse_address(true)?;
     socket.bind(&addr.into())?;
     socket.listen(WAITING_MAX)?;
@@ -35,9 +35,9 @@ mod tests {
         let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let addr = listener.local_addr().unwrap();
         let connect = |_| TcpStream::connect_timeout(&addr, Duration::from_millis(500)).map_err(|error| error.kind());
-        // Nobody accepts one.
+        // None of them is accepted.
         let burst: Vec<_> = (0..300).map(connect).collect();
         let refused = burst.iter().filter(|connected| connected.is_err()).count();
-        assert_eq!(refused, 0, "of 300; is net.core.somaxconn that small?");
+        assert_eq!(refused, 0, "connections refused of 300; is net.core.somaxconn that small?");
     }
 }

@@ -1,8 +1,8 @@
-//! Whether a host is this machine, so that what is sent to it cannot be read on the way.
+//! Whether a host is this machine, so that data sent to it never crosses a network.
 
 use std::net::IpAddr;
 
-/// True for `localhost` and for every loopback address. Other names are not looked up: they may mean another machine tomorrow.
+/// True for `localhost` and for every loopback address. Other names are not resolved: they may mean another machine tomorrow.
 #[must_use]
 pub fn is_loopback(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();

@@ -11,15 +11,15 @@ use tracing_subscriber::filter::{EnvFilter, FilterExt, filter_fn};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// What is logged when `RUST_LOG` is not set: lapin and actix only repeat what this code says with more sense, and actix-http
-/// has a line for every request that is not HTTP.
+/// What is logged when `RUST_LOG` is not set: lapin and actix only repeat what this code logs with more context, and
+/// actix-http logs a line for every request that is not HTTP.
 const LOG_DEFAULT: &str = "info,lapin=off,actix_http=off,actix_server=warn";
-/// How often histogram samples are folded into their buckets; without it they pile up until somebody scrapes.
+/// How often histogram samples are folded into their buckets; without it they accumulate until the next scrape.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
-/// Buckets of every `_seconds` histogram that has none of its own: around the 4 s within which a callback is answered.
+/// Buckets of every `_seconds` histogram that has none of its own: up to the 4 s within which a callback is answered.
 const SECONDS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 2.5, 3.0, 4.0];
-/// Buckets of `_age_seconds` histograms: a message may have waited out an outage.
+/// Buckets of `_age_seconds` histograms: a message may have waited through an outage.
 const AGE_SECONDS: [f64; 14] =
     [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 120.0, 900.0, 3_600.0, 86_400.0];
 /// Buckets of `_batch_size` histograms.
@@ -28,9 +28,9 @@ const BATCH_SIZES: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256
 /// `LOG_FORMAT`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
-    /// One JSON object a line, for machines.
+    /// One JSON object per line, for machines
     Json,
-    /// For people.
+    /// Plain text, for people
     Text,
 }
 
@@ -51,15 +51,15 @@ pub fn init_logs(format: LogFormat) {
     let _already_set = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();
 }
 
-/// lapin logs a returned message with its body, and frames below info.
+/// lapin logs returned messages with their bodies, and frames at levels below info.
 fn is_fit_for_logs(metadata: &Metadata<'_>) -> bool {
     let mut path = metadata.target().split("::");
     let is_lapin = path.next() == Some("lapin");
     !is_lapin || (*metadata.level() <= Level::INFO && path.next() != Some("returned_messages"))
 }
 
-/// Installs the metrics recorder, with fixed buckets for every histogram, and keeps it tidy from the current tokio
-/// runtime. A second call in a process gives the first one's handle.
+/// Installs the metrics recorder, with fixed buckets for every histogram, and runs its upkeep on the current tokio runtime.
+/// A second call in a process returns the first one's handle.
 ///
 /// # Errors
 /// Another recorder is installed already.
@@ -85,7 +85,7 @@ pub fn init_metrics() -> Result<PrometheusHandle, BuildError> {
     Ok(handle)
 }
 
-/// An error and everything that caused it, on one line: what is logged where the error is handled.
+/// An error and all its causes, on one line, to be logged where the error is handled.
 #[must_use]
 pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
@@ -96,4 +96,24 @@ pub fn chain(error: &dyn Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot open the drawer")]
+    struct Outer(#[source] Middle);
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the key is bent")]
+    struct Middle(#[source] std::io::Error);
+
+    #[test]
+    fn a_chain_names_every_cause_once_on_one_line() {
+        let error = Outer(Middle(std::io::Error::other("iron is soft")));
+        assert_eq!(chain(&error), "cannot open the drawer: the key is bent: iron is soft");
+        assert_eq!(chain(&std::io::Error::other("alone")), "alone");
+    }
 }

@@ -1,7 +1,7 @@
-//! Combined orders: one callback that says what became of several orders, each of which is decided on its own.
+//! Combined orders: one callback that reports on several orders, each of which is decided on its own.
 //!
-//! The callback is authenticated by the merchant that combined them, and the orders may be other merchants'. So which ones
-//! is the merchants file's to say (`combines`), or one merchant's key would pay another's orders.
+//! The key of the merchant that combined them authenticates the callback, but the orders may be other merchants'. The
+//! merchants file therefore lists which merchants (`combines`); otherwise one merchant's key could pay another's orders.
 
 use std::collections::HashSet;
 
@@ -11,7 +11,8 @@ use super::keys::Merchant;
 use super::limits::SUB_ORDERS_MAX;
 use crate::domain::notification::Notification;
 
-/// The parts of a list of sub-orders, each read by `read`. One that is malformed or another merchant's costs itself.
+/// The parts of a list of sub-orders, each read by `read`. One that is malformed or another merchant's does not affect the
+/// others.
 ///
 /// `list` is the name of the list.
 pub(super) fn parts(
@@ -34,7 +35,7 @@ pub(super) fn parts(
     Ok(parts.into_iter().map(|part| part.and_then(of_a_combined_merchant)).collect())
 }
 
-/// No order and no payment stands in it twice: one of the two would be nobody's.
+/// No order and no payment may occur twice: it would be unclear which of the two is right.
 fn each_once(parts: &[Part]) -> Result<(), DecodeError> {
     let (mut orders, mut transactions) = (HashSet::new(), HashSet::new());
     for notification in parts.iter().flatten() {

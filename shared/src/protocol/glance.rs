@@ -1,9 +1,9 @@
 //! What can be read of an authentic callback that could not be decoded: for the columns by which an operator finds it, and
-//! for nothing else. Nothing is decided by it, for a cut of its own may have made it up
-//! ([`AmbiguousSignature`](super::v2::signed::AmbiguousSignature)).
+//! for nothing else. No decision depends on it, because the sender may have cut the fields differently from how they were
+//! signed ([`AmbiguousSignature`](super::v2::signed::AmbiguousSignature)).
 //!
-//! Each function gives nothing for a callback that is not authentic here, and otherwise one [`Glance`] for each part that
-//! decoding has or would have.
+//! Each function returns nothing for a callback that is not authentic under this ring, and otherwise one [`Glance`] for each
+//! part that decoding has or would have.
 
 use super::json::Node;
 use super::keys::{KeyRing, Merchant};
@@ -15,11 +15,11 @@ use super::v3::resource;
 use crate::domain::ids::{MchId, OutTradeNo, SubMchId, TransactionId};
 use crate::domain::money::Currency;
 
-/// What could be read; what is absent or malformed is left out.
+/// The fields that could be read; those that are absent or malformed are `None`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Glance {
-    /// The merchant: that of the sub-order, where one combined it.
+    /// The merchant; for a sub-order of a combined order, the sub-order's.
     pub mch_id: Option<MchId>,
     /// The shop behind an institution.
     pub sub_mch_id: Option<SubMchId>,
@@ -27,9 +27,9 @@ pub struct Glance {
     pub out_trade_no: Option<OutTradeNo>,
     /// WeChat Pay's number for the payment.
     pub transaction_id: Option<TransactionId>,
-    /// The sum that was paid or refunded, in the smallest unit of its currency.
+    /// The amount that was paid or refunded, in the smallest unit of its currency.
     pub amount_minor: Option<i64>,
-    /// The currency, where it is named.
+    /// The currency, if it is named.
     pub currency: Option<Currency>,
 }
 

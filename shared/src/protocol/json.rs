@@ -1,6 +1,6 @@
-//! JSON that is looked at piece by piece: trees that keep every member, and how single members are read.
+//! JSON that is read piece by piece: trees that keep every member, and how single members are read.
 //!
-//! A member that stands twice is never guessed at: a piece that has one is malformed.
+//! A duplicate member is never resolved by guessing: a piece that has one is malformed.
 
 use std::fmt;
 
@@ -11,10 +11,10 @@ use serde_json::{Map, Number, Value};
 
 use super::error::DecodeError;
 
-/// One value, with its members in their order, also those that stand twice.
+/// One value, with its members in their order, including duplicates.
 #[derive(Debug)]
 pub(super) enum Node {
-    /// Nothing, a truth value or a number.
+    /// Null, a boolean or a number.
     Plain(Value),
     /// A text.
     Text(String),
@@ -25,7 +25,7 @@ pub(super) enum Node {
 }
 
 impl Node {
-    /// As a `T`; `None` when it has another shape, or a member stands twice anywhere in it.
+    /// As a `T`; `None` when it has a different shape, or a duplicate member anywhere in it.
     pub(super) fn read<T: DeserializeOwned>(self) -> Option<T> {
         serde_json::from_value(self.into_value()?).ok()
     }
@@ -141,7 +141,7 @@ pub(super) fn optional<T>(
     text.map(|text| parse(text).ok_or(DecodeError::Malformed(name))).transpose()
 }
 
-/// A sum of money, in the smallest unit of its currency.
+/// An amount of money, in the smallest unit of its currency.
 pub(super) fn sum(name: &'static str, amount_minor: Option<i64>) -> Result<i64, DecodeError> {
     let amount_minor = amount_minor.ok_or(DecodeError::Missing(name))?;
     if amount_minor < 0 { Err(DecodeError::Malformed(name)) } else { Ok(amount_minor) }

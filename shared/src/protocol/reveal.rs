@@ -1,8 +1,8 @@
-//! What an authentic callback says, as text for an operator: the sealed parts opened, the payer's own data masked.
+//! An authentic callback as text for an operator: sealed parts opened, the payer's own data masked.
 //!
-//! One line for each value, its place and the value as in `amount.total = 1999`. Control characters and those that turn the
-//! direction of writing are escaped. What is shown of a payment whose signature is ambiguous is how it was sent, which may
-//! not be how it was signed.
+//! Each value is a line of its path and the value, as in `amount.total = 1999`. Control characters and those that change the
+//! direction of writing are escaped. A payment whose signature is ambiguous is shown as it was sent, which may not be how it
+//! was signed.
 
 use std::fmt::Write;
 
@@ -12,11 +12,11 @@ use super::v2::xml::Fields;
 use super::v2::{AuthenticateError, payment, refund};
 use super::v3::resource::{self, OpenError};
 
-/// What stands for a value that is the payer's own.
+/// Replaces a value that is the payer's own.
 const MASKED: &str = "***";
 /// Fields of v2 whose values are JSON.
 const JSON_FIELDS: [&str; 5] = ["sub_order_list", "promotion_detail", "detail", "scene_info", "transaction_id_list"];
-/// Names that have one of these in them are those of the payer's own data.
+/// A field whose name contains one of these holds the payer's own data.
 const OF_THE_PAYER: [&str; 14] = [
     "openid",
     "unionid",
@@ -33,21 +33,21 @@ const OF_THE_PAYER: [&str; 14] = [
     "bank_card",
     "client_ip",
 ];
-/// The same for whole names, and a signature, which together with the values could be sent again.
+/// Whole names of such fields, and the signature, with which the callback could be sent again.
 const MASKED_NAMES: [&str; 6] = ["payer", "sign", "bank_billno", "plate_number", "user_ip", "spbill_create_ip"];
-/// The merchant's own account that a refund was taken from, by its kind.
+/// The kind of the merchant's own account that a refund was taken from.
 const NOT_OF_THE_PAYER: [&str; 1] = ["refund_account"];
 
 /// Why nothing can be shown.
 #[derive(Debug, thiserror::Error)]
 pub enum RevealError {
-    /// A v2 callback that is not authentic under the keys that are here.
+    /// A v2 callback that no key of this ring authenticates.
     #[error(transparent)]
     V2(#[from] AuthenticateError),
-    /// A v3 callback that no key that is here opens.
+    /// A v3 callback that no key of this ring opens.
     #[error(transparent)]
     V3(#[from] OpenError),
-    /// Without members nobody can say which part of it is the payer's.
+    /// Without named members, the payer's part cannot be found.
     #[error("the sealed resource is not JSON, so the payer's data cannot be masked")]
     NotJson,
 }
@@ -108,7 +108,7 @@ fn show_field(text: &mut String, name: &str, value: &str) {
     }
 }
 
-/// `place` is how one gets there, as in `amount.total`.
+/// `place` is the path of the value, as in `amount.total`.
 fn show(text: &mut String, place: &str, node: &Node, masked: bool) {
     match node {
         Node::List(list) => {

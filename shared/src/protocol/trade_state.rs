@@ -1,4 +1,4 @@
-//! What `trade_state` says, the same in both APIs: whether money moved. A refund that follows leaves a payment paid.
+//! The meaning of `trade_state`, the same in both APIs: whether money moved. A payment that was refunded later stays paid.
 
 /// Whether the payer paid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,11 +10,11 @@ pub(super) enum TradeState {
 }
 
 impl TradeState {
-    /// `None` for a state that no document of WeChat Pay's has: then nobody knows whether money moved.
+    /// `None` for a state that WeChat Pay does not document: then it is unknown whether money moved.
     pub(super) fn parse(text: &str) -> Option<Self> {
         match text {
             "SUCCESS" | "REFUND" => Some(Self::Paid),
-            // The last two are those of a deduction under a contract.
+            // The last two belong to deductions under a contract.
             "NOTPAY" | "CLOSED" | "REVOKED" | "USERPAYING" | "PAYERROR" | "ACCEPT" | "PAY_FAIL" => Some(Self::NotPaid),
             _ => None,
         }

@@ -173,7 +173,7 @@ fn a_pem_may_be_in_the_environment() {
 fn a_key_that_is_wrong_is_refused_with_the_place() {
     let good = platform_entry(CERTIFICATE_SERIAL, CERTIFICATE_PEM);
     let cases = [
-        (platform_entry("xyz", PUBLIC_KEY_PEM), "[1]: serial is neither PUB_KEY_ID_.. nor hexadecimal"),
+        (platform_entry("xyz", PUBLIC_KEY_PEM), "[1]: serial is neither PUB_KEY_ID_... nor hexadecimal"),
         (
             platform_entry("0123", CERTIFICATE_PEM),
             &format!("[1]: pem holds the certificate {CERTIFICATE_SERIAL}, not that"),

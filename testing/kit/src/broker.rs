@@ -1,5 +1,4 @@
 //! A virtual host per test, with `deploy/rabbitmq/definitions.json` imported: the topology that ships is the one tested.
-//!
 //! Queues are looked at over AMQP, whose counts are exact at once; the management API's lag by seconds.
 
 use std::collections::BTreeMap;

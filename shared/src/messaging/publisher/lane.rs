@@ -1,9 +1,9 @@
 //! A publishing lane: one task that alone owns one channel.
 //!
-//! Take what waits → publish all → await all confirms → gather the returned ids → only then answer. Two facts make the
-//! answers exact. Tags and frames are made in one poll of this task, so tags have the order of the wire. A returned
-//! message arrives before its own confirm, so once every confirm of a batch is here every return of it is, too, whichever
-//! confirm lapin has pinned it on; and ids are unique within a batch, so each return names its message.
+//! Take the waiting messages → publish all → await all confirms → collect the returned ids → only then answer. Two facts
+//! make the answers exact. First, tags and frames are made in one poll of this task, so tags are in the order of the wire.
+//! Second, a returned message arrives before its own confirm: once every confirm of a batch is here, so is every return,
+//! whichever confirm lapin has attached it to. Ids are unique within a batch, so each return identifies its message.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -18,8 +18,8 @@ use tokio::time::{Instant, timeout};
 
 use super::{CONFIRM_TIMEOUT, Encoded, Job, LANE_WAIT_MAX, PublishError, State};
 
-/// The most messages published together: under load they share the flushes of the broker's disk, and the first caller waits
-/// a few milliseconds for the last.
+/// The most messages published together: under load they share the broker's disk flushes, at the cost of a few milliseconds
+/// that the first caller waits for the last.
 pub(super) const PUBLISH_BATCH_MAX: usize = 256;
 
 /// The queue of callers, shared by the lanes: an idle lane holds the lock while it waits.
@@ -35,7 +35,7 @@ pub(super) struct Lane {
     pub(super) batch_size: Histogram,
 }
 
-/// Why a lane can no longer tell what happens on its channel. The connection is thrown away.
+/// Why a lane can no longer know what happens on its channel. The connection is dropped.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LaneError {
     #[error("the channel failed")]
@@ -48,12 +48,19 @@ pub(super) enum LaneError {
     ForeignReturn,
 }
 
+/// What the broker said about one message. An ack alone does not mean that it was routed.
+#[derive(Debug, Clone, Copy)]
+enum Confirm {
+    Ack,
+    Nack,
+}
+
 /// What the broker said about a batch, message by message.
 type Outcomes = Vec<lapin::Result<Confirmation>>;
 type Caller = oneshot::Sender<Result<(), PublishError>>;
 
 impl Lane {
-    /// Works until the publisher closes, nobody can publish any more, or the channel cannot be trusted.
+    /// Works until the publisher closes, its last handle is dropped, or the channel cannot be trusted.
     pub(super) async fn run(mut self, waiting: Waiting) -> Result<(), LaneError> {
         loop {
             let mut jobs = Vec::with_capacity(PUBLISH_BATCH_MAX);
@@ -66,16 +73,16 @@ impl Lane {
                 return Ok(());
             }
             while !jobs.is_empty() {
-                let batch = split_off_distinct(&mut jobs);
+                let batch = split_off_distinct(&mut jobs, |job| &job.message.message_id);
                 self.publish(batch).await?;
             }
         }
     }
 
-    /// One batch, start to end. `Err` means that its callers are answered and the channel is of no more use.
+    /// One batch, start to end. On `Err` its callers are answered, but the channel can no longer be used.
     async fn publish(&mut self, mut batch: Vec<Job>) -> Result<(), LaneError> {
         batch.retain(|job| !job.caller.is_closed());
-        let batch = self.refuse_hopeless(batch);
+        let batch = self.reject_hopeless(batch);
         if batch.is_empty() {
             return Ok(());
         }
@@ -93,10 +100,10 @@ impl Lane {
             return outlast_blocking(self.state.clone(), confirms).await;
         };
         self.confirm_seconds.record(published_at.elapsed());
-        match attribute(outcomes, &ids) {
-            Ok(verdicts) => {
-                for (caller, verdict) in callers.into_iter().zip(verdicts) {
-                    let _gone = caller.send(verdict);
+        match confirms_and_returns(outcomes).and_then(|(confirms, returned)| attribute(&ids, &confirms, returned)) {
+            Ok(outcomes) => {
+                for (caller, outcome) in callers.into_iter().zip(outcomes) {
+                    let _gone = caller.send(outcome);
                 }
                 Ok(())
             }
@@ -107,8 +114,8 @@ impl Lane {
         }
     }
 
-    /// The jobs worth publishing; the others are answered. Nothing is handed to a connection that is known to be blocked.
-    fn refuse_hopeless(&self, batch: Vec<Job>) -> Vec<Job> {
+    /// The jobs worth publishing; the others are answered. Nothing is sent on a connection that is known to be blocked.
+    fn reject_hopeless(&self, batch: Vec<Job>) -> Vec<Job> {
         if *self.state.borrow() != State::Ready {
             for job in batch {
                 job.answer(Err(PublishError::Down));
@@ -122,7 +129,7 @@ impl Lane {
         in_time
     }
 
-    /// Publishes and waits for the broker's word. lapin takes the tag and queues the frames in the first poll.
+    /// Publishes and waits for the confirm. lapin takes the tag and queues the frames in the first poll.
     async fn confirm(&self, channel: &Channel, message: Encoded) -> lapin::Result<Confirmation> {
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         let exchange = self.exchange.clone();
@@ -130,44 +137,54 @@ impl Lane {
     }
 }
 
-/// Waits for one job and takes what else is there. Leaves `jobs` empty when there will never be one. Cancel-safe.
+/// Waits for one job and takes all others that are waiting. Leaves `jobs` empty when the queue is closed. Cancel-safe.
 async fn take(waiting: &Waiting, jobs: &mut Vec<Job>) {
     waiting.lock().await.recv_many(jobs, PUBLISH_BATCH_MAX).await;
 }
 
-/// The longest beginning of `jobs` in which no message id stands twice: two would make a return ambiguous.
-fn split_off_distinct(jobs: &mut Vec<Job>) -> Vec<Job> {
+/// Takes the longest prefix of `jobs` without a duplicate id: a duplicate would make a return ambiguous.
+fn split_off_distinct<T>(jobs: &mut Vec<T>, id: impl Fn(&T) -> &ShortString) -> Vec<T> {
     let mut ids = HashSet::with_capacity(jobs.len());
-    let end = jobs.iter().position(|job| !ids.insert(job.message.message_id.clone())).unwrap_or(jobs.len());
+    let end = jobs.iter().position(|job| !ids.insert(id(job).clone())).unwrap_or(jobs.len());
     let rest = jobs.split_off(end);
     std::mem::replace(jobs, rest)
 }
 
-/// Each message's own verdict, from all outcomes of its batch. An error leaves no verdict that could be trusted: a
-/// return may be among what was lost, and the confirm it belongs to would read like one of a stored message.
-fn attribute(outcomes: Outcomes, ids: &[ShortString]) -> Result<Vec<Result<(), PublishError>>, LaneError> {
+/// Splits a batch's outcomes into its confirms and the ids that were returned, whichever confirm lapin attached them to. One
+/// error spoils the batch: a return may have been lost with it, and the confirm of that message would look like success.
+fn confirms_and_returns(outcomes: Outcomes) -> Result<(Vec<Confirm>, HashSet<ShortString>), LaneError> {
     let mut returned = HashSet::new();
-    let mut confirmed = Vec::with_capacity(ids.len());
+    let mut confirms = Vec::with_capacity(outcomes.len());
     for outcome in outcomes {
-        let (verdict, message) = match outcome {
-            Ok(Confirmation::Ack(message)) => (Ok(()), message),
-            Ok(Confirmation::Nack(message)) => (Err(PublishError::Refused), message),
+        let (confirm, message) = match outcome {
+            Ok(Confirmation::Ack(message)) => (Confirm::Ack, message),
+            Ok(Confirmation::Nack(message)) => (Confirm::Nack, message),
             Ok(Confirmation::NotRequested) => return Err(LaneError::NoConfirms),
             Err(source) => return Err(LaneError::Channel(Box::new(source))),
         };
-        confirmed.push(verdict);
+        confirms.push(confirm);
         if let Some(message) = message {
             // Every message of ours has an id.
             let id = message.delivery.properties.message_id().clone().ok_or(LaneError::ForeignReturn)?;
             returned.insert(id);
         }
     }
-    let verdicts: Vec<_> = ids
-        .iter()
-        .zip(confirmed)
-        .map(|(id, verdict)| if returned.remove(id) { Err(PublishError::Unroutable) } else { verdict })
-        .collect();
-    if returned.is_empty() { Ok(verdicts) } else { Err(LaneError::ForeignReturn) }
+    Ok((confirms, returned))
+}
+
+/// Each message's own outcome, in the order of `ids`, from the confirms of its batch and the ids that were returned.
+fn attribute(
+    ids: &[ShortString],
+    confirms: &[Confirm],
+    mut returned: HashSet<ShortString>,
+) -> Result<Vec<Result<(), PublishError>>, LaneError> {
+    let outcome = |(id, confirm): (&ShortString, &Confirm)| match confirm {
+        _ if returned.remove(id) => Err(PublishError::Unroutable),
+        Confirm::Ack => Ok(()),
+        Confirm::Nack => Err(PublishError::Refused),
+    };
+    let outcomes = ids.iter().zip(confirms).map(outcome).collect();
+    if returned.is_empty() { Ok(outcomes) } else { Err(LaneError::ForeignReturn) }
 }
 
 fn answer_all(callers: Vec<Caller>, error: PublishError) {
@@ -176,9 +193,12 @@ fn answer_all(callers: Vec<Caller>, error: PublishError) {
     }
 }
 
-/// A batch has run out of time and its callers know. While the broker blocks publishers that is no fault of the channel:
-/// its confirms are awaited (lapin would keep dropped ones for ever) until it has been unblocked for as long as a batch
-/// may take. Then, or when nothing explains the silence, the channel is given up.
+/// Decides what becomes of the channel after a batch has timed out; its callers are already answered.
+///
+/// - While the broker blocks publishers, the channel is not at fault. The confirms are awaited, because lapin would keep
+///   dropped ones for ever.
+/// - Once the broker is unblocked, the confirms have as long to come as those of any batch.
+/// - After that, or if the broker was never blocked, the channel is given up.
 async fn outlast_blocking(
     mut state: watch::Receiver<State>,
     mut confirms: std::pin::Pin<&mut impl Future<Output = Outcomes>>,
@@ -199,4 +219,73 @@ async fn outlast_blocking(
         }
     }
     Err(LaneError::ConfirmTimeout)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Outcome = Result<(), PublishError>;
+
+    const STORED: Outcome = Ok(());
+    const REFUSED: Outcome = Err(PublishError::Refused);
+    const UNROUTABLE: Outcome = Err(PublishError::Unroutable);
+
+    fn ids(names: &[&str]) -> Vec<ShortString> {
+        names.iter().map(|name| ShortString::from(*name)).collect()
+    }
+
+    #[test]
+    fn each_message_gets_its_own_outcome_whichever_confirm_a_return_came_with() {
+        use Confirm::{Ack, Nack};
+        let ids_of_batch = ids(&["a", "b", "c"]);
+        let table: [([Confirm; 3], &[&str], [Outcome; 3]); 6] = [
+            ([Ack, Ack, Ack], &[], [STORED, STORED, STORED]),
+            ([Ack, Nack, Ack], &[], [STORED, REFUSED, STORED]),
+            ([Ack, Ack, Ack], &["b"], [STORED, UNROUTABLE, STORED]),
+            ([Ack, Ack, Ack], &["c", "a"], [UNROUTABLE, STORED, UNROUTABLE]),
+            ([Nack, Ack, Ack], &["a"], [UNROUTABLE, STORED, STORED]),
+            ([Nack, Nack, Nack], &["a", "b", "c"], [UNROUTABLE, UNROUTABLE, UNROUTABLE]),
+        ];
+        for (confirms, returned, expected) in table {
+            let outcomes = attribute(&ids_of_batch, &confirms, ids(returned).into_iter().collect()).unwrap();
+            assert_eq!(outcomes, expected, "{confirms:?}, returned: {returned:?}");
+        }
+    }
+
+    #[test]
+    fn a_return_that_no_message_of_the_batch_has_spoils_the_batch() {
+        let returned = ids(&["a", "of another batch"]).into_iter().collect();
+        let outcome = attribute(&ids(&["a", "b"]), &[Confirm::Ack, Confirm::Ack], returned);
+        assert!(matches!(outcome, Err(LaneError::ForeignReturn)), "{outcome:?}");
+    }
+
+    #[test]
+    fn one_error_among_many_confirms_spoils_the_batch() {
+        let broken = || lapin::Error::from(std::io::Error::from(std::io::ErrorKind::BrokenPipe));
+        let outcome =
+            confirms_and_returns(vec![Ok(Confirmation::Ack(None)), Err(broken()), Ok(Confirmation::Ack(None))]);
+        assert!(matches!(outcome, Err(LaneError::Channel(_))), "{outcome:?}");
+        let outcome = confirms_and_returns(vec![Ok(Confirmation::Ack(None)), Ok(Confirmation::NotRequested)]);
+        assert!(matches!(outcome, Err(LaneError::NoConfirms)), "{outcome:?}");
+        let (confirms, returned) =
+            confirms_and_returns(vec![Ok(Confirmation::Ack(None)), Ok(Confirmation::Nack(None))]).unwrap();
+        assert!(matches!(confirms.as_slice(), [Confirm::Ack, Confirm::Nack]) && returned.is_empty());
+    }
+
+    #[test]
+    fn a_batch_ends_before_the_first_duplicate_id() {
+        let table: [(&[&str], &[&str], &[&str]); 5] = [
+            (&[], &[], &[]),
+            (&["a"], &["a"], &[]),
+            (&["a", "b", "c"], &["a", "b", "c"], &[]),
+            (&["a", "b", "a", "c"], &["a", "b"], &["a", "c"]),
+            (&["a", "a"], &["a"], &["a"]),
+        ];
+        for (jobs, batch, rest) in table {
+            let mut left = ids(jobs);
+            assert_eq!(split_off_distinct(&mut left, |id| id), ids(batch), "{jobs:?}");
+            assert_eq!(left, ids(rest), "{jobs:?}");
+        }
+    }
 }

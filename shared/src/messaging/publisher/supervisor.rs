@@ -1,8 +1,8 @@
 //! The supervisor: one task that owns the connection, starts its lanes, and replaces it when anything on it breaks.
 //!
-//! A connection is never repaired: everything in flight is told that its outcome is unknown, the connection is thrown
-//! away, and the next of the URLs is tried after a growing, jittered pause. While there is none, callers are refused at
-//! once. There is one attempt at a time, because lapin keeps a thread for each that was given up.
+//! A connection is never repaired: every message in flight gets the outcome "unknown", the connection is dropped, and the
+//! next URL is tried after a growing, jittered pause. Without a connection, callers are rejected at once. Only one attempt
+//! runs at a time, because lapin keeps a thread for each abandoned one.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -26,19 +26,19 @@ use crate::process::telemetry::chain;
 /// The first pause before a new attempt, and the longest.
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
-/// A connection that held this long was a good one: the next attempt comes soon.
+/// A connection that lasted this long was a good one: the backoff starts over.
 const STABLE_AFTER: Duration = Duration::from_secs(10);
 
-/// Why a connection is no more.
+/// Why a connection is given up.
 #[derive(Debug, thiserror::Error)]
 enum SessionError {
     #[error("the connection failed")]
     Connection(#[source] lapin::Error),
-    #[error("the connection is gone")]
+    #[error("the connection is closed")]
     Gone,
     #[error("a publishing lane gave up")]
     Lane(#[from] LaneError),
-    #[error("a publishing lane died")]
+    #[error("a publishing lane panicked")]
     Died(#[from] JoinError),
 }
 
@@ -53,12 +53,12 @@ pub(super) async fn supervise(
     let backoff = Backoff::new(BACKOFF_FIRST, BACKOFF_MAX);
     let mut supervisor = Supervisor { options, waiting, state, closing, backoff };
     let mut attempt: usize = 0;
-    while supervisor.wanted() {
+    while supervisor.should_run() {
         supervisor.session(attempt).await;
         attempt = attempt.wrapping_add(1);
     }
-    supervisor.enter(State::Closed);
-    supervisor.refuse_for_good().await;
+    supervisor.set_state(State::Closed);
+    supervisor.reject_until_closed().await;
 }
 
 struct Supervisor {
@@ -72,8 +72,8 @@ struct Supervisor {
 impl Supervisor {
     /// One connection, from the attempt to the pause after its end.
     async fn session(&mut self, attempt: usize) {
-        self.enter(State::Connecting);
-        let Some(opened) = self.while_refusing(open(&self.options, attempt)).await else { return };
+        self.set_state(State::Connecting);
+        let Some(opened) = self.reject_while(open(&self.options, attempt)).await else { return };
         match opened {
             Ok((connection, channels)) => {
                 let since = Instant::now();
@@ -81,39 +81,39 @@ impl Supervisor {
                 if since.elapsed() > STABLE_AFTER {
                     self.backoff.reset();
                 }
-                self.refuse_what_waits_now();
+                self.reject_waiting();
                 connection::close(&connection).await;
             }
             Err(error) => {
-                tracing::warn!(error = chain(&error), "no connection to the broker, trying again");
+                tracing::warn!(error = chain(&error), "cannot connect to the broker; trying again");
             }
         }
         let pause = self.backoff.pause();
-        self.while_refusing(tokio::time::sleep(pause)).await;
+        self.reject_while(tokio::time::sleep(pause)).await;
     }
 
     /// Publishes until the connection can no longer be trusted. On return every caller has been answered.
     async fn publish_on(&self, connection: &Connection, channels: Vec<Channel>) {
         let events = connection.events_listener();
         if !connection.status().connected() {
-            // It broke before there was anybody to hear of it.
+            // It broke before anyone was listening for its events.
             return;
         }
         let mut lanes = JoinSet::new();
         for channel in channels {
             lanes.spawn(self.lane(channel).run(self.waiting.clone()));
         }
-        self.enter(State::Ready);
+        self.set_state(State::Ready);
         tracing::info!(exchange = self.options.exchange, "publishing");
         if let Err(error) = self.watch(events, &mut lanes).await {
             self.report(&error);
         }
-        // A lane that is stopped drops its callers, and they read that as "unknown".
-        self.enter(State::Connecting);
+        // A stopped lane drops its callers, which take that as "unknown".
+        self.set_state(State::Connecting);
         lanes.shutdown().await;
     }
 
-    /// Follows the broker's word on the connection until a lane fails, or all have ended because they are not needed.
+    /// Follows the connection's events until it or a lane fails, or until all lanes have ended because the publisher closes.
     async fn watch(
         &self,
         events: impl Stream<Item = Event>,
@@ -124,13 +124,13 @@ impl Supervisor {
             tokio::select! {
                 event = events.next() => match event {
                     Some(Event::ConnectionBlocked(reason)) => {
-                        tracing::warn!(reason, "the broker blocks publishers");
-                        self.enter(State::Blocked);
-                        self.refuse_what_waits_now();
+                        tracing::warn!(reason, "the broker is blocking publishers");
+                        self.set_state(State::Blocked);
+                        self.reject_waiting();
                     }
                     Some(Event::ConnectionUnblocked) => {
-                        tracing::info!("the broker takes messages again");
-                        self.enter(State::Ready);
+                        tracing::info!("the broker accepts messages again");
+                        self.set_state(State::Ready);
                     }
                     Some(Event::Error(error)) => return Err(SessionError::Connection(error)),
                     Some(_) => {}
@@ -155,7 +155,7 @@ impl Supervisor {
         }
     }
 
-    /// One line for the operator; a missing exchange or permission is named together with the file that has it.
+    /// One line for the operator; for a missing exchange or permission it names the file that defines them.
     fn report(&self, error: &SessionError) {
         let source = match error {
             SessionError::Lane(LaneError::Channel(source)) => Some(source.as_ref()),
@@ -167,27 +167,27 @@ impl Supervisor {
             let exchange = self.options.exchange;
             tracing::error!(
                 error,
-                "exchange {exchange} is missing or may not be written: import {DEFINITIONS_FILE} into the broker"
+                "exchange {exchange} is missing or this user may not write to it: import {DEFINITIONS_FILE} into the broker"
             );
         } else {
-            tracing::warn!(error, "the connection to the broker is lost; what was in flight was not confirmed");
+            tracing::warn!(error, "lost the connection to the broker; messages in flight were not confirmed");
         }
     }
 
-    fn enter(&self, state: State) {
+    fn set_state(&self, state: State) {
         self.state.send_replace(state);
         metrics::gauge!("publisher_ready").set(if state == State::Ready { 1.0 } else { 0.0 });
     }
 
-    /// Whether anybody can still publish.
-    fn wanted(&self) -> bool {
+    /// Whether a caller can still publish.
+    fn should_run(&self) -> bool {
         !*self.closing.borrow() && self.closing.has_changed().is_ok()
     }
 
-    /// Drives `work` and refuses every caller meanwhile; `None` when the publisher is closed first.
-    async fn while_refusing<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+    /// Runs `work` and rejects every caller in the meantime; `None` if the publisher is closed first.
+    async fn reject_while<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         let mut closing = self.closing.clone();
-        let refuse = async {
+        let reject = async {
             let mut waiting = self.waiting.lock().await;
             while let Some(job) = waiting.recv().await {
                 job.answer(Err(PublishError::Down));
@@ -196,13 +196,13 @@ impl Supervisor {
         tokio::select! {
             done = work => Some(done),
             _closed_or_last_handle_gone = closing.wait_for(|closing| *closing) => None,
-            // Nobody can publish any more: the line above is ready, too.
-            () = refuse => None,
+            // The last handle is gone: the branch above is ready, too.
+            () = reject => None,
         }
     }
 
-    /// Refuses whoever waits, unless an idle lane holds the queue: then the lane refuses them itself.
-    fn refuse_what_waits_now(&self) {
+    /// Rejects the callers that wait, unless an idle lane holds the queue: then the lane rejects them itself.
+    fn reject_waiting(&self) {
         if let Ok(mut waiting) = self.waiting.try_lock() {
             while let Ok(job) = waiting.try_recv() {
                 job.answer(Err(PublishError::Down));
@@ -210,8 +210,8 @@ impl Supervisor {
         }
     }
 
-    /// The end: whoever waits is refused, and nobody can wait any more.
-    async fn refuse_for_good(&self) {
+    /// Rejects the callers that still wait, and accepts no more.
+    async fn reject_until_closed(&self) {
         let mut waiting = self.waiting.lock().await;
         waiting.close();
         while let Some(job) = waiting.recv().await {

@@ -1,5 +1,5 @@
-//! WeChat Pay's public keys: platform certificates, and the public keys that replace them, side by side. While a merchant
-//! migrates, WeChat Pay signs a growing share of the callbacks with the new one; the serial says which.
+//! WeChat Pay's public keys: platform certificates, and the public keys that replace them. While a merchant migrates, both
+//! are valid, and WeChat Pay signs a growing share of the callbacks with the new one; the serial says which.
 //!
 //! Source: pay.weixin.qq.com/doc/v3/merchant/4013053420. RSASSA-PKCS1-v1_5 with SHA-256, keys of 2048 bits.
 
@@ -13,15 +13,15 @@ use x509_parser::x509::SubjectPublicKeyInfo;
 use super::id::{KeyId, Purpose};
 use crate::domain::ids::MchId;
 
-/// The serial of a public key begins like this; that of a platform certificate is hexadecimal.
+/// The serial of a public key begins with this; that of a platform certificate is hexadecimal.
 const PUBLIC_KEY_PREFIX: &str = "PUB_KEY_ID_";
 /// The longest serial accepted, in bytes. WeChat Pay's have 40 and 45.
 pub const SERIAL_BYTES_MAX: usize = 64;
-/// What stands before the digest in a PKCS#1 v1.5 signature over SHA-256 (RFC 8017, 9.2, note 1).
+/// The bytes before the digest in a PKCS#1 v1.5 signature over SHA-256 (RFC 8017, 9.2, note 1).
 const SHA256_DIGEST_INFO: [u8; 19] =
     [0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00, 0x04, 0x20];
 const SHA256_BYTES: usize = 32;
-/// Bounds on the modulus, in bits: what the verification takes.
+/// Bounds on the modulus, in bits: what the verification accepts.
 const BITS: std::ops::RangeInclusive<u64> = 2048..=4096;
 
 /// A public key of WeChat Pay's under its serial.
@@ -33,22 +33,22 @@ pub struct PlatformKey {
     exponent: BigUint,
 }
 
-/// Why a platform key is not one.
+/// Why a platform key was rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum PlatformKeyError {
     /// Neither `PUB_KEY_ID_` with digits nor hexadecimal.
-    #[error("serial is neither PUB_KEY_ID_.. nor hexadecimal")]
+    #[error("serial is neither PUB_KEY_ID_... nor hexadecimal")]
     Serial,
     /// The text is no PEM.
     #[error("pem is not PEM")]
     NotPem,
-    /// A PEM of something else, a private key perhaps.
+    /// A PEM of something else, for example of a private key.
     #[error("pem holds neither a CERTIFICATE nor a PUBLIC KEY")]
     Label,
-    /// What the PEM holds cannot be read.
+    /// The content of the PEM cannot be read.
     #[error("pem holds a damaged {0}")]
     Damaged(&'static str),
-    /// A certificate under another serial: often the merchant's own certificate instead of WeChat Pay's.
+    /// A certificate with a different serial: often the merchant's own certificate instead of WeChat Pay's.
     #[error(
         "pem holds the certificate {0}, not that of this serial (is it the merchant's own instead of WeChat Pay's?)"
     )]
@@ -67,7 +67,7 @@ impl PlatformKey {
         if serial.len() > SERIAL_BYTES_MAX {
             return Err(PlatformKeyError::Serial);
         }
-        // The parser of numbers would take a sign and underscores too, which no header has.
+        // The number parser would accept a sign and underscores too, which no header has.
         let is_digits = serial.bytes().all(|byte| byte.is_ascii_hexdigit());
         let hexadecimal = BigUint::parse_bytes(serial.as_bytes(), 16).filter(|_| is_digits);
         let digits = serial.strip_prefix(PUBLIC_KEY_PREFIX).unwrap_or_default();
@@ -90,7 +90,7 @@ impl PlatformKey {
         })
     }
 
-    /// What tells it from all others; its name is the serial.
+    /// Identifies the key; its name is the serial.
     #[must_use]
     pub fn id(&self) -> &KeyId {
         &self.id
@@ -114,12 +114,12 @@ impl PlatformKey {
         self.verifier.verify(message, signature).is_ok()
     }
 
-    /// Whether `signature` is this key's over some SHA-256 digest, whichever: then WeChat Pay did sign something, and what
-    /// arrived was altered on the way. Costs several verifications.
+    /// Whether `signature` is this key's over any SHA-256 digest: then WeChat Pay did sign something, and the callback was
+    /// altered in transit. Costs several verifications.
     #[must_use]
     pub fn signed_something(&self, signature: &[u8]) -> bool {
         let opened = BigUint::from_bytes_be(signature).modpow(&self.exponent, &self.modulus).to_bytes_be();
-        // The leading zero byte of the encoding is gone with the number.
+        // The number has lost the leading zero byte of the encoding.
         let Some(padding) = usize::try_from(self.signature_bytes())
             .ok()
             .and_then(|length| length.checked_sub(SHA256_DIGEST_INFO.len() + SHA256_BYTES + 3))

@@ -1,7 +1,7 @@
 //! The v2 callback of a combined order: signed by the merchant that combined it, the orders in a JSON list inside a field.
 //!
 //! Source: <https://pay.weixin.qq.com/wiki/doc/api/combine.php?chapter=24_4>. Each sub-order names its own merchant, number, payment,
-//! sum and time; what it does not name (app, time, result) is what the callback as a whole says.
+//! amount and time; if it lacks app, time or result, those of the callback as a whole apply.
 
 use serde::Deserialize;
 
@@ -22,7 +22,7 @@ use crate::protocol::trade_state::TradeState;
 /// The merchant that combined the orders and whose key signed them.
 pub(super) const COMBINE_MCH_ID: &str = "combine_mch_id";
 const LIST: &str = "sub_order_list";
-/// What a callback of one order has, and one of a combined order has not.
+/// Fields of a callback about one order that a combined order's never has.
 const SINGLE: [&str; 3] = ["mch_id", "out_trade_no", "transaction_id"];
 
 #[derive(Deserialize)]
@@ -31,7 +31,7 @@ struct List {
     order_list: Vec<Node>,
 }
 
-/// A number that may stand in quotation marks.
+/// A number that may be in quotation marks.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Whole {
@@ -87,14 +87,14 @@ pub(in crate::protocol) fn sub_orders(fields: &Fields<'_>) -> Option<Vec<Node>> 
     fields.get(LIST).and_then(list)
 }
 
-/// The sub-orders, as many as the list says that there are.
+/// The sub-orders, if there are as many as the list claims.
 fn list(text: &str) -> Option<Vec<Node>> {
     let list: List = serde_json::from_str(text).ok()?;
     let counted = list.order_num.map(|number| number.parse().and_then(|number| usize::try_from(number).ok()));
     (counted.is_none_or(|number| number == Some(list.order_list.len()))).then_some(list.order_list)
 }
 
-/// WeChat Pay's word that a combined order as a whole failed names no order of its own.
+/// The report that a combined order as a whole failed names no single order.
 fn not_successful(merchant: &Merchant, app_id: Option<AppId>) -> Notification {
     Notification::Payment(Payment {
         mch_id: merchant.mch_id().clone(),

@@ -7,7 +7,7 @@ use crate::protocol::error::DecodeError;
 
 /// The form of `time_end`, in China's time.
 pub(super) const TIME_END_FORMAT: &str = "%Y%m%d%H%M%S";
-/// v2's times are in China's time and say so nowhere.
+/// v2's times are in China's time zone, without saying so.
 const CHINA_OFFSET_SECONDS: i32 = 8 * 60 * 60;
 
 /// The value of a field that must be there.
@@ -35,7 +35,7 @@ pub(in crate::protocol) fn parse_amount(text: &str) -> Option<i64> {
 
 /// A time of UTC+8 in this format, every digit written out.
 pub(super) fn parse_china_time(text: &str, format: &str) -> Option<DateTime<Utc>> {
-    // chrono reads years with a sign as well, from far before and far after those that a database can hold.
+    // chrono also accepts signed years, far outside the range that a database can hold.
     if !text.starts_with(|first: char| first.is_ascii_digit()) {
         return None;
     }

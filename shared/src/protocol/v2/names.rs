@@ -1,8 +1,8 @@
-//! The names of the fields of API v2, by which a value is known that other fields can be read in.
+//! The field names of API v2, which reveal a value that contains other fields.
 //!
 //! They are the top-level fields of every v2 text that is signed with the API key and is about money or a contract: orders,
 //! combined orders, deposits, payment codes, queries, closing and reversing, refunds and refund queries, deductions and
-//! contracts, coupons, what cross-border merchants have besides, every callback, and what the payer's app is given to sign.
+//! contracts, coupons, additional fields of cross-border merchants, every callback, and the parameters of the payer's app.
 //! The fields of interfaces that move no order (red packets, transfers, the opening of accounts, bills for hotels and
 //! rentals) are left out where merchants use the same words for their own: each text of those has a `mch_id`, a `nonce_str`
 //! or a `result_code` as well, and none of them carries a payer's words.
@@ -147,11 +147,11 @@ static NAMES: [&str; 136] = [
     "wxpay_contribute",
 ];
 
-/// Every name that begins like this is one: documents list dozens of each, and more are added.
+/// Every name with one of these prefixes counts: the documents list dozens of each, and more are added.
 const FAMILIES: [&str; 8] =
     ["cash_", "combine_", "contract_", "coupon_", "promotion_", "refund_", "settlement_", "trade_"];
 
-/// Whether `name` is that of a v2 field, as it is or with the numbers of a coupon (`_0`) and of a coupon's refund (`_0_1`).
+/// Whether `name` is a v2 field, as it is or with the number of a coupon (`_0`) or of a coupon's refund (`_0_1`).
 pub(super) fn is_field_name(name: &str) -> bool {
     let base = without_number(without_number(name));
     [name, base].iter().any(|name| NAMES.binary_search(name).is_ok())
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_shop_calls_its_own_is_not() {
+    fn names_that_a_shop_chooses_are_not_field_names() {
         let names = "id uid user_id order_id type name a b x_1 a_1_2 utm_source shop table_7 Mch_id MCH_ID mch mch_id_ \
                      _0 _ coupon coupon_ trade refundfee 0 source page lang from ref token";
         for name in names.split_whitespace() {

@@ -18,9 +18,9 @@ use crate::protocol::limits::SINGLE_BODY_BYTES_MAX;
 use crate::protocol::trade_state::TradeState;
 use crate::protocol::trust::Authentic;
 
-/// What an order's payment has, and nothing that is about no order.
+/// Fields of every payment of an order, and of no callback about something else.
 const OF_AN_ORDER: [&str; 3] = ["transaction_id", "out_trade_no", "total_fee"];
-/// The kinds of v2 callbacks about no order, each by the fields that only it has: events of a service order (`PayScore`; its
+/// The kinds of v2 callbacks that are not about an order, each by the fields that only it has: events of a service order (`PayScore`; its
 /// payments are read by its own interface), contracts, risks, and the number plates of parking.
 const ABOUT_NO_ORDER: [&[&str]; 5] = [
     &["event_type", "event_ciphertext"],
@@ -34,7 +34,7 @@ const ABOUT_NO_ORDER: [&[&str]; 5] = [
 /// names the merchant that combined it.
 ///
 /// # Errors
-/// [`AuthenticateError::UnknownMerchant`] and a signature that differs may also mean that this process has not got the
+/// [`AuthenticateError::UnknownMerchant`] and a signature that differs may also mean that this process does not have the
 /// newest merchants file yet.
 pub fn authenticate<'body, 'ring>(
     body: &'body [u8],
@@ -49,7 +49,8 @@ pub fn authenticate<'body, 'ring>(
     Ok(unverified.verify(merchant)?)
 }
 
-/// What verified fields say, to the merchant whose key signed them. Unknown fields are left alone: WeChat Pay adds new ones.
+/// The notification in verified fields that a key of `merchant` has signed. Unknown fields are ignored: WeChat Pay adds new
+/// ones.
 ///
 /// # Errors
 /// Names the first field that is missing or malformed, of the callback as a whole: a sub-order has its own error.

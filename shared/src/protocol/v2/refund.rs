@@ -15,7 +15,7 @@ use crate::protocol::keys::KeyRing;
 use crate::protocol::limits::SINGLE_BODY_BYTES_MAX;
 use crate::protocol::trust::Authentic;
 
-/// A refund that decrypted to a complete one: the open fields round it, and the sealed ones.
+/// A refund that decrypted to a complete one: the open fields around it, and the sealed ones.
 #[derive(Debug)]
 pub struct RefundFields<'body> {
     outer: Fields<'body>,
@@ -29,7 +29,7 @@ impl RefundFields<'_> {
         self.outer.get("mch_id").unwrap_or_default()
     }
 
-    /// The fields round the sealed ones, which nothing proves.
+    /// The open fields, which nothing proves.
     #[must_use]
     pub fn outer(&self) -> &Fields<'_> {
         &self.outer
@@ -45,7 +45,7 @@ impl RefundFields<'_> {
 /// The fields of a refund callback, once a key of the merchant that it names has opened them.
 ///
 /// # Errors
-/// [`AuthenticateError::UnknownMerchant`] and [`OpenError::NoKeyOpens`] may also mean that this process has not got the
+/// [`AuthenticateError::UnknownMerchant`] and [`OpenError::NoKeyOpens`] may also mean that this process does not have the
 /// newest merchants file yet.
 pub fn authenticate<'body, 'ring>(
     body: &'body [u8],
@@ -55,7 +55,7 @@ pub fn authenticate<'body, 'ring>(
         return Err(XmlError::TooLarge.into());
     }
     let unverified = xml::read(body)?;
-    // Nothing but what is sealed is proved to be WeChat Pay's.
+    // Only the sealed part is proved to be WeChat Pay's.
     let sealed_bytes = |name: &str, value: &str| if name == "req_info" { without_blanks(value).count() } else { 0 };
     unverified.within_reason(body, sealed_bytes)?;
     let merchant = claimed_merchant(&unverified, &["mch_id"], ring)?;
@@ -64,7 +64,7 @@ pub fn authenticate<'body, 'ring>(
     Ok(Authentic { content: RefundFields { outer: unverified.into_inner(), sealed }, merchant, key })
 }
 
-/// What an opened refund says. Its currency is the order's: it names none.
+/// The notification in an opened refund. It names no currency: its amounts are in the order's.
 ///
 /// # Errors
 /// Names the first field that is missing or malformed.

@@ -16,7 +16,7 @@ use super::xml::{self, Fields};
 use crate::protocol::keys::{Key, Merchant};
 use crate::protocol::trust::Authentic;
 
-/// What a refund always says: without one of these it was decrypted by chance, or is no refund.
+/// Fields of every refund: without one of these, the text decrypted by chance or is not a refund.
 const COMPLETE: [&str; 7] =
     ["transaction_id", "out_trade_no", "refund_id", "out_refund_no", "total_fee", "refund_fee", "refund_status"];
 
@@ -29,7 +29,7 @@ pub enum OpenError {
     /// `req_info` is not base64 of whole blocks.
     #[error("req_info is malformed")]
     Malformed,
-    /// None of the merchant's keys makes a complete refund of it.
+    /// It decrypts to a complete refund under none of the merchant's keys.
     #[error("req_info decrypts under no key of the merchant")]
     NoKeyOpens,
 }
@@ -53,7 +53,7 @@ pub(super) fn without_blanks(base64: &str) -> impl Iterator<Item = u8> {
     base64.bytes().filter(|byte| !byte.is_ascii_whitespace())
 }
 
-/// A wrong key mostly makes a wrong padding, one time in 256 a right one over nonsense.
+/// A wrong key usually gives invalid padding, but one time in 256 valid padding over nonsense.
 fn open_with(key: &Key, mut encrypted: Vec<u8>) -> Option<Fields<'static>> {
     // As hexadecimal text, leading zeros included: 32 bytes.
     let aes_key = hex::encode(Md5::digest(key.secret().expose_secret()));
@@ -63,7 +63,7 @@ fn open_with(key: &Key, mut encrypted: Vec<u8>) -> Option<Fields<'static>> {
     is_complete.then(|| sealed.into_owned())
 }
 
-/// Undoes AES-256-ECB, in place. `None` when the key has not 32 bytes or the padding is not PKCS#7.
+/// Undoes AES-256-ECB, in place. `None` when the key is not 32 bytes long or the padding is not PKCS#7.
 #[must_use]
 pub fn decrypt<'buffer>(aes_key: &[u8], encrypted: &'buffer mut [u8]) -> Option<&'buffer [u8]> {
     Aes256::new_from_slice(aes_key).ok()?.decrypt_padded::<Pkcs7>(encrypted).ok()
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_whose_md5_begins_with_zeros_is_padded() {
+    fn a_key_whose_md5_begins_with_zeros_keeps_them() {
         // The MD5 of "363" is 00411460f7c92d2124a67ea0f4cb5f85.
         let key = hex::encode(Md5::digest("363"));
         assert!(key.starts_with("00") && key.len() == 32);

@@ -1,8 +1,8 @@
 //! The v2 signature: every non-empty field but `sign`, sorted by name, joined as `name=value&`, closed by `key=KEY`,
 //! under MD5 or HMAC-SHA256 (with the key as HMAC key too), as upper-case hex.
 //!
-//! Source: pay.weixin.qq.com, signature chapter 4.3; the rule for a missing `sign_type` follows what really arrives:
-//! orders placed with HMAC-SHA256 are often notified without naming it, so the length of `sign` decides.
+//! Source: pay.weixin.qq.com, signature chapter 4.3. A missing `sign_type` follows practice instead: callbacks for orders
+//! placed with HMAC-SHA256 often do not name it, so the length of `sign` decides.
 
 use hmac::{Hmac, KeyInit, Mac};
 use md5::{Digest, Md5};
@@ -21,7 +21,7 @@ pub enum VerifyError {
     /// No `sign`.
     #[error("no sign")]
     NoSign,
-    /// `sign_type` is neither `MD5` nor `HMAC-SHA256`, or `sign` has the length of neither.
+    /// `sign_type` is neither `MD5` nor `HMAC-SHA256`, or it is missing and `sign` has the length of neither.
     #[error("unknown digest")]
     UnknownSignType,
     /// The merchant does not accept this digest.
@@ -37,7 +37,7 @@ impl<'body> Unverified<Fields<'body>> {
     /// is the next question: [`Signed::unambiguous`].
     ///
     /// # Errors
-    /// Says which of the checks failed; [`VerifyError::SignatureDiffers`] may also mean a key that is not here yet.
+    /// Says which of the checks failed; [`VerifyError::SignatureDiffers`] may also mean a key that this process does not have yet.
     pub fn verify<'ring>(self, merchant: &'ring Merchant) -> Result<Authentic<'ring, Signed<'body>>, VerifyError> {
         let sign = self.claimed("sign").ok_or(VerifyError::NoSign)?;
         let sign_type = match self.claimed("sign_type") {

@@ -1,21 +1,21 @@
 //! Verified v2 fields, and whether their signature proves that they are the ones that WeChat Pay signed.
 //!
-//! What is signed is `a=b&c=d` with nothing escaped, so that one text can be cut into fields in more than one way, and
-//! whoever has seen it signed can send it cut in another. A cut that is not the genuine one either hides a genuine field in
-//! a value, where it shows as `&name=`, or adds fields without hiding any. `docs/decisions/0005` says why this finds each
-//! cut by which another order, sum, currency or shop would be paid.
+//! The signed text is `a=b&c=d` with nothing escaped, so it can be cut into fields in more than one way, and anyone who has
+//! seen it signed can send it cut differently. A cut that is not the genuine one either hides a genuine field in a value,
+//! where it shows as `&name=`, or adds fields without hiding any. `docs/decisions/0005` says why this check finds every cut
+//! that would pay a different order, amount, currency or shop.
 
 use super::names::is_field_name;
 use super::xml::Fields;
 
-/// The longest name of a field that is looked for or repeated to an operator, in bytes. WeChat Pay's have 27 at most.
+/// The longest field name that is looked for or shown to an operator, in bytes. WeChat Pay's have at most 27.
 const NAME_BYTES_MAX: usize = 64;
 
-/// Verified fields that may have been cut otherwise than WeChat Pay did.
+/// Verified fields that may have been cut differently from how WeChat Pay signed them.
 #[derive(Debug)]
 pub struct Signed<'body>(Fields<'body>);
 
-/// Verified fields of which others could be made under the same signature.
+/// Verified fields that could be cut differently under the same signature.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the signature does not say whether {name} is a field of its own or a part of {field}")]
 pub struct AmbiguousSignature {
@@ -33,8 +33,8 @@ impl<'body> Signed<'body> {
     /// The fields, when only these can have been signed.
     ///
     /// # Errors
-    /// Names the field in whose value another one can be read. The callback is WeChat Pay's all the same: the merchant
-    /// or the payer may have put such a text into `attach`.
+    /// Names the field in whose value another one can be read. The callback may be genuine nevertheless: the merchant or the
+    /// payer may have put such a text into `attach`.
     pub fn unambiguous(self) -> Result<Fields<'body>, AmbiguousSignature> {
         match self.ambiguity() {
             Some(ambiguity) => Err(ambiguity),
@@ -42,22 +42,22 @@ impl<'body> Signed<'body> {
         }
     }
 
-    /// The fields as they were sent, because an operator has compared them with what WeChat Pay itself shows.
+    /// The fields as they were sent, because an operator has compared them with WeChat Pay's own records.
     #[must_use]
     pub fn accepted_by_operator(self) -> Fields<'body> {
         self.0
     }
 
-    /// What [`Self::unambiguous`] would refuse them for.
+    /// The reason for which [`Self::unambiguous`] would reject them.
     #[must_use]
     pub fn ambiguity(&self) -> Option<AmbiguousSignature> {
         let hidden = |(field, value): (&str, &str)| field_inside(value).map(|name| ambiguous(field, name));
         self.0.iter().filter(|(name, _)| *name != "sign").find_map(hidden).or_else(|| self.doubtful_currency())
     }
 
-    /// The one field with a meaning that a cut can add without hiding any: WeChat Pay may leave `fee_type` out, and the
-    /// last thing before it is `device_info`, which a shop chooses. A genuine payment in another currency also says what
-    /// the payer's money was: the same currency, or the rate to it.
+    /// The one meaningful field that a cut can add without hiding another: WeChat Pay may leave `fee_type` out, and the field
+    /// before it is `device_info`, whose value the shop chooses. A genuine payment in another currency also names the payer's
+    /// currency: the same one, or the rate to it.
     fn doubtful_currency(&self) -> Option<AmbiguousSignature> {
         let get = |name| self.0.get(name);
         let fee_type = get("fee_type").filter(|currency| *currency != "CNY")?;

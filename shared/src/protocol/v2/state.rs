@@ -9,7 +9,7 @@ use crate::protocol::error::DecodeError;
 use crate::protocol::json;
 use crate::protocol::trade_state::TradeState;
 
-/// What `return_code`, `result_code` and `trade_state` of a callback say together.
+/// The combined meaning of `return_code`, `result_code` and `trade_state` of a callback.
 pub(super) fn state_of(fields: &Fields<'_>) -> Result<TradeState, DecodeError> {
     let returned = required(fields, "return_code", parse_code)?;
     let result = optional(fields, "result_code", parse_code)?;
@@ -22,7 +22,7 @@ pub(super) fn state_of(fields: &Fields<'_>) -> Result<TradeState, DecodeError> {
     }
 }
 
-/// The same of a sub-order, which has flags of its own where they differ from `whole`'s.
+/// The same for a sub-order, whose own flags override those of the callback as a `whole`.
 pub(super) fn state_of_sub_order(
     whole: TradeState,
     result_code: Option<&str>,
@@ -36,7 +36,7 @@ pub(super) fn state_of_sub_order(
     }
 }
 
-/// What went through may turn out not to be paid; what failed cannot be.
+/// A successful result may turn out not to be paid; a failed one cannot be paid.
 fn agreed(result: TradeState, state: Option<TradeState>) -> Result<TradeState, DecodeError> {
     match (result, state) {
         (TradeState::NotPaid, Some(TradeState::Paid)) => Err(DecodeError::Contradiction("trade_state")),

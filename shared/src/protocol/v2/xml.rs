@@ -1,7 +1,7 @@
 //! The strict reader of flat XML: one root element with one level of fields, each name at most once.
 //!
-//! Signer and verifier must never see different values in one body, so everything that parsers disagree about is
-//! refused: DOCTYPE, processing instructions, comments, attributes, nesting, repeated names, unknown entities, a
+//! Signer and verifier must never see different values in one body, so everything on which parsers disagree is
+//! rejected: DOCTYPE, processing instructions, comments, attributes, nesting, repeated names, unknown entities, a
 //! second root, text outside fields. Values stay as they are: nothing is trimmed or normalised.
 
 use std::borrow::Cow;
@@ -12,29 +12,29 @@ use quick_xml::events::{BytesRef, BytesStart, Event};
 use crate::protocol::limits::{BODY_BYTES_MAX, SINGLE_BODY_BYTES_MAX};
 use crate::protocol::trust::Unverified;
 
-/// The most fields one callback may have. The documented ones and a wallet full of coupons stay below 60.
+/// The most fields of one callback. The documented ones and a wallet full of coupons are below 60.
 pub const FIELDS_MAX: usize = 128;
 
 /// `<></>` and `<![CDATA[]]>`.
 const FIELD_MARKUP_BYTES: usize = 17;
-/// How much of a body may be blanks, empty fields and needless markup, in bytes. No signature covers them, so that one old
-/// callback could be sent again and again in another size; WeChat Pay's own have a few dozen.
+/// How much of a body may be blanks, empty fields and needless markup, in bytes. No signature covers them, so one old callback
+/// could be resent in many sizes; WeChat Pay's own callbacks have a few dozen.
 const PADDING_BYTES_MAX: usize = 2 * 1024;
 
-/// The fields of one body, sorted by name as the signature wants them.
+/// The fields of one body, sorted by name as the signature requires.
 #[derive(Debug)]
 pub struct Fields<'body>(Vec<Field<'body>>);
 
 /// Name and value.
 type Field<'body> = (Name<'body>, Cow<'body, str>);
 
-/// The name of a field, with the tag that has it: nothing is copied.
+/// The name of a field, with its tag, so that nothing is copied.
 #[derive(Debug)]
 struct Name<'body>(BytesStart<'body>);
 
 impl<'body> Name<'body> {
-    /// An ASCII letter or `_`, then letters, digits, `_`, `-` and `.`: a name with `=` or `&` in it would let one signed
-    /// text stand for two sets of fields. And no attributes.
+    /// An ASCII letter or `_`, then letters, digits, `_`, `-` and `.`, and no attributes. A name with `=` or `&` in it would
+    /// let one signed text mean two sets of fields.
     fn parse(start: BytesStart<'body>) -> Result<Self, XmlError> {
         no_attributes(&start)?;
         let name = start.name().into_inner();
@@ -53,7 +53,7 @@ impl<'body> Name<'body> {
 }
 
 impl Fields<'_> {
-    /// The value of `name`; `None` when the field is absent or empty, which WeChat Pay's signature holds for the same.
+    /// The value of `name`; `None` when the field is absent or empty, which WeChat Pay's signature does not distinguish.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         let at = self.0.binary_search_by(|(key, _)| key.as_str().cmp(name)).ok()?;
@@ -65,8 +65,8 @@ impl Fields<'_> {
         Fields(self.0.into_iter().map(|(name, value)| (name.into_owned(), value.into_owned().into())).collect())
     }
 
-    /// How many bytes of a body of `body_bytes` are none of its content: blanks, empty fields, needless markup. `content_bytes`
-    /// says how much room the value of a field may take.
+    /// How many bytes of a body of `body_bytes` are not content: blanks, empty fields, needless markup. `content_bytes` says how
+    /// many bytes the value of a field may take.
     pub(super) fn padding(&self, body_bytes: usize, content_bytes: impl Fn(&str, &str) -> usize) -> usize {
         let room = |(name, value): (&str, &str)| match content_bytes(name, value) {
             0 => 0,
@@ -88,7 +88,7 @@ impl<'body> Unverified<Fields<'body>> {
         self.0.get(name)
     }
 
-    /// Refuses a body of which more than a little is padding, as [`Fields::padding`] counts it.
+    /// Rejects a body with more than a little padding, as [`Fields::padding`] counts it.
     pub(super) fn within_reason(
         &self,
         body: &[u8],
@@ -109,10 +109,10 @@ impl<'body> Unverified<Fields<'body>> {
 /// Why a body is not a flat XML callback.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum XmlError {
-    /// More than [`BODY_BYTES_MAX`] bytes, or [`SINGLE_BODY_BYTES_MAX`] where it is about one order.
+    /// More than [`BODY_BYTES_MAX`] bytes, or [`SINGLE_BODY_BYTES_MAX`] if it is about one order.
     #[error("body over {BODY_BYTES_MAX} bytes, or {SINGLE_BODY_BYTES_MAX} of one order")]
     TooLarge,
-    /// Over `PADDING_BYTES_MAX` bytes of nothing that WeChat Pay signed or sealed.
+    /// Over `PADDING_BYTES_MAX` bytes that WeChat Pay neither signed nor sealed.
     #[error("over {PADDING_BYTES_MAX} bytes of blanks, empty fields and markup")]
     Padded,
     /// Not UTF-8.
@@ -127,11 +127,11 @@ pub enum XmlError {
     /// A DOCTYPE, processing instruction or comment.
     #[error("markup that a callback never has: {0}")]
     Markup(&'static str),
-    /// The root element has another name, or there are two.
+    /// The root element has the wrong name, or there are two.
     #[error("not exactly one root element of the right name")]
     Root,
-    /// A field whose name is not one that WeChat Pay would give.
-    #[error("a field with an odd name")]
+    /// A field name that WeChat Pay would not use.
+    #[error("invalid field name")]
     Name,
     /// An element with attributes.
     #[error("attributes on an element")]
@@ -143,7 +143,7 @@ pub enum XmlError {
     #[error("text outside the fields")]
     StrayText,
     /// The same field twice.
-    #[error("a field stands twice")]
+    #[error("duplicate field")]
     Repeated,
     /// More than [`FIELDS_MAX`] fields.
     #[error("over {FIELDS_MAX} fields")]
@@ -185,7 +185,7 @@ pub(super) fn read_under<'body>(root: &str, body: &'body [u8]) -> Result<Unverif
     Ok(Unverified(Fields(fields)))
 }
 
-/// Up to and with the start of the root element.
+/// Reads up to and including the start of the root element.
 fn find_root(reader: &mut Reader<&[u8]>, name: &str) -> Result<(), XmlError> {
     let mut declared = false;
     loop {
@@ -206,7 +206,7 @@ fn find_root(reader: &mut Reader<&[u8]>, name: &str) -> Result<(), XmlError> {
     }
 }
 
-/// Everything up to and with the end of the root element.
+/// Reads up to and including the end of the root element.
 fn read_fields<'body>(reader: &mut Reader<&'body [u8]>) -> Result<Vec<Field<'body>>, XmlError> {
     let mut fields = Vec::with_capacity(32);
     loop {
@@ -227,7 +227,7 @@ fn read_fields<'body>(reader: &mut Reader<&'body [u8]>) -> Result<Vec<Field<'bod
     }
 }
 
-/// The text of one field up to its end tag: CDATA, text and references in any mixture, joined.
+/// The text of one field up to its end tag: CDATA, text and references in any order, joined.
 fn read_value<'body>(reader: &mut Reader<&'body [u8]>) -> Result<Cow<'body, str>, XmlError> {
     let mut value = Cow::Borrowed("");
     loop {
@@ -257,7 +257,7 @@ fn expect_end(reader: &mut Reader<&[u8]>) -> Result<(), XmlError> {
     }
 }
 
-/// The next event; markup that a callback never has is refused here, wherever it stands.
+/// The next event; markup that a callback never has is rejected here, wherever it occurs.
 fn next<'body>(reader: &mut Reader<&'body [u8]>) -> Result<Event<'body>, XmlError> {
     match reader.read_event().map_err(|_| XmlError::IllFormed)? {
         Event::DocType(_) => Err(XmlError::Markup("DOCTYPE")),
@@ -286,8 +286,8 @@ fn resolve(reference: &BytesRef<'_>) -> Result<Cow<'static, str>, XmlError> {
     quick_xml::escape::resolve_predefined_entity(reference).map(Cow::Borrowed).ok_or(XmlError::Entity)
 }
 
-/// How many bytes `value` may take in a body: every character that is markup or no ASCII as a reference, as in `&#38;` and
-/// `&#20013;`.
+/// How many bytes `value` may take in a body: every character that is markup or outside ASCII as a reference, as in `&#38;`
+/// and `&#20013;`.
 pub(super) fn escaped_bytes(value: &str) -> usize {
     let bytes = value.bytes().map(|byte| match byte {
         b'&' | b'<' | b'>' | b'"' | b'\'' => 6,
@@ -301,8 +301,8 @@ fn is_blank(text: &str) -> bool {
     text.bytes().all(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'))
 }
 
-/// Whether any character is forbidden. ASCII is looked at to its end: without an early exit the compiler takes many bytes at a
-/// time.
+/// Whether any character is forbidden. ASCII is scanned to its end: without an early exit the compiler handles many bytes at
+/// once.
 fn has_forbidden(text: &str) -> bool {
     if text.is_ascii() {
         text.bytes().fold(false, |found, byte| found | is_forbidden(byte.into()))

@@ -1,7 +1,7 @@
 //! The v3 callback of a combined order: sealed for the merchant that combined it, with a list of sub-orders inside.
 //!
-//! Source: <https://pay.weixin.qq.com/wiki/doc/apiv3/apis/chapter5_1_13.shtml>. Each sub-order has its own merchant, number, state, payment, sum and
-//! time; the app is the one through which all were paid.
+//! Source: <https://pay.weixin.qq.com/wiki/doc/apiv3/apis/chapter5_1_13.shtml>. Each sub-order has its own merchant, number, state, payment, amount
+//! and time; the app is the one through which all were paid.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -43,7 +43,7 @@ struct Amount {
     currency: Option<String>,
 }
 
-/// Whether the resource is that of a combined order, well-formed or not and under whatever kind.
+/// Whether the resource is that of a combined order, well-formed or not, whatever its kind.
 pub(super) fn is_combined(resource: &[u8]) -> bool {
     #[derive(Deserialize)]
     struct Marks {

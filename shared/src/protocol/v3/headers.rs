@@ -1,7 +1,7 @@
-//! The signature of a v3 callback, which stands in its headers: what ingest verifies before it stores the bytes.
+//! The signature of a v3 callback, which is in its headers: ingest verifies it before it publishes the bytes.
 //!
-//! What costs nothing is checked before RSA, so that a flood of nonsense stays cheap. The clock window belongs to the edge
-//! alone: a callback that was stored in time stays authentic however long it is queued.
+//! Cheap checks come before RSA, so that a flood of nonsense stays cheap. Only ingest applies the clock window: a callback
+//! that was stored in time stays authentic however long it is queued.
 //! Source: pay.weixin.qq.com/doc/v3/merchant/4013053420.
 
 use base64::Engine;
@@ -13,24 +13,24 @@ use crate::protocol::trust::Authentic;
 
 /// Unix time of signing, in seconds.
 pub const TIMESTAMP: &str = "Wechatpay-Timestamp";
-/// Random; another one than the resource's.
+/// Random; not the same as the resource's.
 pub const NONCE: &str = "Wechatpay-Nonce";
 /// RSA signature in base64.
 pub const SIGNATURE: &str = "Wechatpay-Signature";
-/// Which key signed.
+/// The serial of the key that signed.
 pub const SERIAL: &str = "Wechatpay-Serial";
-/// How it signed; absent means [`SIGNATURE_TYPE_RSA`].
+/// The signature algorithm; absent means [`SIGNATURE_TYPE_RSA`].
 pub const SIGNATURE_TYPE: &str = "Wechatpay-Signature-Type";
-/// The only way of signing that mainland and global merchants have.
+/// The only algorithm for mainland and global merchants.
 pub const SIGNATURE_TYPE_RSA: &str = "WECHATPAY2-SHA256-RSA2048";
 
-/// How far WeChat Pay's clock and ours may be apart, in seconds. Repeats are signed afresh, so none is ever too old.
+/// How far WeChat Pay's clock and ours may be apart, in seconds. Repeats are signed anew, so that none is too old.
 pub const CLOCK_WINDOW_SECONDS: u64 = 300;
 /// The longest nonce accepted, in bytes; WeChat Pay's have 32.
 const NONCE_BYTES_MAX: usize = 64;
 /// The longest signature accepted, in characters of base64: one of 4096 bits has 684.
 const SIGNATURE_CHARS_MAX: usize = 1024;
-/// WeChat Pay now and then sends a signature that is wrong on purpose, to see whether it is verified.
+/// WeChat Pay occasionally sends a deliberately wrong signature, to test whether it is verified.
 const PROBE_PREFIX: &str = "WECHATPAY/SIGNTEST/";
 
 /// The headers of one callback, not verified yet.
@@ -43,37 +43,38 @@ pub struct UnverifiedHeaders<'a> {
     signed_at: i64,
 }
 
-/// Why a callback was not taken for WeChat Pay's. Each has another cause, and asks something else of an operator.
+/// Why a callback was not accepted as WeChat Pay's. Each variant has its own cause, and asks the operator for something
+/// different.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum VerifyError {
-    /// A header is missing, empty or there twice: a proxy may have dropped it.
+    /// A header is missing, empty or duplicated: a proxy may have dropped it.
     #[error("the header {0} is missing")]
     MissingHeader(&'static str),
-    /// A header has not the documented form.
+    /// A header does not have the documented form.
     #[error("the header {0} is malformed")]
     MalformedHeader(&'static str),
-    /// Signed by another method than RSA with SHA-256.
+    /// Not signed with RSA and SHA-256.
     #[error("unknown signature type")]
     SignatureType,
-    /// WeChat Pay's own probe: wrong on purpose. The real callback comes by itself.
+    /// WeChat Pay's own probe: wrong on purpose. The real callback is sent separately.
     #[error("a signature probe")]
     Probe,
-    /// The two clocks are further apart than [`CLOCK_WINDOW_SECONDS`], or an old callback is replayed.
+    /// The clocks differ by more than [`CLOCK_WINDOW_SECONDS`], or an old callback is replayed.
     #[error("signed {0} s away from now")]
     ClockSkew(u64),
     /// No key of the merchant has this serial.
     #[error("no platform key has its serial")]
     UnknownSerial,
-    /// The key that it names did not sign these bytes; [`UnverifiedHeaders::was_altered`] says more.
+    /// The named key did not sign these bytes; [`UnverifiedHeaders::was_altered`] says more.
     #[error("signature differs")]
     SignatureDiffers,
 }
 
 impl<'a> UnverifiedHeaders<'a> {
-    /// Reads the headers; `get` gives the value of a header that is there exactly once.
+    /// Reads the headers; `get` returns the value of a header that occurs exactly once.
     ///
     /// # Errors
-    /// Names the first header that is missing or malformed; tells a probe.
+    /// Names the first header that is missing or malformed; recognises a probe.
     pub fn read(get: impl Fn(&'static str) -> Option<&'a str>) -> Result<Self, VerifyError> {
         let required = |name| get(name).filter(|value| !value.is_empty()).ok_or(VerifyError::MissingHeader(name));
         let (timestamp, nonce) = (required(TIMESTAMP)?, required(NONCE)?);
@@ -102,7 +103,7 @@ impl<'a> UnverifiedHeaders<'a> {
     /// The body, once the key that the headers name is one of the merchant's and has signed it within the clock window.
     ///
     /// # Errors
-    /// Says which check failed; [`VerifyError::UnknownSerial`] may also mean a key that is not here yet.
+    /// Says which check failed; [`VerifyError::UnknownSerial`] may also mean a key that this process does not have yet.
     pub fn verify<'body, 'ring>(
         &self,
         body: &'body [u8],
@@ -123,8 +124,8 @@ impl<'a> UnverifiedHeaders<'a> {
         }
     }
 
-    /// Whether WeChat Pay did make the signature, over other bytes: the body, the timestamp or the nonce was altered on
-    /// the way here. Asked only after [`VerifyError::SignatureDiffers`], and it costs more than verifying did.
+    /// Whether WeChat Pay made the signature over other bytes: the body, the timestamp or the nonce was altered in transit.
+    /// Only meaningful after [`VerifyError::SignatureDiffers`], and more expensive than the verification.
     #[must_use]
     pub fn was_altered(&self, merchant: &Merchant) -> bool {
         let signed =
@@ -132,7 +133,7 @@ impl<'a> UnverifiedHeaders<'a> {
         self.key(merchant).is_some_and(signed)
     }
 
-    /// What is stored beside the body as evidence: name and value of each header.
+    /// The evidence that is stored with the body: name and value of each header.
     #[must_use]
     pub fn evidence(&self) -> [(&'static str, &'a str); 4] {
         [(TIMESTAMP, self.timestamp), (NONCE, self.nonce), (SIGNATURE, self.signature), (SERIAL, self.serial)]
@@ -142,7 +143,7 @@ impl<'a> UnverifiedHeaders<'a> {
         merchant.platform_keys().find(|key| key.has_serial(self.serial))
     }
 
-    /// The signature's bytes, when they are as many as the key makes.
+    /// The signature's bytes, if their number is that of the key's signatures.
     fn signature_of(&self, key: &PlatformKey) -> Option<Vec<u8>> {
         let signature = BASE64_STANDARD.decode(self.signature).ok()?;
         (u64::try_from(signature.len()) == Ok(key.signature_bytes())).then_some(signature)

@@ -1,9 +1,8 @@
-//! An opened v3 resource → notification: payments, refunds, and everything that is about no order; `combined` reads those
-//! of several orders.
+//! An opened v3 resource → notification: payments, refunds, and events about no order; `combined` reads combined orders.
 //!
 //! Mainland and global shapes are read by the same functions: `id` or `transaction_id`, `mchid` or `sp_mchid` with
 //! `sub_mchid`, `appid` or `sp_appid` with `sub_appid`. `amount.total` in `amount.currency` is the order's price;
-//! `payer_total` is the payer's own money after coupons and conversion and is never compared. Unknown fields are left alone.
+//! `payer_total` is the payer's own money after coupons and conversion and is never compared. Unknown fields are ignored.
 //! Sources: pay.weixin.qq.com/doc/v3/merchant/4012791861 (payment), /4012791865 (refund), /doc/global/v3/zh/4012354982.
 
 use serde::Deserialize;
@@ -20,7 +19,7 @@ use crate::protocol::json::{optional, parse_time, required, sum};
 use crate::protocol::keys::Merchant;
 use crate::protocol::trade_state::TradeState;
 
-/// The type of the event that an order was paid, among others.
+/// The type of the event for a paid order, and of others.
 const PAID: &str = "TRANSACTION.SUCCESS";
 
 /// Which shop and app a resource is about; the same fields in payments and refunds.
@@ -72,12 +71,12 @@ struct RefundAmount {
     currency: Option<String>,
 }
 
-/// What an opened resource says, to the merchant whose key opened it. `TRANSACTION.SUCCESS` is also the name of events that
-/// pay nothing (profit sharing), so that the kind of the resource counts as well.
+/// The notification in a resource that a key of `merchant` has opened. `TRANSACTION.SUCCESS` is also the name of events that
+/// pay nothing (profit sharing), so the kind of the resource counts as well.
 ///
 /// # Errors
 /// Names the first field that is missing or malformed, of the callback as a whole: a sub-order has its own error.
-/// [`DecodeError::UnknownKind`] when it may be about an order in a way that is not known.
+/// [`DecodeError::UnknownKind`] if it may be about an order in a way that this version does not know.
 pub fn decode(event: &Event, merchant: &Merchant) -> Result<Vec<Part>, DecodeError> {
     let (name, resource, mch_id) = (event.name.as_str(), &event.resource, merchant.mch_id());
     if name == PAID && combined::is_combined(resource) {
@@ -88,7 +87,7 @@ pub fn decode(event: &Event, merchant: &Merchant) -> Result<Vec<Part>, DecodeErr
         (PAID, "transaction", _) => decode_payment(resource, mch_id),
         (_, "refund", Some(status)) => decode_refund(resource, mch_id, status),
         (PAID, "", _) | (_, "", Some(_)) => decode_by_shape(name, resource, mch_id),
-        // Its result is that of a sharing, and a failed deduction moves nothing.
+        // Profit sharing pays no order, and a failed deduction moves no money.
         (PAID, "profitsharing", _) | ("TRANSACTION.FAIL", _, _) => other(),
         _ if is_about_orders(name) => Err(DecodeError::UnknownKind),
         _ => other(),
@@ -96,19 +95,20 @@ pub fn decode(event: &Event, merchant: &Merchant) -> Result<Vec<Part>, DecodeErr
     Ok(vec![Ok(notification?)])
 }
 
-/// What the type of a refund's event says became of it.
+/// The result of a refund, according to the type of its event.
 fn refund_status(event: &str) -> Option<&str> {
     event.strip_prefix("REFUND.").filter(|status| matches!(*status, "SUCCESS" | "ABNORMAL" | "CLOSED"))
 }
 
-/// Everything that happens to orders is named like this. Where money may have moved, better a person looks than that it is
-/// taken for something else.
+/// All events about orders have such names. If money may have moved, it is better that an operator looks than that the event
+/// is taken for something else.
 fn is_about_orders(event: &str) -> bool {
     let family = event.split('.').next().unwrap_or_default();
     ["", "TRANSACTION", "REFUND"].iter().any(|name| family.eq_ignore_ascii_case(name))
 }
 
-/// Some callbacks lack the kind of their resource (parking does): one that is complete as one kind only is that.
+/// Some callbacks lack the kind of their resource (for example parking): a resource that is complete as exactly one kind is of
+/// that kind.
 fn decode_by_shape(event: &str, resource: &[u8], mch_id: &MchId) -> Result<Notification, DecodeError> {
     let status = refund_status(event);
     let refund = decode_refund(resource, mch_id, status.unwrap_or("SUCCESS"));
@@ -152,7 +152,7 @@ fn decode_payment(resource: &[u8], mch_id: &MchId) -> Result<Notification, Decod
     }))
 }
 
-/// `status` is what the event's type says; the sealed resource has to say the same.
+/// `status` comes from the event's type; the sealed resource has to agree.
 fn decode_refund(resource: &[u8], mch_id: &MchId, status: &str) -> Result<Notification, DecodeError> {
     let refund: RefundResource =
         serde_json::from_slice(resource).map_err(|_| DecodeError::Malformed("the resource of a refund"))?;
@@ -210,7 +210,7 @@ impl Parties {
     }
 }
 
-/// Global documents call it `id`, mainland ones `transaction_id`; where both are there, they are equal.
+/// Global documents call it `id`, mainland ones `transaction_id`; if both are present, they must be equal.
 fn transaction_id(id: Option<&str>, transaction_id: Option<&str>) -> Result<TransactionId, DecodeError> {
     if let (Some(one), Some(other)) = (id, transaction_id)
         && one != other
@@ -220,7 +220,7 @@ fn transaction_id(id: Option<&str>, transaction_id: Option<&str>) -> Result<Tran
     required("transaction_id", transaction_id.or(id), TransactionId::parse)
 }
 
-/// Nothing is no refund.
+/// A refund of nothing is malformed.
 fn above_zero(name: &'static str, amount_minor: Option<i64>) -> Result<i64, DecodeError> {
     match sum(name, amount_minor)? {
         0 => Err(DecodeError::Malformed(name)),

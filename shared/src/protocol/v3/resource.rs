@@ -1,7 +1,7 @@
-//! The envelope of a v3 callback and its sealed resource: what the worker opens before it believes a word.
+//! The envelope of a v3 callback and its sealed resource, which the worker opens before it trusts any of it.
 //!
-//! Whoever can seal a resource has the merchant's APIv3 key; the envelope round it is not sealed, so that what it says is
-//! good for choosing how to read the resource, and the resource has to agree.
+//! Only a holder of the merchant's APIv3 key can seal a resource. The envelope around it is not sealed: it only selects how to
+//! read the resource, and the resource has to agree.
 //! Source: pay.weixin.qq.com/doc/v3/merchant/4012071382.
 
 use base64::Engine;
@@ -29,25 +29,25 @@ pub struct Event {
 /// Why the resource of a callback was not opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
-    /// The ring does not have the merchant; it may be on its way.
+    /// The ring does not have the merchant; it may not have been added yet.
     #[error("the merchant is not in the merchants file")]
     UnknownMerchant,
     /// More than [`SINGLE_BODY_BYTES_MAX`] bytes, and about one order.
-    #[error("over {SINGLE_BODY_BYTES_MAX} bytes, and no combined order")]
+    #[error("over {SINGLE_BODY_BYTES_MAX} bytes, and not a combined order")]
     TooLarge,
-    /// Not the JSON of an envelope.
+    /// Not an envelope in JSON.
     #[error("not the JSON of a callback")]
     NotAnEnvelope,
     /// Sealed by an algorithm that WeChat Pay does not document.
     #[error("resource.algorithm is not AEAD_AES_256_GCM")]
     Algorithm,
-    /// The nonce has not 12 bytes.
-    #[error("resource.nonce has not 12 bytes")]
+    /// The nonce is not 12 bytes long.
+    #[error("resource.nonce is not 12 bytes long")]
     Nonce,
     /// The ciphertext is not base64.
     #[error("resource.ciphertext is not base64")]
     Ciphertext,
-    /// No key of the merchant opens it; the key may be on its way.
+    /// No key of the merchant opens it; the key may not have been added yet.
     #[error("no v3 key of the merchant opens the resource")]
     NoKeyOpens,
 }
@@ -65,7 +65,7 @@ struct Resource {
     original_type: String,
     algorithm: String,
     ciphertext: String,
-    /// Real callbacks may lack it: then nothing is associated.
+    /// Real callbacks may lack it: then there is no associated data.
     associated_data: Option<String>,
     nonce: String,
 }
@@ -73,8 +73,8 @@ struct Resource {
 /// The resource of a callback to the merchant `mch_id`, once one of its keys has opened it.
 ///
 /// # Errors
-/// Says why it was not; [`OpenError::UnknownMerchant`] and [`OpenError::NoKeyOpens`] may also mean that this process has
-/// not got the newest merchants file yet.
+/// Says why it was not; [`OpenError::UnknownMerchant`] and [`OpenError::NoKeyOpens`] may also mean that this process does
+/// not have the newest merchants file yet.
 pub fn open<'ring>(body: &[u8], mch_id: &str, ring: &'ring KeyRing) -> Result<Authentic<'ring, Event>, OpenError> {
     let merchant = ring.merchant(mch_id).ok_or(OpenError::UnknownMerchant)?;
     if body.len() > BODY_BYTES_MAX {
@@ -104,7 +104,7 @@ fn open_sealed<'ring>(
     merchant: &'ring Merchant,
 ) -> Option<(Vec<u8>, &'ring KeyId)> {
     merchant.v3_keys().find_map(|key| {
-        // Every key was seen to have 32 bytes when it was read.
+        // Every key was checked to have 32 bytes when it was read.
         let cipher = UnboundKey::new(&AES_256_GCM, key.secret().expose_secret().as_bytes()).ok()?;
         let mut content = sealed.to_vec();
         let nonce = Nonce::assume_unique_for_key(nonce);
