@@ -122,7 +122,7 @@ fn what_has_gone_back_of_a_refused_payment_adds_up() {
 }
 
 #[test]
-fn a_refused_payment_that_the_merchant_does_not_hear_of_once_is_found() {
+fn a_refused_payment_without_exactly_one_event_is_found() {
     breaks(&[Violation::WrongRefusedEventCount, Violation::WrongEventVersions, Violation::WrongCausedEvent], |world| {
         let gone = world.event_of(Scenario::WrongAmount, "payment.refused").id.clone();
         world.consumed.events.remove(&gone);

@@ -36,7 +36,7 @@ fn refunds_that_do_not_add_up_are_found() {
 }
 
 #[test]
-fn a_refund_applied_twice_or_untold_is_found() {
+fn a_refund_applied_twice_or_without_an_event_is_found() {
     breaks(
         &[
             Violation::WrongOutcome,
