@@ -181,7 +181,7 @@ impl Fault {
             Self::ConfirmLost => "cut an ingest off after its publishes arrived and before their confirms".to_owned(),
             Self::Poison => "publish garbage and forgeries straight to the broker, as an operator could".to_owned(),
             Self::ClockSkew => {
-                format!("send v3 callbacks signed {0} s in the past and {0} s in the future", CLOCK_SKEW_SECONDS)
+                format!("send v3 callbacks signed {CLOCK_SKEW_SECONDS} s in the past and as far in the future")
             }
             Self::CreateIndex => on_each_table("CREATE INDEX in an open transaction"),
             Self::AlterTable => on_each_table("ALTER TABLE in an open transaction"),

@@ -66,7 +66,7 @@ pub async fn run(options: &Options) -> Result<bool> {
         vec![Check::new("the audit of callbacks, orders and events finds no violation", &audited(&finished))];
     checks.extend(checks::after_the_audit(&scene, &planted).await?);
     let received = checks::received(&scene.servers).await?;
-    let samples = sampler.finish().await;
+    let seen = sampler.finish().await;
     let scene = Arc::into_inner(scene).context("the sampler still uses the scene")?;
     let ended = scene.fleet.stop().await?;
     checks.push(Check::new("no program exited unasked or panicked, and all stopped cleanly", &ended));
@@ -74,7 +74,7 @@ pub async fn run(options: &Options) -> Result<bool> {
     let timeline = Timeline::parse(&finished.timeline)?;
     let evidence = Evidence {
         timeline: &timeline,
-        samples: &samples,
+        samples: &seen,
         received: &received,
         programs: (INGESTS, WORKERS),
         normal_backlog: u64::from(options.rate.get()),

@@ -96,8 +96,8 @@ impl Fulfilment {
         let take = move |delivery: &Delivery| {
             inside.lock().unwrap_or_else(PoisonError::into_inner).take(delivery, &prefix);
         };
-        let consumer = EventConsumer::start(urls, queue, Acks::InBatches, take).await.context("AMQP_URLS")?;
-        Ok(Self { consumed, _consumer: consumer })
+        let events = EventConsumer::start(urls, queue, Acks::InBatches, take).await.context("AMQP_URLS")?;
+        Ok(Self { consumed, _consumer: events })
     }
 
     /// A copy of what has arrived so far.

@@ -282,13 +282,13 @@ fn missing_and_surplus_orders_are_found() {
 #[test]
 fn ledger_and_quarantine_that_disagree_are_found() {
     breaks(&[Violation::QuarantineMismatch], |world| {
-        world.quarantine(Scenario::WrongAmount).state = "resolved".to_owned()
+        world.quarantine(Scenario::WrongAmount).state = "resolved".to_owned();
     });
     breaks(&[Violation::QuarantineMismatch], |world| {
-        world.quarantine(Scenario::WrongAmount).reason = "paid_twice".to_owned()
+        world.quarantine(Scenario::WrongAmount).reason = "paid_twice".to_owned();
     });
     breaks(&[Violation::QuarantineMismatch], |world| {
-        world.quarantine(Scenario::UnknownOrder).state = "open".to_owned()
+        world.quarantine(Scenario::UnknownOrder).state = "open".to_owned();
     });
     breaks(&[Violation::QuarantineMismatch], |world| {
         world.found.quarantine.pop();

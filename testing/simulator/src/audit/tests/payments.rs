@@ -28,7 +28,7 @@ fn a_payment_that_is_not_on_record_as_it_was_reported_is_found() {
     ];
     for tamper in also_in_the_event {
         breaks(&[Violation::WrongPaymentRecord, Violation::WrongEventContent], |world| {
-            tamper(world.payment(Scenario::WrongAmount))
+            tamper(world.payment(Scenario::WrongAmount));
         });
     }
 }
@@ -181,7 +181,7 @@ fn a_refused_payment_that_nobody_sees_is_found() {
 #[test]
 fn a_row_of_a_payment_that_went_back_is_resolved_by_the_sweeper() {
     breaks(&[Violation::QuarantineMismatch], |world| {
-        world.quarantine(Scenario::RefusedRefunded).state = "open".to_owned()
+        world.quarantine(Scenario::RefusedRefunded).state = "open".to_owned();
     });
     breaks(&[Violation::QuarantineMismatch], |world| {
         world.quarantine(Scenario::RefusedRefunded).resolved_by = Some("an operator".to_owned());
