@@ -1,4 +1,4 @@
-//! The pictures of `docs/performance.md`: bars with the spread of their rounds.
+//! The charts of `docs/performance.md`: bars with the spread of their rounds.
 
 use kit::svg::Svg;
 
@@ -11,13 +11,13 @@ const VALUES: f64 = 70.0;
 const ROW: f64 = 26.0;
 const TOP: f64 = 36.0;
 
-/// A picture: file, title, and the figures that it shows with their labels.
+/// A chart: file, title, and the measurements that it shows with their labels.
 type Plan = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
 
 const PLANS: [Plan; 5] = [
     (
         "ingest.svg",
-        "Callbacks a second at 256 connections",
+        "Callbacks per second at 256 connections",
         &[
             ("ingest_256_verified_per_second", "verified, not published (limit A)"),
             ("ingest_256_confirmed_per_second", "confirmed publishes alone (limit B)"),
@@ -26,7 +26,7 @@ const PLANS: [Plan; 5] = [
     ),
     (
         "worker.svg",
-        "Payments applied a second",
+        "Payments applied per second",
         &[
             ("pgbench_one_by_one_per_second", "pgbench, one transaction each"),
             ("worker_per_second", "a worker draining a backlog"),
@@ -35,25 +35,25 @@ const PLANS: [Plan; 5] = [
     ),
     (
         "end-to-end.svg",
-        "Callbacks a second from request to paid order",
+        "Callbacks per second, from request to paid order",
         &[("synchronous_per_second", "a synchronous handler"), ("end_to_end_per_second", "ingest, broker and worker")],
     ),
     (
         "latency.svg",
-        "Milliseconds from SUCCESS until the order is paid, and until the merchant is told",
+        "Milliseconds from SUCCESS until the order is paid, and until the merchant has the event",
         &[
             ("paid_p50_ms_idle", "idle, p50"),
             ("paid_p50_ms_half", "half load, p50"),
             ("paid_p99_ms_half", "half load, p99"),
-            ("told_p50_ms_half", "half load, told, p50"),
-            ("told_p99_ms_half", "half load, told, p99"),
+            ("told_p50_ms_half", "half load, event received, p50"),
+            ("told_p99_ms_half", "half load, event received, p99"),
             ("paid_p50_ms_four_fifths", "80 % load, p50"),
             ("paid_p99_ms_four_fifths", "80 % load, p99"),
         ],
     ),
     (
         "growth.svg",
-        "Payments applied a second, by the orders in the table",
+        "Payments applied per second, by the number of orders in the table",
         &[
             ("worker_100k_orders_per_second", "100 thousand"),
             ("worker_1m_orders_per_second", "1 million"),
@@ -62,7 +62,7 @@ const PLANS: [Plan; 5] = [
     ),
 ];
 
-/// The pictures for which there are figures, by file name.
+/// The charts for which there are measurements, by file name.
 #[must_use]
 pub fn all(figures: &Figures) -> Vec<(&'static str, String)> {
     PLANS.iter().filter_map(|(name, title, bars)| Some((*name, draw(figures, title, bars)?))).collect()

@@ -1,4 +1,4 @@
-//! When each order became visible as paid to somebody else: told by PostgreSQL right after the commit.
+//! When each order became visible as paid to other sessions: PostgreSQL sends a notification right after the commit.
 
 use std::collections::HashMap;
 use std::time::Instant;

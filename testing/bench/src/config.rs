@@ -1,4 +1,4 @@
-//! What a run is told.
+//! The command line.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,12 +11,9 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::limits::{bare_publisher, synchronous, verifying_server};
 
-/// Measures Countersign beside the physical limits and beside a synchronous handler.
+/// Measures Countersign and, in the same rounds, the limits of the machine and a synchronous handler.
 #[derive(Debug, Parser)]
-#[command(
-    version,
-    after_help = "Run it through ./dev bench, which starts the servers, and those of a cluster with --brokers 3."
-)]
+#[command(version, after_help = "Run it through ./dev bench, which starts the servers; with --brokers 3, a cluster.")]
 pub struct Cli {
     /// What is measured.
     #[command(flatten)]
@@ -26,10 +23,10 @@ pub struct Cli {
     pub command: Option<Command>,
 }
 
-/// The programs that the benchmark starts beside Countersign's own.
+/// The programs that the benchmark compares with Countersign's.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// The server of ingest, which verifies and answers, and publishes nothing
+    /// Ingest's HTTP server: verifies and answers, and publishes nothing
     #[command(hide = true)]
     VerifyingServer(verifying_server::Options),
     /// Confirmed publishes and nothing else
@@ -43,23 +40,22 @@ pub enum Command {
 /// What is measured.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// Under four minutes: shorter windows, smaller backlogs, and only ingest, worker and end-to-end
+    /// Under four minutes: shorter windows, smaller backlogs, and only the parts ingest, worker and end-to-end
     #[arg(long)]
     pub quick: bool,
-    /// Only these parts
+    /// Run only these parts
     #[arg(long, value_enum, value_delimiter = ',', value_name = "PART,..")]
     pub only: Vec<Part>,
-    /// Rounds of each measurement, interleaved within each part; growth goes size by size, and memory has one
+    /// Rounds of each measurement, interleaved within each part (growth: per size; memory: always one)
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pub rounds: usize,
-    /// Write the medians as one flat JSON object
+    /// Write the medians as a flat JSON object
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Draw the pictures into this folder
+    /// Draw the charts into this folder
     #[arg(long, value_name = "FOLDER")]
     pub pictures: Option<PathBuf>,
-    /// Say which ratio is worse than in this file (written by --json) by more than its noise, and exit with 1; it takes
-    /// three rounds to tell
+    /// Compare with this file (written by --json) and exit 1 on a regression beyond noise; takes at least three rounds
     #[arg(long, value_name = "FILE")]
     pub compare: Option<PathBuf>,
 }
@@ -67,17 +63,17 @@ pub struct Options {
 /// A part of the benchmark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Part {
-    /// Callbacks answered a second, beside what server and broker can do alone.
+    /// Callbacks answered per second, compared with what the server and the broker can do alone.
     Ingest,
-    /// A backlog drained, beside pgbench.
+    /// A worker that drains a backlog, compared with pgbench.
     Worker,
-    /// From the callback to the paid order, beside a synchronous handler.
+    /// From the callback to the paid order, compared with a synchronous handler.
     EndToEnd,
-    /// Lanes, workers, batch sizes, repeats.
+    /// The worker's rate by lanes, workers, batch size and repeats.
     Shapes,
     /// Memory over a million callbacks.
     Memory,
-    /// With up to ten million orders.
+    /// The worker's rate with up to ten million orders.
     Growth,
 }
 

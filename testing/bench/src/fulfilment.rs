@@ -1,4 +1,4 @@
-//! The merchant's fulfilment: takes the events, and knows when it was first told of each order.
+//! The merchant's fulfilment: consumes the events and notes when the first event of each order arrived.
 
 use std::collections::HashMap;
 use std::time::Instant;

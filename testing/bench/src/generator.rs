@@ -41,9 +41,9 @@ impl Sent {
 /// When a flat-out run ends.
 #[derive(Debug, Clone, Copy)]
 pub enum Until {
-    /// After so long; the requests come round again.
+    /// After this time; the requests are sent again from the start.
     Elapsed(Duration),
-    /// After so many requests.
+    /// After this many requests.
     Sent(usize),
 }
 

@@ -1,13 +1,14 @@
-//! The benchmark. What is compared is measured in the same rounds on the same servers, for only ratios mean something on a
-//! machine that others use too. Reading order:
+//! The benchmark. Whatever is compared is measured in the same rounds on the same servers, because on a shared machine only
+//! ratios mean something. Reading order:
 //!
-//! - [`config`]: what a run is told. [`figures`]: what is measured, by name, and how it spreads.
-//! - [`requests`], [`generator`]: callbacks signed beforehand, and how they are sent: flat out, or on a schedule. [`commits`], [`fulfilment`], [`first_seen`]: when an order was paid, and when the merchant was told.
-//! - [`limits`]: what Countersign is held against: the same server without a broker, a bare publisher, pgbench, and the
-//!   synchronous handler that one would write instead.
-//! - [`scene`], [`process`]: the servers of a part, its tables emptied between rounds; what the system says of a process.
+//! - [`config`]: the command line. [`figures`]: the measurements by name, with their spread.
+//! - [`requests`], [`generator`]: callbacks signed in advance, and how they are sent: flat out, or on a schedule. [`commits`],
+//!   [`fulfilment`], [`first_seen`]: when an order was paid, and when the merchant received the event.
+//! - [`limits`]: what Countersign is compared with: the same server without a broker, a bare publisher, pgbench, and the
+//!   synchronous handler that one would otherwise write.
+//! - [`scene`], [`process`]: the servers of a part, whose tables are emptied between rounds; memory and processor time of a process.
 //!   [`scheduled`]: the whole pipeline under a load on a schedule.
-//! - [`parts`]: the measurements. [`report`], [`charts`]: tables, JSON, the guard, and what the documents show.
+//! - [`parts`]: the measurements. [`report`], [`charts`]: tables, JSON, the regression check, and the charts of the documents.
 //!
 //! `./dev bench` starts the servers and runs this.
 #![allow(missing_docs, clippy::missing_errors_doc, reason = "nothing here ships")]

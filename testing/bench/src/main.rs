@@ -1,4 +1,4 @@
-//! The command line of the benchmark. The programs that it measures beside Countersign are run by itself, as children.
+//! The command line of the benchmark. It runs the programs that it compares with Countersign as children of itself.
 
 use std::process::ExitCode;
 
@@ -8,7 +8,7 @@ use bench::{parts, report};
 use clap::Parser;
 use shared::process::shutdown::shutdown_signal;
 
-/// With fewer, one bad round of a shared machine reads like a fall.
+/// With fewer rounds, one bad round on a shared machine looks like a regression.
 const ROUNDS_TO_COMPARE: usize = 3;
 
 #[tokio::main]
@@ -30,7 +30,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// False when a ratio has fallen by more than its noise.
+/// False when a ratio has regressed beyond noise.
 async fn measure(cli: &Cli) -> anyhow::Result<bool> {
     let options = &cli.options;
     let recorded = options.recorded()?;
@@ -43,16 +43,16 @@ async fn measure(cli: &Cli) -> anyhow::Result<bool> {
     let Some(recorded) = recorded else { return Ok(true) };
     if options.rounds < ROUNDS_TO_COMPARE {
         println!(
-            "not compared with the recorded ratios: it takes {ROUNDS_TO_COMPARE} rounds to tell a fall from noise"
+            "not compared with the recorded ratios: telling a regression from noise takes {ROUNDS_TO_COMPARE} rounds"
         );
         return Ok(true);
     }
-    let fallen = report::fallen(&recorded, &figures);
-    for line in &fallen {
+    let regressions = report::regressions(&recorded, &figures);
+    for line in &regressions {
         println!("{line}");
     }
-    if fallen.is_empty() {
-        println!("no ratio has fallen by more than its noise");
+    if regressions.is_empty() {
+        println!("no regression beyond noise");
     }
-    Ok(fallen.is_empty())
+    Ok(regressions.is_empty())
 }

@@ -12,7 +12,7 @@ use kit::until::until_within;
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
-/// How long a child may take to listen.
+/// How long a child may take until it listens.
 const START_PATIENCE: Duration = Duration::from_secs(20);
 /// The kernel counts processor time in these.
 const TICKS_PER_SECOND: f64 = 100.0;

@@ -1,4 +1,4 @@
-//! What a run says: tables for a person, one flat object of medians for a program, and what has fallen.
+//! The results of a run: tables for the terminal, a flat JSON object of medians, and the regressions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -11,7 +11,7 @@ use crate::charts;
 use crate::config::Options;
 use crate::figures::Figures;
 
-/// What must be reached.
+/// The bounds that must be reached.
 pub const BOUNDS: [(&str, Bound); 13] = [
     ("ingest_256_of_bound", Bound::AtLeast(0.80)),
     ("ingest_64_of_bound", Bound::AtLeast(0.70)),
@@ -28,7 +28,7 @@ pub const BOUNDS: [(&str, Bound); 13] = [
     ("answer_p99_of_synchronous_equal", Bound::AtMost(1.0)),
 ];
 
-/// On which side of a number a figure must be.
+/// On which side of a number a measurement must be.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Bound {
     /// More is better.
@@ -53,10 +53,10 @@ impl Bound {
     }
 }
 
-/// The figures that are not among `before`.
+/// The measurements that are not among `before`.
 #[must_use]
 pub fn table(figures: &Figures, before: &BTreeSet<String>) -> Table {
-    let mut table = kit::table::table(["figure", "median", "lowest", "highest", "rounds", "must be"]);
+    let mut table = kit::table::table(["measurement", "median", "lowest", "highest", "rounds", "must be"]);
     for (name, values) in figures.all().filter(|(name, _)| !before.contains(*name)) {
         let median = figures.median(name).unwrap_or_default();
         let (lowest, highest) = figures.spread(name).unwrap_or_default();
@@ -103,25 +103,25 @@ fn to_json(figures: &Figures) -> Value {
     Value::Object(object)
 }
 
-/// The ratios that are worse than `recorded` in every round, both times: by more than their noise. Milliseconds and
-/// megabytes are those of a machine, and are not compared.
+/// The ratios that are worse than `recorded` by more than noise: the best round now is worse than the worst round then.
+/// Milliseconds and megabytes depend on the machine and are not compared.
 #[must_use]
-pub fn fallen(recorded: &BTreeMap<String, f64>, figures: &Figures) -> Vec<String> {
+pub fn regressions(recorded: &BTreeMap<String, f64>, figures: &Figures) -> Vec<String> {
     let mut lines = Vec::new();
     for (name, bound) in BOUNDS.into_iter().filter(|(name, _)| name.contains("_of_")) {
         let was = |end: &str| recorded.get(&format!("{name}_{end}")).copied();
         let Some((lowest, highest)) = figures.spread(name) else { continue };
         let (Some(was_lowest), Some(was_highest)) = (was("lowest"), was("highest")) else {
-            lines.push(format!("{name} was not recorded: there is nothing to compare it with"));
+            lines.push(format!("{name} was not recorded, so it cannot be compared"));
             continue;
         };
-        let has_fallen = match bound {
+        let has_regressed = match bound {
             Bound::AtLeast(_) => highest < was_lowest,
             Bound::AtMost(_) => lowest > was_highest,
         };
-        if has_fallen {
+        if has_regressed {
             lines.push(format!(
-                "{name} has fallen: {} to {} now, {} to {} when it was recorded",
+                "{name} has regressed: {} to {} now, {} to {} when it was recorded",
                 rounded(lowest),
                 rounded(highest),
                 rounded(was_lowest),
@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_worse_in_every_round_has_fallen() {
+    fn a_ratio_that_is_worse_in_every_round_has_regressed() {
         let recorded = |lowest, highest| {
             BTreeMap::from([
                 ("worker_of_pgbench_lowest".to_owned(), lowest),
@@ -157,9 +157,9 @@ mod tests {
         let mut figures = Figures::default();
         figures.add("worker_of_pgbench", 9.0);
         figures.add("worker_of_pgbench", 10.0);
-        assert_eq!(fallen(&recorded(9.5, 12.0), &figures), Vec::<String>::new());
-        assert!(fallen(&recorded(10.5, 12.0), &figures)[0].contains("has fallen"));
-        assert!(fallen(&BTreeMap::new(), &figures)[0].contains("was not recorded"));
+        assert_eq!(regressions(&recorded(9.5, 12.0), &figures), Vec::<String>::new());
+        assert!(regressions(&recorded(10.5, 12.0), &figures)[0].contains("has regressed"));
+        assert!(regressions(&BTreeMap::new(), &figures)[0].contains("was not recorded"));
     }
 
     #[test]

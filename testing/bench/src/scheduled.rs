@@ -1,6 +1,6 @@
-//! The pipeline under a load on a schedule: when each callback was answered, its order paid, and the merchant told.
+//! The pipeline under a load on a schedule: when each callback was answered, its order paid, and its event received.
 //!
-//! An order is paid once a session of somebody else's can see it, and told when the merchant's fulfilment has the event. Both
+//! An order is paid once another session can see it, and "told" once the merchant's fulfilment has the event. Both times
 //! count from the moment at which WeChat Pay had its SUCCESS.
 
 use std::net::SocketAddr;
@@ -14,17 +14,17 @@ use crate::generator::on_schedule;
 use crate::requests::Requests;
 use crate::scene::Scene;
 
-/// What a load came to.
+/// The latencies under a load.
 pub struct Seen {
     /// From the moment at which the callback was due to its answer.
     pub answered: Latencies,
     /// From the answer to the paid order.
     pub paid: Latencies,
-    /// From the answer to the merchant's being told.
+    /// From the answer until the merchant has the event.
     pub told: Latencies,
 }
 
-/// Sends `requests`, whose orders are open, and waits until each order is paid and told.
+/// Sends `requests`, whose orders are open, and waits until each order is paid and its event received.
 pub async fn run(
     scene: &Scene,
     ingest: SocketAddr,

@@ -1,4 +1,4 @@
-//! What must hold when a drill is over, besides the audit of the simulator.
+//! What must hold at the end of a drill, in addition to the simulator's audit.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::servers::Servers;
 
 /// The queue that should stay empty at all times.
 const DEAD_QUEUE: &str = "wechatpay.callbacks.dead";
-/// The broker's counts are some seconds late.
+/// The broker's counts lag by some seconds.
 const COUNT_PATIENCE: Duration = Duration::from_secs(30);
 /// SUCCESS again after the loss of the queue's leader, and commits again after the database's return.
 const BACK_WITHIN_MS: u64 = 5_000;
@@ -36,7 +36,7 @@ impl Check {
     }
 }
 
-/// Queues and outbox are empty, and what was planted is where it belongs.
+/// Queues and outbox are empty, and every planted message is where it belongs.
 pub async fn after_the_audit(scene: &Scene, planted: &[Planted]) -> Result<Vec<Check>> {
     let mut full = Vec::new();
     for queue in [CALLBACKS_QUEUE, DEAD_QUEUE, EVENTS_QUEUE] {
@@ -64,10 +64,10 @@ pub async fn after_the_audit(scene: &Scene, planted: &[Planted]) -> Result<Vec<C
         }
     }
     Ok(vec![
-        Check::new("every queue is empty, that of dead letters too", &full),
+        Check::new("every queue is empty, including the dead letters", &full),
         Check::new("the outbox is empty", unsent.as_slice()),
-        Check::new("what was set aside to be decided alone has been decided", undecided.as_slice()),
-        Check::new("what was published past ingest is in the ledger, refused", &misplaced),
+        Check::new("every message that was set aside to be decided alone has been decided", undecided.as_slice()),
+        Check::new("every message published past ingest is in the ledger as refused", &misplaced),
     ])
 }
 
@@ -99,7 +99,7 @@ pub fn of_promises(injected: &[Injected]) -> Vec<Check> {
     lines.iter().map(|(sentence, breaches)| Check::new(sentence, breaches)).collect()
 }
 
-/// No fault needs a person, and the two that must be quick to recover from were.
+/// The system recovered from every fault without an operator, and quickly from the two for which that is promised.
 #[must_use]
 pub fn of_recovery(recoveries: &[Recovery], load_ended_ms: u64, brokers: usize) -> Vec<Check> {
     let too_late = |recovery: &&Recovery| recovery.injected.lifted_ms > load_ended_ms;
@@ -120,7 +120,7 @@ pub fn of_recovery(recoveries: &[Recovery], load_ended_ms: u64, brokers: usize) 
         recoveries.iter().enumerate().filter(is_meant).map(|(_, recovery)| recovery)
     };
     let slow = |ms: &Option<u64>| ms.is_none_or(|ms| ms > BACK_WITHIN_MS);
-    // The only node's loss is the broker's: there is nobody else to lead.
+    // With one node there is no other to take the lead.
     let leader: Vec<String> = alone(&[Fault::LeaderKill])
         .filter(|_| brokers > 1)
         .filter(|it| slow(&it.success_after_ms) || it.gap_ms > BACK_WITHIN_MS)
@@ -138,16 +138,16 @@ pub fn of_recovery(recoveries: &[Recovery], load_ended_ms: u64, brokers: usize) 
     let lasting: Vec<String> =
         recoveries.chunk_by(|_, next| next.injected.scheduled.overlapping).filter_map(lasts).collect();
     vec![
-        Check::new("callbacks kept arriving until the last fault was mended", &outlasted),
-        Check::new("everything is in order in the end, and no person did anything", &broken),
-        Check::new("everything is in order within each fault's bound after it was mended (20 to 45 s)", &lasting),
-        Check::new("SUCCESS is said again within 5 s of the loss of the queue's leader", &leader),
-        Check::new("commits go on within 5 s of the database's return", &database),
+        Check::new("callbacks arrived until the last fault was lifted", &outlasted),
+        Check::new("the system is healthy at the end, without an operator", &broken),
+        Check::new("the system is healthy again within each fault's bound after it was lifted (20 to 45 s)", &lasting),
+        Check::new("ingest answers SUCCESS again within 5 s of losing the queue's leader", &leader),
+        Check::new("commits resume within 5 s of the database's return", &database),
     ]
 }
 
-/// Faults that struck together, and how long after the last of them was mended everything was in order, if that was longer
-/// than any of them may take. Nothing is said where the next fault struck first.
+/// Faults that overlapped, and how long after the last of them was lifted the system was healthy again, if that was longer
+/// than any of them may take. `None` where the next fault was injected first.
 fn lasts(group: &[Recovery]) -> Option<String> {
     let faults = || group.iter().map(|it| it.injected.scheduled.fault);
     let lifted_ms = group.iter().map(|it| it.injected.lifted_ms).max()?;
@@ -216,7 +216,7 @@ mod tests {
             [recovery(Fault::ClockSkew, false, 1000, recovered), recovery(Fault::WorkerFreeze, true, 36_000, recovered)]
         };
         assert_eq!(lasting(&together(Some(40_000))), None);
-        assert_eq!(lasting(&together(None)), None, "the next fault struck first");
+        assert_eq!(lasting(&together(None)), None, "the next fault was injected first");
         assert!(lasting(&together(Some(56_000))).is_some());
     }
 

@@ -15,7 +15,7 @@ pub async fn sleep_until_ms(at_ms: u64) {
     sleep(Duration::from_millis(at_ms.saturating_sub(now_ms()))).await;
 }
 
-/// Sleeps so many seconds: how long a fault lasts.
+/// Sleeps for this many seconds: how long a fault lasts.
 pub async fn seconds(seconds: u64) {
     sleep(Duration::from_secs(seconds)).await;
 }

@@ -1,4 +1,4 @@
-//! What a drill is told: options for what happens, and the variables that `./dev drill` sets for where.
+//! The command line: options for what happens, and the variables that `./dev drill` sets for where.
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use url::Url;
 
 use crate::fault::Fault;
 
-/// What `--short` does: one of each kind that one broker node allows, in about three minutes altogether.
+/// The faults of `--short`: one of each kind that works with one broker node, in about three minutes.
 const SHORT: [Fault; 9] = [
     Fault::IngestKill,
     Fault::WorkerKill,
@@ -24,35 +24,35 @@ const SHORT: [Fault; 9] = [
 const SHORT_SECONDS: u64 = 180;
 const SECONDS: u64 = 180;
 
-/// Breaks every part of Countersign under load, on a schedule drawn from a seed, and audits every promise afterwards.
+/// Breaks every part of Countersign under load, on a schedule drawn from a seed, and then audits every promise.
 #[derive(Debug, Parser)]
-#[command(version, after_help = "Run it through ./dev drill, which also knows --brokers 1|3.")]
+#[command(version, after_help = "Run it through ./dev drill, which also accepts --brokers 1|3.")]
 pub struct Options {
-    /// How long callbacks arrive [default: 180]
+    /// Seconds for which callbacks are sent [default: 180]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(30..=86_400))]
     pub seconds: Option<u64>,
-    /// The schedule and the mix of callbacks; the same seed gives the same
+    /// Seed of the schedule and of the callbacks; the same seed gives the same drill
     #[arg(long, default_value_t = 1, value_name = "S")]
     pub seed: u64,
-    /// Only these, again and again until the time is up
+    /// Inject only these faults, repeatedly until the time is up
     #[arg(long, value_enum, value_delimiter = ',', value_name = "NAME,..")]
     pub faults: Vec<Fault>,
-    /// Requests a second, on a schedule that waits for no answer
+    /// Requests per second, on a schedule that does not wait for answers
     #[arg(long, default_value = "150", value_name = "R")]
     pub rate: NonZeroU32,
     /// About three minutes: one broker node, nine faults
     #[arg(long)]
     pub short: bool,
-    /// Show the schedule and do nothing
+    /// Print the schedule and exit
     #[arg(long)]
     pub plan: bool,
-    /// Make one table of the JSON reports of several drills, and do nothing
+    /// Print one table of the JSON reports of several drills and exit
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub summarize: Vec<PathBuf>,
-    /// Write the report as JSON too
+    /// Also write the report as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Draw the timeline
+    /// Draw the timeline into this file
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
     /// Where everything is.
@@ -60,7 +60,7 @@ pub struct Options {
     pub place: Place,
 }
 
-/// Where everything is; `./dev drill` says so. Lists name one entry for each broker node, in the same order.
+/// Where everything is, as set by `./dev drill`. Lists have one entry per broker node, in the same order.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Set by ./dev drill")]
 pub struct Place {
@@ -97,7 +97,7 @@ pub struct Place {
 }
 
 impl Options {
-    /// How long callbacks arrive.
+    /// How long callbacks are sent.
     #[must_use]
     pub fn seconds(&self) -> u64 {
         self.seconds.unwrap_or(if self.short { SHORT_SECONDS } else { SECONDS })

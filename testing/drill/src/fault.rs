@@ -1,13 +1,14 @@
-//! What can be done to Countersign and what it stands on: the list, and what each is for a person and for the schedule.
+//! The faults that the drill can inject into Countersign and its servers: their names, their sentences, their durations and
+//! what they need.
 //!
-//! How each is done is in [`crate::faults`].
+//! How each is injected is in [`crate::faults`].
 
 use clap::ValueEnum;
 
 use crate::faults::tables::TABLES;
 
 // How long each fault lasts, and how much it does. The faults themselves, their sentences and the schedule use these.
-// Those without a comment are a matter of taste.
+// Durations without a comment are arbitrary.
 
 /// RabbitMQ gives up a client after two heartbeats of 10 s without a sign of life, and checks every 10 s.
 pub(crate) const WORKER_FROZEN_SECONDS: u64 = 35;
@@ -53,9 +54,9 @@ pub enum Fault {
     IngestKill,
     /// SIGKILL a worker.
     WorkerKill,
-    /// SIGSTOP a worker until the broker has given it up.
+    /// SIGSTOP a worker until the broker drops its connection.
     WorkerFreeze,
-    /// Kill every worker again and again with the same messages in hand.
+    /// Kill every worker repeatedly while it holds the same messages.
     CrashLoop,
     /// SIGTERM every program, one after another.
     RollingRestart,
@@ -67,49 +68,49 @@ pub enum Fault {
     LeaderFreeze,
     /// SIGKILL two nodes of three: no majority.
     MajorityKill,
-    /// A broker that takes nothing because its memory is full.
+    /// A broker that blocks publishers because its memory is full.
     MemoryAlarm,
     /// A queue at its `max-length`.
     QueueFull,
-    /// SIGSTOP PostgreSQL, all of it.
+    /// SIGSTOP PostgreSQL with all its processes.
     DatabaseFreeze,
     /// SIGKILL the postmaster.
     DatabaseKill,
-    /// An administrator ends every session.
+    /// An administrator terminates every database session.
     DatabaseTerminate,
-    /// Somebody else holds locks on orders.
+    /// Another session holds locks on orders.
     OrderLocks,
-    /// Every connection between an ingest and the broker is reset, and every new one.
+    /// Reset all connections between an ingest and the broker, old and new.
     IngestBrokerCut,
-    /// The connections between an ingest and the broker are forgotten by what is between.
+    /// The connections between an ingest and the broker silently drop all traffic.
     IngestBrokerHalfOpen,
     /// Nothing passes between an ingest and the broker.
     IngestBrokerBlackHole,
-    /// As between ingest and broker.
+    /// Reset all connections between a worker and the broker, old and new.
     WorkerBrokerCut,
-    /// As between ingest and broker.
+    /// The connections between a worker and the broker silently drop all traffic.
     WorkerBrokerHalfOpen,
-    /// As between ingest and broker.
+    /// Nothing passes between a worker and the broker.
     WorkerBrokerBlackHole,
-    /// As between ingest and broker.
+    /// Reset all connections between the workers and the database, old and new.
     WorkerDatabaseCut,
-    /// As between ingest and broker.
+    /// The connections between a worker and the database silently drop all traffic.
     WorkerDatabaseHalfOpen,
-    /// As between ingest and broker.
+    /// Nothing passes between a worker and the database.
     WorkerDatabaseBlackHole,
-    /// The publish arrives, its confirm does not.
+    /// The broker receives a publish, and ingest does not receive the confirm.
     ConfirmLost,
     /// Messages that no ingest would have published.
     Poison,
-    /// v3 callbacks signed by another clock.
+    /// v3 callbacks signed by a clock that is wrong.
     ClockSkew,
     /// Another session builds an index: a SHARE lock on one table after the other.
     CreateIndex,
     /// Another session alters a table: ACCESS EXCLUSIVE, on one table after the other.
     AlterTable,
-    /// VACUUM FULL waits behind a reader, and everybody else behind it, on one table after the other.
+    /// VACUUM FULL waits for a reader, and all other sessions wait for VACUUM FULL, on one table after the other.
     VacuumFull,
-    /// A database that answers, and refuses every row for want of space.
+    /// A database that answers, and rejects every row for lack of space.
     DiskFull,
     /// The ledger's file system is full.
     SmallDisk,
@@ -119,24 +120,24 @@ pub enum Fault {
     Shop,
     /// `worker migrate` changes a table that an old reader holds.
     Migrate,
-    /// A month of the ledger is dropped while held rows point into it.
+    /// A month of the ledger is dropped while held rows refer to it.
     DroppedMonth,
     /// No queue is bound for some types of events.
     UnroutableEvents,
-    /// Clients that never finish a request's head, or its body.
+    /// Clients that never finish the head or the body of a request.
     SlowClients,
     /// Another program publishes as ingest: garbage, made-up counts, the ids of genuine callbacks.
     HostileWriter,
-    /// The broker takes messages back whose batch waits for the database.
+    /// The broker requeues messages whose batch waits for the database.
     ConsumerTimeout,
 }
 
-/// A part of the whole. Two faults at once never need the same.
+/// A part of the system. Overlapping faults never use the same one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Area {
-    /// The ingests and their way to the broker.
+    /// The ingests and their connections to the broker.
     Ingest,
-    /// The workers and their ways.
+    /// The workers and their connections.
     Worker,
     /// The broker's nodes and queues.
     Broker,
@@ -180,9 +181,7 @@ impl Fault {
             Self::ConfirmLost => "cut an ingest off after its publishes arrived and before their confirms".to_owned(),
             Self::Poison => "publish garbage and forgeries straight to the broker, as an operator could".to_owned(),
             Self::ClockSkew => {
-                format!(
-                    "send v3 callbacks signed {CLOCK_SKEW_SECONDS} s in the past and {CLOCK_SKEW_SECONDS} s in the future"
-                )
+                format!("send v3 callbacks signed {CLOCK_SKEW_SECONDS} s in the past and as far in the future")
             }
             Self::CreateIndex => on_each_table("CREATE INDEX in an open transaction"),
             Self::AlterTable => on_each_table("ALTER TABLE in an open transaction"),
@@ -237,7 +236,7 @@ impl Fault {
         }
     }
 
-    /// What it takes away or cannot do without, in the order of the areas.
+    /// The areas that it disturbs or depends on, in order.
     #[must_use]
     pub fn areas(self) -> &'static [Area] {
         match self {
@@ -264,7 +263,7 @@ impl Fault {
             Self::CrashLoop => &[Area::Worker, Area::Database],
             Self::Poison => &[Area::Broker, Area::Database],
             Self::SlowClients => &[Area::Ingest, Area::Broker],
-            // Each of these makes promises about callbacks that go all the way, and keeps them alone.
+            // Each of these makes promises about callbacks that pass through the whole pipeline, so nothing else may disturb it.
             Self::CreateIndex
             | Self::AlterTable
             | Self::VacuumFull
@@ -280,13 +279,13 @@ impl Fault {
         }
     }
 
-    /// Whether both can be done at the same time.
+    /// Whether both can overlap.
     #[must_use]
     pub fn goes_with(self, other: Self) -> bool {
         self.areas().iter().all(|area| !other.areas().contains(area))
     }
 
-    /// How many seconds the schedule leaves to it, its healing included.
+    /// How many seconds the schedule reserves for it, until it has been lifted.
     #[must_use]
     pub fn seconds(self) -> u64 {
         match self {
@@ -324,19 +323,19 @@ impl Fault {
         }
     }
 
-    /// How many seconds after the mending everything must be in order again, if nothing else strikes meanwhile.
+    /// How many seconds after it was lifted the system must be healthy again, unless another fault is injected first.
     #[must_use]
     pub fn in_order_within_seconds(self) -> u64 {
         match self {
-            // Nothing is mended: each side must find out by itself.
+            // Nothing is lifted: each side must detect it by itself.
             Self::IngestBrokerHalfOpen | Self::WorkerBrokerHalfOpen | Self::WorkerDatabaseHalfOpen => 45,
-            // The nodes start and find each other.
+            // The nodes must start and find each other.
             Self::LeaderKill | Self::FollowerKill | Self::MajorityKill | Self::LeaderFreeze => 30,
             _ => 20,
         }
     }
 
-    /// How many broker nodes it takes.
+    /// How many broker nodes it needs.
     #[must_use]
     pub fn brokers(self) -> usize {
         match self {

@@ -1,5 +1,5 @@
-//! How each fault is done and undone. A strike returns once there is nothing left for it to mend; what then is still out
-//! of order is for Countersign to recover from.
+//! How each fault is injected and lifted. `inject` returns once there is nothing left to undo; Countersign must recover from
+//! the rest by itself.
 
 mod brokers;
 mod database;
@@ -29,14 +29,14 @@ use crate::record::FaultRecord;
 use crate::schedule::ScheduledFault;
 use crate::servers::Servers;
 
-/// Everything that can be hit.
+/// Everything that a fault can hit.
 pub struct Scene {
     /// PostgreSQL and the broker.
     pub servers: Servers,
-    /// The ways between.
+    /// The links between programs and servers.
     pub links: Links,
     pub fleet: Fleet,
-    /// What was put into the broker past ingest, and what must become of it.
+    /// What was published past ingest, and what must become of it.
     pub planted: Mutex<Vec<Planted>>,
     /// Whether the ledger's month is on a small file system of its own.
     pub has_small_disk: bool,
@@ -49,11 +49,11 @@ pub struct Planted {
     pub id: uuid::Uuid,
     /// What is wrong with it.
     pub what: &'static str,
-    /// The ledger's word for it: outcome and reason.
+    /// Its outcome and reason in the ledger.
     pub verdict: &'static str,
 }
 
-/// Makes ready what the faults of `schedule` need and what could not be made under load; true when the ledger's month is on a
+/// Prepares what the faults of `schedule` need and what could not be created under load; true when the ledger's month is on a
 /// small file system of its own.
 pub async fn prepare(servers: &Servers, schedule: &[ScheduledFault]) -> Result<bool> {
     let mut has_small_disk = false;
@@ -72,12 +72,12 @@ pub async fn prepare(servers: &Servers, schedule: &[ScheduledFault]) -> Result<b
 }
 
 impl Scene {
-    /// Promises that the whole way works: a callback that comes now pays its order.
+    /// Promises that the whole pipeline works: a callback that arrives now pays its order.
     async fn promise_payment(&self, record: &FaultRecord, within_seconds: u64) {
         let number = own::numbers(1);
         let mut payment: Vec<Post> = own::payments(&number).iter().map(|payment| payment.body().into()).collect();
         record
-            .promise("a callback that comes afterwards pays its order", within_seconds, async || {
+            .promise("a callback that arrives afterwards pays its order", within_seconds, async || {
                 let database = self.servers.database().await?;
                 if own::standings(&database, &number).await?.is_empty() {
                     own::insert(&database, &number, "pending").await?;
@@ -89,7 +89,7 @@ impl Scene {
     }
 }
 
-/// Does it and undoes it.
+/// Injects the fault and lifts it.
 pub async fn inject(scene: &Scene, scheduled: ScheduledFault, record: &FaultRecord) -> Result<()> {
     let Scene { servers, links, fleet, .. } = scene;
     let pick = scheduled.pick;

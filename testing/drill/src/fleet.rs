@@ -1,5 +1,5 @@
-//! Two ingests and three workers under a supervisor: whoever ends is started again a second later, as any supervisor
-//! does. An end that no fault asked for is remembered: it is a finding.
+//! Two ingests and three workers under a supervisor, which restarts a program a second after it has ended. An end that no
+//! fault caused is a finding.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -104,7 +104,7 @@ impl Fleet {
             .await;
             match ended {
                 Ok(status) if status.success() => {}
-                Ok(status) => findings.push(format!("{} did not stop in good order: {status}", member.name)),
+                Ok(status) => findings.push(format!("{} did not stop cleanly: {status}", member.name)),
                 Err(error) => findings.push(format!("{error:#}")),
             }
             findings.append(&mut lock(&member.findings));
@@ -176,13 +176,13 @@ impl Member {
         lock(&self.findings).push(finding);
     }
 
-    /// Whether it has ended; if nobody asked for that, or it ended badly, it is a finding.
+    /// Whether it has ended. If no fault caused that, or it ended badly, it is a finding.
     fn has_ended(&self) -> Result<bool> {
         let Some(status) = self.program().ended()? else { return Ok(false) };
         let was_asked = self.asked_to_end.swap(false, Ordering::SeqCst);
         let is_in_order = status.success() || status.code().is_none();
         if !was_asked || !is_in_order {
-            self.note(format!("{} ended by itself: {status}", self.name));
+            self.note(format!("{} exited unasked: {status}", self.name));
         }
         Ok(true)
     }
@@ -205,7 +205,7 @@ async fn supervise(member: Arc<Member>) {
         }
         sleep(RESTART_AFTER).await;
         if let Err(error) = member.start_again() {
-            member.note(format!("{} could not be started again: {error:#}", member.name));
+            member.note(format!("{} could not be restarted: {error:#}", member.name));
             return;
         }
     }

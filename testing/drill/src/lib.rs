@@ -1,15 +1,15 @@
 //! The drill: breaks every part of a running Countersign under load and proves that every promise held. Reading order:
 //!
-//! - [`config`]: what a drill is told. [`fault`], [`schedule`]: what is done to it and when; pure.
-//! - [`servers`], [`links`], [`fleet`]: what can be hit: PostgreSQL and the broker's nodes, the ways between, the programs.
-//! - [`faults`]: how each fault is done and undone, on orders of the drill's [`own`] where it looks at single ones.
-//! - [`record`]: what a fault leaves for the report: when, what, and the promises that must hold after it.
-//! - [`load`]: the simulator, which sends, plays the merchant, and audits by sets in the end.
-//! - [`sampler`], [`timeline`], [`clock`]: what was seen, and when.
-//! - [`recovery`], [`checks`], [`report`]: what it comes to.
+//! - [`config`]: the command line. [`fault`], [`schedule`]: which faults there are, and when each is injected (pure).
+//! - [`servers`], [`links`], [`fleet`]: the targets: PostgreSQL and the broker's nodes, the connections, the programs.
+//! - [`faults`]: how each fault is injected and lifted. Faults that check single orders use the drill's [`own`].
+//! - [`record`]: what a fault leaves for the report: its times, its target, and the promises that must hold after it.
+//! - [`load`]: the simulator, which sends callbacks, plays the merchant, and audits everything at the end.
+//! - [`sampler`], [`timeline`], [`clock`]: what was observed, and when.
+//! - [`recovery`], [`checks`], [`report`]: the results.
 //! - [`run`]: one drill from start to verdict. [`summary`]: several in one table.
 //!
-//! `./dev drill` makes the servers and runs this.
+//! `./dev drill` starts the servers and runs this.
 #![allow(missing_docs, clippy::missing_errors_doc, reason = "nothing here ships")]
 
 pub mod checks;

@@ -1,4 +1,5 @@
-//! The ways between programs and servers, each through a proxy of its own that can be cut, held or made to forget.
+//! The links between programs and servers. Each goes through its own proxy, which can cut it, hold it, or silently drop its
+//! traffic.
 
 use anyhow::{Context, Result};
 use kit::proxy::Proxy;
@@ -9,14 +10,14 @@ use crate::config::Place;
 pub const INGESTS: usize = 2;
 pub const WORKERS: usize = 3;
 
-/// Every way.
+/// All links.
 pub struct Links {
     ingest_to_broker: Vec<Link>,
     worker_to_broker: Vec<Link>,
     worker_to_database: Vec<Link>,
 }
 
-/// One program's ways to all nodes of one server.
+/// One program's links to all nodes of one server.
 pub struct Link(Vec<(Proxy, Url)>);
 
 impl Links {
@@ -30,28 +31,28 @@ impl Links {
         })
     }
 
-    /// An ingest's way to the broker.
+    /// An ingest's link to the broker.
     pub fn ingest_to_broker(&self, pick: usize) -> Result<&Link> {
         choose(&self.ingest_to_broker, pick)
     }
 
-    /// A worker's way to the broker.
+    /// A worker's link to the broker.
     pub fn worker_to_broker(&self, pick: usize) -> Result<&Link> {
         choose(&self.worker_to_broker, pick)
     }
 
-    /// A worker's way to the database.
+    /// A worker's link to the database.
     pub fn worker_to_database(&self, pick: usize) -> Result<&Link> {
         choose(&self.worker_to_database, pick)
     }
 
-    /// All workers' ways to the broker.
+    /// All workers' links to the broker.
     #[must_use]
     pub fn workers_to_broker(&self) -> &[Link] {
         &self.worker_to_broker
     }
 
-    /// All workers' ways to the database.
+    /// All workers' links to the database.
     #[must_use]
     pub fn workers_to_database(&self) -> &[Link] {
         &self.worker_to_database
@@ -59,7 +60,7 @@ impl Links {
 }
 
 impl Link {
-    /// One way for each of `urls`.
+    /// One proxy for each of `urls`.
     async fn to(urls: &[Url]) -> Result<Self> {
         let mut ways = Vec::with_capacity(urls.len());
         for url in urls {
@@ -70,7 +71,7 @@ impl Link {
         Ok(Self(ways))
     }
 
-    /// What the program is told, comma separated. Each begins with another node, as behind a balancer.
+    /// The program's URLs, comma-separated. Each program begins with a different node, as behind a load balancer.
     #[must_use]
     pub fn urls(&self, first: usize) -> String {
         let urls: Vec<&str> = self
@@ -84,7 +85,7 @@ impl Link {
         urls.join(",")
     }
 
-    /// Does the same to every way.
+    /// Does the same to every proxy.
     pub fn all(&self, switch: impl Fn(&Proxy)) {
         self.0.iter().for_each(|(proxy, _)| switch(proxy));
     }

@@ -1,5 +1,5 @@
 //! The load and the audit: the simulator as a child process. It plays WeChat Pay, the shop and the merchant's fulfilment,
-//! and in the end compares by sets what it was told with what the database and the events say.
+//! and at the end compares the answers that it got with what the database and the events contain.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -12,9 +12,9 @@ use tokio::process::{Child, Command};
 use crate::config::{Options, Place};
 use crate::fleet::Fleet;
 
-/// So many requests come of 100 orders of the simulator's mix, before any is repeated for a failure.
+/// The number of requests that 100 orders of the simulator's mix cause, retries after failures not included.
 const REQUESTS_PER_100_ORDERS: u64 = 180;
-/// A request may be on its way for this long, so that as many lines as fall due meanwhile never make the load wait.
+/// A request may take this long. With a connection for every request that falls due in that time, the load never waits.
 const LINES_SECONDS: u64 = 5;
 /// The audit gives up when nothing has changed for this long: more than the database keeps a forgotten session's locks.
 const DRAIN_SECONDS: u64 = 120;
@@ -108,7 +108,7 @@ fn binary() -> Result<PathBuf> {
     let this = env::current_exe()?;
     let simulator = this.with_file_name("simulator");
     if !simulator.exists() {
-        bail!("the simulator is not built beside {}: run ./dev drill", this.display());
+        bail!("the simulator is not built next to {}: run ./dev drill", this.display());
     }
     Ok(simulator)
 }

@@ -44,7 +44,7 @@ fn exit_code(drilled: anyhow::Result<bool>) -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("the drill could not be run to its end: {error:#}");
+            eprintln!("the drill could not be completed: {error:#}");
             ExitCode::from(2)
         }
     }

@@ -1,4 +1,4 @@
-//! Orders of the drill's own, for faults that look at single ones. Their numbers are not the simulator's, so its audit
+//! The drill's own orders, for faults that check single orders. Their numbers are not the simulator's, so its audit
 //! leaves them alone; what must become of them is promised by the fault that made them.
 
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ pub const AMOUNT_MINOR: i64 = 1999;
 /// How long a callback is repeated until it has been answered SUCCESS.
 const PATIENCE: Duration = Duration::from_secs(30);
 const REPEAT_AFTER: Duration = Duration::from_millis(300);
-/// How many callbacks are on their way at the same time.
+/// How many callbacks are in flight at the same time.
 const AT_ONCE: usize = 8;
 
 /// Where an order stands.
@@ -95,7 +95,7 @@ pub async fn ensure_paid(database: &Client, numbers: &[String]) -> Result<()> {
 pub async fn deliver(fleet: &Fleet, callback: impl Into<Post>) -> Result<()> {
     let callback = callback.into();
     let mut ingests = fleet.ingests().iter().cycle();
-    until_within(PATIENCE, "a callback of the drill's own is answered SUCCESS", async || {
+    until_within(PATIENCE, "one of the drill's own callbacks is answered SUCCESS", async || {
         let ingest = ingests.next().and_then(|ingest| ingest.public()).context("there is no ingest")?;
         let is_stored = post(ingest, callback.clone()).await.is_ok_and(|reply| reply.is_success());
         if !is_stored {

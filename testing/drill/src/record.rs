@@ -1,5 +1,5 @@
-//! What a strike leaves for the report: when it took effect, when it was mended, what was hit, and whether what must hold
-//! after it held in time.
+//! What a fault leaves for the report: when it took effect, when it was lifted, its target, and whether its promises held in
+//! time.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,9 +10,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::clock::now_ms;
 
-/// How often a promise is looked at: rarely enough that looking disturbs nothing.
+/// How often a promise is checked: rarely enough that checking disturbs nothing.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// How long a single look may take at least.
+/// A single check may take at least this long.
 const LOOK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Something that must hold soon after a fault's end, or while it lasts.
@@ -26,7 +26,7 @@ pub struct Promise {
     pub took_ms: u64,
 }
 
-/// The record of one strike.
+/// The record of one fault.
 #[derive(Debug, Default)]
 pub struct FaultRecord {
     injected_ms: AtomicU64,
@@ -41,7 +41,7 @@ impl FaultRecord {
         self.injected_ms.store(now_ms(), Ordering::SeqCst);
     }
 
-    /// There is nothing left to undo: now. What follows is looking, and is not part of the fault.
+    /// There is nothing left to undo: now. The checks that follow are not part of the fault.
     pub fn lifted(&self) {
         self.lifted_ms.store(now_ms(), Ordering::SeqCst);
     }
@@ -52,7 +52,7 @@ impl FaultRecord {
         self.injected_ms.load(Ordering::SeqCst)
     }
 
-    /// When there was nothing left to undo; `None` if the strike did not say.
+    /// When there was nothing left to undo; `None` if the fault did not record it.
     #[must_use]
     pub fn lifted_ms(&self) -> Option<u64> {
         Some(self.lifted_ms.load(Ordering::SeqCst)).filter(|at| *at > 0)
@@ -68,14 +68,14 @@ impl FaultRecord {
         lock(&self.note).clone()
     }
 
-    /// Looks until `check` succeeds, once at least and for `within_seconds` at most. That it does not is a finding of the
-    /// drill, not its end.
+    /// Retries `check` until it succeeds, at least once and for at most `within_seconds`. A promise that does not hold is a
+    /// finding of the drill and does not end it.
     pub async fn promise(&self, sentence: &str, within_seconds: u64, mut check: impl AsyncFnMut() -> Result<()>) {
         let patience = Duration::from_secs(within_seconds);
         let began = Instant::now();
         let held = loop {
             let looked = timeout(patience.max(LOOK_PATIENCE), check()).await;
-            let looked = looked.unwrap_or_else(|_| Err(anyhow!("looking came to no end")));
+            let looked = looked.unwrap_or_else(|_| Err(anyhow!("the check did not finish")));
             if looked.is_ok() || began.elapsed() >= patience {
                 break looked;
             }
@@ -84,7 +84,7 @@ impl FaultRecord {
         self.push(sentence, within_seconds, held, u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX));
     }
 
-    /// Records what was seen already: it held, or what there was instead.
+    /// Records a promise that has been checked already: it held, or what was found instead.
     pub fn observed(&self, sentence: &str, within_seconds: u64, held: Result<()>) {
         self.push(sentence, within_seconds, held, 0);
     }

@@ -1,7 +1,7 @@
-//! What a fault did, from the timeline, the samples and the ledger. Pure.
+//! The effects of a fault, computed from the timeline, the samples and the ledger. Pure.
 //!
-//! "Recovered" is the end of the last moment at which anything was out of order: a program not ready, or more than a
-//! second's worth of callbacks or events not yet through. The next fault's strike is where one fault's time ends.
+//! The system has recovered after the last sample in which it was unhealthy: a program not ready, or a backlog of more than a
+//! second's worth of callbacks or events. A fault's time ends when the next fault is injected.
 
 use std::collections::BTreeMap;
 
@@ -12,16 +12,16 @@ use crate::timeline::{self, Timeline};
 
 /// What "before" and "after" look at.
 const WINDOW_MS: u64 = 8_000;
-/// Two looks are at most this far apart, so a disturbance may begin or end this much later than it was seen.
+/// Two samples are at most this far apart, so a disturbance may begin or end this much later than it was seen.
 const BETWEEN_LOOKS_MS: u64 = 1_000;
 
-/// A fault that was done and undone.
+/// A fault that was injected and lifted.
 #[derive(Debug, Clone)]
 pub struct Injected {
     pub scheduled: ScheduledFault,
     /// When it took effect.
     pub injected_ms: u64,
-    /// When there was nothing more to undo.
+    /// When there was nothing left to undo.
     pub lifted_ms: u64,
     pub note: String,
     /// What had to hold soon after it, or while it lasted.
@@ -37,7 +37,7 @@ pub struct Received {
     pub is_duplicate: bool,
 }
 
-/// What was seen of everything, and what counts as in order.
+/// Everything that was observed, and what counts as healthy.
 pub struct Evidence<'a> {
     /// WeChat Pay's side.
     pub timeline: &'a Timeline,
@@ -60,23 +60,23 @@ pub struct Latency {
     pub p99_ms: Option<u64>,
 }
 
-/// What one fault came to.
+/// The effects of one fault.
 #[derive(Debug, Clone)]
 pub struct Recovery {
     pub injected: Injected,
-    /// Requests due from the strike until all was in order again.
+    /// Requests due from the fault until recovery.
     pub requests: usize,
     /// Those of them that failed, by answer.
     pub failures: BTreeMap<String, usize>,
     /// The longest time without a SUCCESS.
     pub gap_ms: u64,
-    /// From the strike until a later callback was answered SUCCESS.
+    /// From the fault until a later callback was answered SUCCESS.
     pub success_after_ms: Option<u64>,
     /// From the end of the mending until the ledger grew.
     pub commit_after_ms: Option<u64>,
-    /// From the strike until all was in order; `None` if the next fault came first.
+    /// From the fault until recovery; `None` if the next fault came first.
     pub recovered_after_ms: Option<u64>,
-    /// From the end of the mending until the backlog was gone; `None` if the next fault came first.
+    /// From the lifting of the fault until the backlog was gone; `None` if the next fault came first.
     pub drained_after_ms: Option<u64>,
     /// The most callbacks that were stored and not handled.
     pub backlog_peak: u64,
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_is_over_when_everything_is_in_order_for_good() {
+    fn a_fault_is_over_when_the_system_stays_healthy() {
         let [recovery] = recoveries(&[injected(1000, 2000, false)]).try_into().unwrap();
         assert_eq!(recovery.recovered_after_ms, Some(2000));
         assert_eq!(recovery.drained_after_ms, Some(1000));

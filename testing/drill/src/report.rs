@@ -13,9 +13,9 @@ use crate::config::Options;
 use crate::record::Promise;
 use crate::recovery::{Evidence, Latency, Recovery};
 
-/// Everything there is to say about a drill.
+/// The result of a drill.
 pub struct Report<'a> {
-    /// What was asked for.
+    /// The command line.
     pub options: &'a Options,
     /// What was seen.
     pub evidence: &'a Evidence<'a>,
@@ -57,7 +57,7 @@ impl Report<'_> {
         let mut table = table([
             "at",
             "fault",
-            "hit",
+            "target",
             "failed",
             "no SUCCESS for",
             "p50/p99 before",
@@ -65,8 +65,8 @@ impl Report<'_> {
             "after",
             "backlog",
             "drained",
-            "in order",
-            "repeats",
+            "recovered",
+            "duplicates",
         ]);
         for recovery in self.recoveries {
             let injected = &recovery.injected;
@@ -92,7 +92,7 @@ impl Report<'_> {
     }
 
     fn checks_table(&self) -> Table {
-        let mut table = table(["what must hold", ""]);
+        let mut table = table(["check", "result"]);
         for check in self.checks {
             table.add_row([Cell::new(&check.sentence), Cell::new(check.breach.as_deref().unwrap_or("ok"))]);
         }
@@ -159,9 +159,9 @@ impl fmt::Display for Report<'_> {
         writeln!(formatter, "{}\n", self.faults_table())?;
         writeln!(
             formatter,
-            "failed: answers that WeChat Pay repeats, of the requests from the inject until all was in order; backlog: \
-             stored, not handled;\ndrained: after the mending; in order: after the inject (-: the next fault came \
-             first); + injections while the one above lasts\n"
+            "failed: callbacks that WeChat Pay resends, of the requests from the fault until recovery; backlog: \
+             stored, not yet handled;\ndrained: after the fault was lifted; recovered: after it was injected (-: the \
+             next fault came first); +: overlaps the fault above\n"
         )?;
         writeln!(formatter, "{}\n", self.checks_table())?;
         write!(formatter, "{}", self.verdict())

@@ -28,11 +28,11 @@ use crate::schedule::{self, ScheduledFault};
 use crate::servers::Servers;
 use crate::timeline::Timeline;
 
-/// How often a line says how it goes.
+/// How often a line reports the progress.
 const PROGRESS_EVERY: Duration = Duration::from_secs(15);
 /// The simulator draws its plan and opens the shop before it sends.
 const BEFORE_THE_LOAD_SECONDS: u64 = 2;
-/// Once the audit is done, the look-out must have seen the end of the last disturbance.
+/// After the audit, the sampler must have seen the end of the last disturbance.
 const CALM_SECONDS: u64 = 3;
 
 /// Runs a drill; true when every promise held.
@@ -50,31 +50,31 @@ pub async fn run(options: &Options) -> Result<bool> {
     let links = Links::make(place).await?;
     let fleet = Fleet::start(place, &links, &merchants).await?;
     let scene = Arc::new(Scene { servers, links, fleet, planted: Mutex::default(), has_small_disk });
-    let watch = Sampler::start(Arc::clone(&scene));
+    let sampler = Sampler::start(Arc::clone(&scene));
     let mut load = Load::start(options, &scene.fleet, &merchants)?;
     seconds(BEFORE_THE_LOAD_SECONDS).await;
     let started_ms = now_ms();
     let say = |text: &str| println!("{:>4} s  {text}", now_ms().saturating_sub(started_ms) / 1000);
 
-    let injected = inject_all(&scene, &schedule, started_ms, &watch, &mut load, &say).await?;
-    say("all faults are mended; waiting for the last callbacks and the audit");
-    let finished = with_progress(load.finish(), &watch, &say).await?;
+    let injected = inject_all(&scene, &schedule, started_ms, &sampler, &mut load, &say).await?;
+    say("all faults are lifted; waiting for the last callbacks and the audit");
+    let finished = with_progress(load.finish(), &sampler, &say).await?;
     seconds(CALM_SECONDS).await;
 
     let planted = scene.planted.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let mut checks =
-        vec![Check::new("the audit finds every callback, order and event as it must be", &audited(&finished))];
+        vec![Check::new("the audit of callbacks, orders and events finds no violation", &audited(&finished))];
     checks.extend(checks::after_the_audit(&scene, &planted).await?);
     let received = checks::received(&scene.servers).await?;
-    let samples = watch.finish().await;
-    let scene = Arc::into_inner(scene).context("somebody still looks at the scene")?;
+    let seen = sampler.finish().await;
+    let scene = Arc::into_inner(scene).context("the sampler still uses the scene")?;
     let ended = scene.fleet.stop().await?;
-    checks.push(Check::new("no program ended by itself or panicked, and all stopped in good order", &ended));
+    checks.push(Check::new("no program exited unasked or panicked, and all stopped cleanly", &ended));
 
     let timeline = Timeline::parse(&finished.timeline)?;
     let evidence = Evidence {
         timeline: &timeline,
-        samples: &samples,
+        samples: &seen,
         received: &received,
         programs: (INGESTS, WORKERS),
         normal_backlog: u64::from(options.rate.get()),
@@ -88,15 +88,15 @@ pub async fn run(options: &Options) -> Result<bool> {
     println!("\n{report}");
     if let Some(path) = &options.json {
         let text = serde_json::to_string_pretty(&report.to_json())?;
-        fs::write(path, text).with_context(|| format!("--json: {} cannot be written", path.display()))?;
+        fs::write(path, text).with_context(|| format!("--json: cannot write {}", path.display()))?;
     }
     if let Some(path) = &options.svg {
-        fs::write(path, report.to_svg()).with_context(|| format!("--svg: {} cannot be written", path.display()))?;
+        fs::write(path, report.to_svg()).with_context(|| format!("--svg: cannot write {}", path.display()))?;
     }
     Ok(report.is_good())
 }
 
-/// What will happen.
+/// Prints what will happen.
 pub fn show_schedule(options: &Options, schedule: &[ScheduledFault]) {
     println!(
         "seed {}: {} faults in {} s at {} requests/s",
@@ -120,12 +120,12 @@ fn audited(finished: &crate::load::Finished) -> Vec<String> {
     vec![format!("{verdict}; see {}", finished.log.display())]
 }
 
-/// Strikes by the schedule. Of two faults that need the same area the second waits until the first is mended.
+/// Injects the faults on schedule. When two need the same area, the second waits until the first has been lifted.
 async fn inject_all(
     scene: &Scene,
     schedule: &[ScheduledFault],
     started_ms: u64,
-    watch: &Sampler,
+    sampler: &Sampler,
     load: &mut Load,
     say: &impl Fn(&str),
 ) -> Result<Vec<Injected>> {
@@ -136,7 +136,7 @@ async fn inject_all(
         .map(async |&scheduled| {
             sleep_until_ms(started_ms.saturating_add(scheduled.at_seconds.saturating_mul(1000))).await;
             let mut held = Vec::new();
-            // All take them in the same order, so nobody waits in a circle.
+            // All faults lock their areas in the same order, so there is no deadlock.
             for area in scheduled.fault.areas() {
                 held.push(turns.get(area).context("every area has a turn")?.lock().await);
             }
@@ -157,7 +157,7 @@ async fn inject_all(
                 }
             },
             _ = progress.tick() => {
-                say(&standing(&watch.last()));
+                say(&standing(&sampler.last()));
                 ensure!(!load.has_ended()?, "the load ended before the last fault: see the simulator's log");
             }
         }
@@ -182,7 +182,7 @@ fn told(injected: &Injected) -> String {
     let lasted_ms = injected.lifted_ms.saturating_sub(injected.injected_ms);
     let note = if injected.note.is_empty() { String::new() } else { format!(" ({})", injected.note) };
     let broken: Vec<String> = injected.promises.iter().filter_map(broken).collect();
-    format!("{}{note}: mended after {lasted_ms} ms{}", injected.scheduled.fault.name(), broken.concat())
+    format!("{}{note}: lifted after {lasted_ms} ms{}", injected.scheduled.fault.name(), broken.concat())
 }
 
 fn broken(promise: &Promise) -> Option<String> {
@@ -205,13 +205,13 @@ fn standing(sample: &Sample) -> String {
     )
 }
 
-async fn with_progress<T>(work: impl Future<Output = T>, watch: &Sampler, say: &impl Fn(&str)) -> T {
+async fn with_progress<T>(work: impl Future<Output = T>, sampler: &Sampler, say: &impl Fn(&str)) -> T {
     let mut work = std::pin::pin!(work);
     let mut progress = interval(PROGRESS_EVERY);
     loop {
         tokio::select! {
             done = &mut work => return done,
-            _ = progress.tick() => say(&standing(&watch.last())),
+            _ = progress.tick() => say(&standing(&sampler.last())),
         }
     }
 }

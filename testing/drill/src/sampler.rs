@@ -1,4 +1,4 @@
-//! Looks at everything four times a second, past all proxies, and never waits long for anybody.
+//! Samples the state of the system four times a second, bypassing all proxies, and never waits long.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::faults::Scene;
 use crate::fleet::Member;
 
 const EVERY: Duration = Duration::from_millis(250);
-/// Who has not answered by then is away.
+/// A server that has not answered by then counts as unavailable.
 const PATIENCE: Duration = Duration::from_millis(800);
 
 /// What could be seen at one moment.
@@ -30,27 +30,27 @@ pub struct Sample {
     pub workers_ready: usize,
 }
 
-/// The running look-out.
+/// The running sampler.
 pub struct Sampler {
     samples: Arc<Mutex<Vec<Sample>>>,
     task: JoinHandle<()>,
 }
 
 impl Sampler {
-    /// Begins to look.
+    /// Starts sampling.
     #[must_use]
     pub fn start(scene: Arc<Scene>) -> Self {
         let samples = Arc::<Mutex<Vec<Sample>>>::default();
         Self { task: tokio::spawn(look(scene, Arc::clone(&samples))), samples }
     }
 
-    /// The latest look.
+    /// The latest sample.
     #[must_use]
     pub fn last(&self) -> Sample {
         self.samples.lock().unwrap_or_else(PoisonError::into_inner).last().cloned().unwrap_or_default()
     }
 
-    /// Ends, with all that was seen.
+    /// Stops, and returns all samples.
     pub async fn finish(self) -> Vec<Sample> {
         self.task.abort();
         // Its end is the point: that it was cancelled is no news.

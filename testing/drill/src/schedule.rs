@@ -1,9 +1,9 @@
 //! Which faults, and when: drawn from a seed. Pure, so the same seed gives the same schedule on any machine.
 //!
-//! One fault follows another with time to recover between them; about every third has a companion that strikes a few
-//! seconds later in another area. So that no fault depends on luck, each is certain in one of any ten seeds that follow
-//! each other: the faults are dealt out to ten hands of nearly the same length, and whatever else is drawn leaves room for
-//! what the seed's hand still holds.
+//! The faults follow one another with time to recover between them; about one in three has a companion that is injected a few
+//! seconds later in a different area. So that no fault depends on luck, each occurs in at least one of any ten consecutive
+//! seeds: the faults are dealt to ten hands of nearly the same total duration, and the rest of the schedule leaves room for
+//! the seed's hand.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,15 +15,15 @@ use rand::{Rng, SeedableRng};
 
 use crate::fault::Fault;
 
-/// The load runs undisturbed so long first: what "before" means to the first fault.
+/// The load first runs undisturbed for this long, as the baseline of the first fault.
 const WARM_UP_SECONDS: u64 = 12;
 /// Between the end of a fault and the next one.
 const RECOVERY_SECONDS: u64 = 8;
 /// After the last one.
 const TAIL_SECONDS: u64 = 12;
-/// In so many seeds one after another, each fault is certain once.
+/// In this many consecutive seeds, each fault is certain once.
 const SEEDS_FOR_ALL: u64 = 10;
-/// One of so many faults has a companion.
+/// One in this many faults has a companion.
 const ONE_IN_COMPANY: u32 = 3;
 
 /// One fault of a schedule.
@@ -39,7 +39,7 @@ pub struct ScheduledFault {
     pub overlapping: bool,
 }
 
-/// The schedule of `seed` for a load of `seconds`. Without `only`, all faults that so many `brokers` allow are drawn
+/// The schedule of `seed` for a load of `seconds`. Without `only`, all faults that this number of `brokers` allows are drawn
 /// from, none twice; with it, these alone, again and again.
 #[must_use]
 pub fn draw(seed: u64, seconds: u64, only: &[Fault], brokers: usize) -> Vec<ScheduledFault> {

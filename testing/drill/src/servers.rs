@@ -25,7 +25,7 @@ const API_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection to PostgreSQL may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Everything that the programs stand on.
+/// The servers that the programs depend on.
 pub struct Servers {
     dev: PathBuf,
     log: PathBuf,
@@ -113,7 +113,7 @@ impl Servers {
         Err(last.context("there is no broker")?)
     }
 
-    /// Kills processes the hard way.
+    /// Kills processes with SIGKILL.
     pub async fn kill(&self, processes: &[&str]) -> Result<()> {
         self.act("kill", processes).await
     }
@@ -123,12 +123,12 @@ impl Servers {
         self.act("start", processes).await
     }
 
-    /// Stops a process and its children where they are.
+    /// Suspends a process and its children.
     pub async fn freeze(&self, process: &str) -> Result<()> {
         self.act("freeze", &[process]).await
     }
 
-    /// Lets them go on.
+    /// Resumes them.
     pub async fn thaw(&self, process: &str) -> Result<()> {
         self.act("thaw", &[process]).await
     }
@@ -149,12 +149,12 @@ impl Servers {
         Some(&self.small_disk)
     }
 
-    /// Takes away the room that is left on it.
+    /// Fills it up.
     pub async fn fill_small_disk(&self) -> Result<()> {
         self.dev("_disk", "fill", &[]).await
     }
 
-    /// Gives the room back.
+    /// Empties it again.
     pub async fn empty_small_disk(&self) -> Result<()> {
         self.dev("_disk", "empty", &[]).await
     }

@@ -1,6 +1,6 @@
-//! Several drills in one table, in Markdown: what `docs/reliability.md` shows. Made from the JSON reports.
+//! Several drills in one Markdown table, made from their JSON reports, for `docs/reliability.md`.
 //!
-//! Faults that struck together have a line of their own, for nobody can tell whose doing it was.
+//! Faults that overlapped share a line, because their effects cannot be separated.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-/// What a fault came to over all drills: sums, and the worst.
+/// The results of a fault over all drills: sums, and the worst values.
 #[derive(Debug, Default)]
 struct Line {
     times: u64,
@@ -32,7 +32,7 @@ pub fn summarize(files: &[PathBuf]) -> Result<String> {
         .iter()
         .map(|path| {
             let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
-            serde_json::from_str(&text).with_context(|| format!("{} is no report", path.display()))
+            serde_json::from_str(&text).with_context(|| format!("{} is not a report", path.display()))
         })
         .collect::<Result<Vec<Value>>>()?;
     table(&reports)
@@ -44,7 +44,7 @@ fn table(reports: &[Value]) -> Result<String> {
     for report in reports {
         told = told.saturating_add(number(report, "/audit/books/told_success"));
         held = held.saturating_add(usize::from(report.pointer("/good") == Some(&true.into())));
-        let faults = report.pointer("/faults").and_then(Value::as_array).context("a report without faults")?;
+        let faults = report.pointer("/faults").and_then(Value::as_array).context("the report has no faults")?;
         for group in faults.chunk_by(|_, next| next.pointer("/in_company") == Some(&true.into())) {
             let names: Option<Vec<String>> = group.iter().map(name).collect();
             let first = group.first().context("a fault")?;
@@ -62,7 +62,7 @@ fn table(reports: &[Value]) -> Result<String> {
     )?;
     writeln!(
         text,
-        "| fault | times | failed | no SUCCESS for | p99 during | backlog | drained | in order | repeats |"
+        "| fault | times | failed | no SUCCESS for | p99 during | backlog | drained | recovered | duplicates |"
     )?;
     writeln!(text, "|---|--:|--:|--:|--:|--:|--:|--:|--:|")?;
     for (name, line) in lines {

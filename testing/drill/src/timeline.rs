@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_lines_are_told() {
+    fn malformed_lines_are_errors() {
         for line in ["", "1 2", "x 2 200 SUCCESS"] {
             assert!(Timeline::parse(&format!("{TEXT}{line}\n")).is_err(), "{line:?}");
         }

@@ -65,7 +65,7 @@ async fn a_queue_can_be_made_full_and_a_key_unroutable() -> TestResult {
 }
 
 #[tokio::test]
-async fn waiting_in_vain_names_what_was_waited_for_and_the_last_obstacle() {
+async fn a_timeout_names_the_condition_and_the_last_obstacle() {
     let error =
         until_within(Duration::from_millis(30), "pigs fly", async || -> Result<()> { Err(anyhow!("they walk")) })
             .await

@@ -128,7 +128,7 @@ impl Protocol {
         let may_be_opened = self.scenario.changes > 0 || start != Start::There(OrderState::Closed);
         let refused_any = state.database.payments.iter().any(|rows| rows[usize::from(order)].is_some());
         match row.state {
-            // One that nobody closed refuses only what is paid twice.
+            // An order that was never closed refuses only a second payment.
             OrderState::Pending => may_be_opened && (!refused_any || may_be_closed) && row.refunded == PENDING.refunded,
             OrderState::Closed => may_be_closed,
             OrderState::Paid(_) => row.refunded < PRICE,

@@ -28,12 +28,12 @@ pub trait Machine {
     fn start(&self) -> Self::State;
     /// Adds every step that can happen in `state`, with the state after it.
     fn steps(&self, state: &Self::State, next: &mut Vec<(Self::Step, Self::State)>);
-    /// Whether the step is a fault, or up to someone outside: it may happen, and nobody may count on it.
+    /// Whether the step is a fault, or up to someone outside: it may happen, or never happen.
     fn is_chance(&self, step: Self::Step) -> bool;
     /// What must never be, and is so in `state`.
-    fn broken(&self, state: &Self::State) -> Vec<Self::Violation>;
+    fn violations(&self, state: &Self::State) -> Vec<Self::Violation>;
     /// What must not be where nothing more happens but by chance, and is so in `state`.
-    fn broken_at_rest(&self, state: &Self::State) -> Vec<Self::Violation>;
+    fn violations_when_quiescent(&self, state: &Self::State) -> Vec<Self::Violation>;
 }
 
 /// What an exploration found.
@@ -49,31 +49,30 @@ pub struct Explored<S, B> {
     pub trapped: usize,
     /// Every kind of step that happened, by the first of its kind.
     pub happened: Vec<S>,
-    /// Every kind of violation once, by a shortest way to it.
-    pub violations: Vec<Violation<B>>,
+    /// One counterexample for each kind of violation.
+    pub counterexamples: Vec<Counterexample<B>>,
 }
 
-/// A violation and how it comes about.
+/// A violation and a shortest way to it.
 #[derive(Debug)]
-pub struct Violation<B> {
-    /// What is violated.
-    pub broken: B,
+pub struct Counterexample<B> {
+    pub violation: B,
     /// The steps that lead there, as sentences.
     pub trace: Vec<String>,
 }
 
 impl<S, B: Display> Explored<S, B> {
-    /// What is wrong, with the way to it, for a person; empty when nothing is.
+    /// What is wrong, with the steps that lead to it; empty when nothing is.
     #[must_use]
     pub fn problems(&self) -> String {
-        let told = |violation: &Violation<B>| format!("{}:\n  {}\n", violation.broken, violation.trace.join("\n  "));
+        let described = |it: &Counterexample<B>| format!("{}:\n  {}\n", it.violation, it.trace.join("\n  "));
         let trapped =
             (self.trapped > 0).then(|| format!("{} states cannot come to rest by themselves\n", self.trapped));
-        self.violations.iter().map(told).chain(trapped).collect()
+        self.counterexamples.iter().map(described).chain(trapped).collect()
     }
 }
 
-/// Visits every state of `machine`. States that are broken are left like all others, for what they come to.
+/// Visits every state of `machine`. The search continues from states that violate an invariant.
 ///
 /// # Panics
 /// When there are more than `STATES_MAX` states.
@@ -89,17 +88,17 @@ pub fn explore<M: Machine>(machine: &M) -> Explored<M::Step, M::Violation> {
         steps: 0,
         kinds: HashSet::default(),
         happened: Vec::new(),
-        violations: Vec::new(),
+        counterexamples: Vec::new(),
     };
     search.visit(machine.start(), None);
     let mut next = Vec::new();
     while let Some((number, state)) = search.open.pop_front() {
-        search.note(machine.broken(&state), number);
+        search.note(machine.violations(&state), number);
         next.clear();
         machine.steps(&state, &mut next);
         if next.iter().all(|(step, _)| machine.is_chance(*step)) {
             search.quiescent.push(number);
-            search.note(machine.broken_at_rest(&state), number);
+            search.note(machine.violations_when_quiescent(&state), number);
         }
         for (step, after) in next.drain(..) {
             let to = search.visit(after, Some((number, step)));
@@ -118,7 +117,7 @@ pub fn explore<M: Machine>(machine: &M) -> Explored<M::Step, M::Violation> {
         quiescent: search.quiescent.len(),
         trapped: search.trapped(),
         happened: search.happened,
-        violations: search.violations,
+        counterexamples: search.counterexamples,
     }
 }
 
@@ -135,7 +134,7 @@ struct Search<'a, M: Machine> {
     steps: usize,
     kinds: HashSet<Discriminant<M::Step>, BuildHasherDefault<Mix>>,
     happened: Vec<M::Step>,
-    violations: Vec<Violation<M::Violation>>,
+    counterexamples: Vec<Counterexample<M::Violation>>,
 }
 
 impl<M: Machine> Search<'_, M> {
@@ -151,11 +150,11 @@ impl<M: Machine> Search<'_, M> {
         known
     }
 
-    fn note(&mut self, broken: Vec<M::Violation>, number: usize) {
-        for broken in broken {
-            if self.violations.iter().all(|violation| violation.broken != broken) {
+    fn note(&mut self, violations: Vec<M::Violation>, number: usize) {
+        for violation in violations {
+            if self.counterexamples.iter().all(|known| known.violation != violation) {
                 let trace = self.trace(number);
-                self.violations.push(Violation { broken, trace });
+                self.counterexamples.push(Counterexample { violation, trace });
             }
         }
     }

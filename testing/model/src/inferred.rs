@@ -8,7 +8,7 @@ use crate::scenario::Content;
 use crate::state::{Items, State};
 
 impl Protocol {
-    /// Whether the protocol is spoilt so.
+    /// Whether the protocol has this bug.
     #[must_use]
     pub fn infers(&self) -> bool {
         matches!(self.mutation, Mutation::SettledByReason | Mutation::ReturnedInferred)

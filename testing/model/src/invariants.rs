@@ -1,4 +1,4 @@
-//! What must hold in every state. What must hold in the end is in [`crate::ends`].
+//! What must hold in every state. What must hold in a final state is in [`crate::ends`].
 
 use crate::protocol::Protocol;
 use crate::rows::{
@@ -140,7 +140,7 @@ fn check_order(state: &State, order: u8, row: Order) -> [Check; 4] {
     ]
 }
 
-/// No payment is told twice as having paid, or as refused; no refund twice as having come to the same end.
+/// No two events report the same payment as accepted or refused, or the same end of one refund.
 fn check_events(state: &State, checks: &mut Vec<Check>) {
     let what = |event: Event| match event.happened {
         Happened::Refund(number, told) => (event.order, 2 + u8::from(told == Told::RefundClosed), number),

@@ -1,16 +1,17 @@
-//! The protocol between WeChat Pay, ingest, broker, workers, database, shop and operator as a machine, and every state that
-//! it can reach. In reading order:
+//! A model of the protocol between WeChat Pay, ingest, broker, workers, database, shop and operator, and a search of every
+//! state that it can reach. In reading order:
 //!
-//! - [`scenario`]: what is explored. [`mutation`]: how the protocol is spoilt on purpose ([`inferred`] is one of the ways).
-//! - [`state`] and [`rows`]: one state of everything. [`step`]: everything that can happen. [`inline_vec`]: the list that they are
-//!   made of.
+//! - [`scenario`]: what is explored. [`mutation`]: the bugs that can be put into the protocol ([`inferred`] is one of them).
+//! - [`state`] and [`rows`]: one state of everything. [`step`]: everything that can happen. [`inline_vec`]: the list type of
+//!   both.
 //! - [`protocol`]: the machine. Its parts: [`edge`], [`lane`], [`sweep`], [`relay`], [`shop`], [`operator`], on [`database`].
-//! - [`decide`]: the bridge to `worker::batch::plan`, so that the decisions are those of the code that runs.
-//! - [`invariants`]: what must hold always. [`ends`]: what must hold in the end. [`violation`]: the names of both.
+//! - [`decide`]: the bridge to `worker::batch::plan`, so that the model decides with the product's own code.
+//! - [`invariants`]: what must hold in every state. [`ends`]: what must hold in a final state. [`violation`]: the names of
+//!   both.
 //! - [`explore`]: the search.
 //!
-//! Modelled: requests that break off anywhere, with the message lost, stored, or stored later; replies that nobody
-//! hears; copies of a message with the same id; delivery in any order; batches of one and two, and two that go one
+//! Modelled: requests that break off anywhere, with the message lost, stored, or stored later; replies that are
+//! lost; copies of a message with the same id; delivery in any order; batches of one and two, and two that go one
 //! by one; workers that crash between any two steps, lose their broker and go on with what is no longer theirs, or
 //! lose their database before, in and after the commit; messages that are held as a whole; the orders' locks, their time-out,
 //! and orders that are passed by; the conflicts on the keys of ledger and payments; payments, refunds and part refunds;

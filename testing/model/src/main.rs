@@ -1,4 +1,4 @@
-//! Prints what the model check finds in every scenario. For a deeper look, raise a scenario's `faults`.
+//! Explores every scenario and prints the results. For a deeper search, raise a scenario's `faults`.
 
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use model::protocol::Protocol;
 use model::scenario::SCENARIOS;
 
 fn main() {
-    println!("{:<42} {:>6} {:>9} {:>10} {:>8} {:>8}", "scenario", "faults", "states", "steps", "at rest", "seconds");
+    println!("{:<42} {:>6} {:>9} {:>10} {:>8} {:>8}", "scenario", "faults", "states", "steps", "final", "seconds");
     for scenario in SCENARIOS {
         let started = Instant::now();
         let explored = explore(&Protocol { scenario, mutation: Mutation::None });

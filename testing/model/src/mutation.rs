@@ -1,6 +1,6 @@
-//! The ways in which the protocol is spoilt on purpose.
+//! The bugs that can be put into the protocol on purpose.
 
-/// How the protocol is spoilt.
+/// A bug in the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mutation {
     /// Not at all.

@@ -1,4 +1,4 @@
-//! The protocol as a machine: the start of a scenario, and all steps of all parts.
+//! The protocol as a state machine: the initial state of a scenario, and all steps of all parts.
 
 use crate::explore::Machine;
 use crate::inline_vec::InlineVec;
@@ -12,12 +12,12 @@ use crate::state::{
 use crate::step::Step;
 use crate::violation::Violation;
 
-/// One scenario under the protocol, or under one that is spoilt.
+/// One scenario under the protocol, or under a mutation of it.
 #[derive(Debug, Clone, Copy)]
 pub struct Protocol {
     /// What is told, and what may go wrong.
     pub scenario: Scenario,
-    /// How the protocol is spoilt.
+    /// The bug that the protocol has.
     pub mutation: Mutation,
 }
 
@@ -122,11 +122,11 @@ impl Machine for Protocol {
         step.is_chance()
     }
 
-    fn broken(&self, state: &State) -> Vec<Violation> {
+    fn violations(&self, state: &State) -> Vec<Violation> {
         self.broken_now(state)
     }
 
-    fn broken_at_rest(&self, state: &State) -> Vec<Violation> {
+    fn violations_when_quiescent(&self, state: &State) -> Vec<Violation> {
         self.broken_in_the_end(state)
     }
 }

@@ -130,7 +130,7 @@ pub struct Held {
 pub enum HeldState {
     /// For its cause, or for the sweeper.
     Waiting,
-    /// An operator was told.
+    /// The operator has been notified.
     Open,
     /// Decided, or its payment has been accepted or returned.
     Resolved,
@@ -218,7 +218,7 @@ impl Reason {
     }
 }
 
-/// What the merchant hears of one change.
+/// The event that the merchant receives for one change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Event {
     pub order: u8,
@@ -238,7 +238,7 @@ pub enum Happened {
     Refund(u8, Told),
 }
 
-/// What is told of a refund.
+/// What an event reports about a refund.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(missing_docs, reason = "the names are those of the events")]
 pub enum Told {

@@ -12,9 +12,9 @@ pub struct Scenario {
     /// The orders, as they are before everything else.
     pub orders: &'static [Start],
     /// Whether ingest is explored: callbacks are sent at any time, until WeChat Pay is answered SUCCESS or tired of them. If not,
-    /// the broker has them all, was told of each by SUCCESS, and delivers them at any time.
+    /// the broker has them all, each was answered SUCCESS, and it delivers them at any time.
     pub with_ingest: bool,
-    /// Whether the relay is explored. If not, an event counts as heard when it is written.
+    /// Whether the relay is explored. If not, an event counts as received when it is written.
     pub with_relay: bool,
     /// How many requests WeChat Pay makes again, of all callbacks together.
     pub retries: u8,
@@ -22,7 +22,7 @@ pub struct Scenario {
     pub faults: u8,
     /// Whether these are only time-outs of locks.
     pub only_lock_time_outs: bool,
-    /// How many messages somebody copies in the broker, id and all.
+    /// How many messages are copied in the broker, with their ids.
     pub copies: u8,
     /// How often the shop changes an order at most.
     pub changes: u8,
@@ -170,7 +170,7 @@ pub const ALL_EARLY: Scenario = Scenario {
     ..REFUND_EARLY
 };
 
-/// A closed order is paid, and the money goes back: the merchant hears of both.
+/// A closed order is paid, and the money is returned: the merchant receives both events.
 pub const REFUSED_AND_RETURNED: Scenario =
     Scenario { name: "a refused payment that goes back", orders: &[CLOSED], ..REFUND_EARLY };
 

@@ -88,7 +88,7 @@ pub enum Request {
     Stored,
     /// The confirm is here.
     Confirmed,
-    /// On the wire still, and nobody waits for its confirm any more.
+    /// Still in transit, after the relay stopped waiting for its confirm.
     Abandoned,
     /// Answered, or never to be answered.
     Over,

@@ -65,7 +65,7 @@ pub enum Step {
 }
 
 impl Step {
-    /// Whether it is a fault, or what shop, operator and clock do when they like: nobody may count on it.
+    /// Whether it is a fault, or something that shop, operator and clock do at any time: it may never happen.
     #[must_use]
     pub fn is_chance(self) -> bool {
         matches!(
@@ -103,11 +103,13 @@ impl fmt::Display for Step {
             Self::Confirm(message) => write!(f, "ingest gets the confirm of message {message}"),
             Self::ReplySuccess(message) => write!(f, "ingest says SUCCESS for message {message}"),
             Self::ReplyEarly(message) => write!(f, "ingest says SUCCESS for message {message}, unconfirmed"),
-            Self::ReplyLost(message) => write!(f, "ingest says SUCCESS for message {message}, and nobody hears it"),
+            Self::ReplyLost(message) => {
+                write!(f, "ingest answers SUCCESS for message {message}, and the answer is lost")
+            }
             Self::IngestBreaks => write!(f, "ingest crashes, or is cut off from the broker"),
-            Self::StoreLate(message) => write!(f, "the broker stores message {message}, and nobody waits for it"),
+            Self::StoreLate(message) => write!(f, "the broker stores message {message} after ingest gave up"),
             Self::LoseOnTheWire(message) => write!(f, "message {message} is lost on the wire"),
-            Self::Copy(message) => write!(f, "somebody copies message {message} in the broker"),
+            Self::Copy(message) => write!(f, "message {message} is copied in the broker"),
             Self::CommitOrder(order) => write!(f, "the shop commits order {order}"),
             Self::ShopReads(order) => write!(f, "the shop reads order {order}"),
             Self::ShopLocks(order) => write!(f, "the shop locks and reads order {order}"),
@@ -137,13 +139,13 @@ impl fmt::Display for Step {
             Self::HoldsWhole(lane) => write!(f, "worker {lane} cannot write a message and holds it as a whole"),
             Self::GoOn(lane) => write!(f, "worker {lane} goes on with what is left of its batch"),
             Self::TransactionBreaks(lane) => write!(f, "worker {lane} loses its database, uncommitted"),
-            Self::CommitUnanswered(lane) => write!(f, "worker {lane} commits, and never hears of it"),
+            Self::CommitUnanswered(lane) => write!(f, "worker {lane} commits, and never gets the answer"),
             Self::SweepLock(cause) => write!(f, "the sweeper locks the rows that are due ({cause:?}), and reads"),
             Self::SweepCommit => write!(f, "the sweeper decides, writes and commits"),
             Self::SweepDiffers => write!(f, "the sweeper meets what another session wrote, rolls back"),
             Self::SweepResolves => write!(f, "the sweeper resolves rows of payments that are accepted or returned"),
             Self::SweepBreaks => write!(f, "the sweeper crashes, uncommitted"),
-            Self::Expire => write!(f, "what waits has waited too long: a person is told"),
+            Self::Expire => write!(f, "the wait limit is reached: the operator is notified"),
             Self::RelayRead => write!(f, "the relay reads the outbox"),
             Self::RelayPublish(event) => write!(f, "the relay publishes event {event} and gets the confirm"),
             Self::RelayUnconfirmed(event) => write!(f, "the relay publishes event {event}, and the confirm is lost"),

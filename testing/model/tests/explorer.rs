@@ -62,11 +62,11 @@ impl Machine for Walk {
         matches!(step, Move::Fall | Move::Climb)
     }
 
-    fn broken(&self, state: &At) -> Vec<&'static str> {
+    fn violations(&self, state: &At) -> Vec<&'static str> {
         if *state == At::Number(3) { vec!["three"] } else { Vec::new() }
     }
 
-    fn broken_at_rest(&self, state: &At) -> Vec<&'static str> {
+    fn violations_when_quiescent(&self, state: &At) -> Vec<&'static str> {
         if *state == At::Number(9) { vec!["nine"] } else { Vec::new() }
     }
 }
@@ -80,10 +80,10 @@ fn every_state_is_visited_once_and_every_step_taken() {
 #[test]
 fn a_violation_comes_with_a_shortest_way_to_it() {
     let explored = explore(&Walk);
-    let found: Vec<_> = explored.violations.iter().map(|violation| violation.broken).collect();
+    let found: Vec<_> = explored.counterexamples.iter().map(|it| it.violation).collect();
     assert_eq!(found, ["three", "nine"]);
-    assert_eq!(explored.violations[0].trace, ["up to 1", "up to 2", "up to 3"]);
-    assert_eq!(explored.violations[1].trace.len(), 9);
+    assert_eq!(explored.counterexamples[0].trace, ["up to 1", "up to 2", "up to 3"]);
+    assert_eq!(explored.counterexamples[1].trace.len(), 9);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use model::scenario::{
 use model::step::Step;
 
 #[test]
-fn a_payment_told_again_and_again_is_applied_once() {
+fn a_payment_that_is_reported_repeatedly_is_applied_once() {
     holds(TOLD_AGAIN, 600_000, 60);
 }
 
@@ -50,7 +50,7 @@ fn a_refund_and_its_payment_wait_for_their_order_and_heal() {
 }
 
 #[test]
-fn the_merchant_hears_that_a_payment_was_refused_and_has_gone_back() {
+fn the_merchant_receives_the_refusal_and_the_return_of_a_payment() {
     holds(REFUSED_AND_RETURNED, 350_000, 25);
 }
 

@@ -39,11 +39,11 @@ impl Machine for Search {
         self.protocol.is_chance(step)
     }
 
-    fn broken(&self, _: &State) -> Vec<&'static str> {
+    fn violations(&self, _: &State) -> Vec<&'static str> {
         Vec::new()
     }
 
-    fn broken_at_rest(&self, state: &State) -> Vec<&'static str> {
+    fn violations_when_quiescent(&self, state: &State) -> Vec<&'static str> {
         if (self.happened)(state) { vec!["it happens"] } else { Vec::new() }
     }
 }
@@ -159,7 +159,7 @@ fn heard(state: &State, happened: Happened) -> bool {
 #[track_caller]
 fn happens(scenario: Scenario, happened: fn(&State) -> bool) -> String {
     let explored = explore(&Search { protocol: Protocol { scenario, mutation: Mutation::None }, happened });
-    let found = explored.violations.first();
+    let found = explored.counterexamples.first();
     assert!(found.is_some(), "it never happens in {} states", explored.states);
     found.map(|violation| violation.trace.join("\n")).unwrap_or_default()
 }

@@ -52,7 +52,7 @@ fn events_after_the_transaction_are_lost() {
 }
 
 #[test]
-fn events_before_the_transaction_tell_of_nothing() {
+fn events_before_the_transaction_have_no_change() {
     finds(Mutation::EventBeforeTransaction, SMALL, &[Violation::EventWithoutChange, Violation::WrongEventsHeard]);
 }
 
@@ -67,7 +67,7 @@ fn a_ledger_that_is_only_looked_up_gets_a_message_twice() {
 }
 
 #[test]
-fn a_ledger_that_nobody_asks_gets_a_message_twice() {
+fn a_ledger_that_is_not_read_gets_a_message_twice() {
     finds(Mutation::LedgerIgnored, SMALL, &[Violation::TwoRows]);
 }
 
@@ -179,9 +179,9 @@ fn the_payment_as_it_was_read_stands_in_for_reading_it_after_the_lock() {
 fn finds(mutation: Mutation, scenario: Scenario, expected: &[Violation]) -> String {
     let explored = explore(&Protocol { scenario, mutation });
     println!("{mutation:?}, {} states\n{}", explored.states, explored.problems());
-    let trace = |broken: &Violation| {
-        let found = explored.violations.iter().find(|violation| violation.broken == *broken);
-        assert!(found.is_some(), "{mutation:?} is not found out: {broken}\n{}", explored.problems());
+    let trace = |violation: &Violation| {
+        let found = explored.counterexamples.iter().find(|it| it.violation == *violation);
+        assert!(found.is_some(), "{mutation:?} is not found: {violation}\n{}", explored.problems());
         found.map(|violation| violation.trace.join("\n"))
     };
     let traces: Vec<String> = expected.iter().filter_map(trace).collect();

@@ -1,4 +1,4 @@
-//! A callback as it goes out: its bytes, and the way that they take.
+//! A callback as it is sent: its bytes and its route.
 //!
 //! Reading order: [`v2`] and [`v3`] write the bytes, forged ones too. Every call draws fresh nonces, so no two bodies are
 //! equal. What a v3 callback is signed with goes with it, because every sending is signed afresh.

@@ -1,5 +1,5 @@
-//! The merchant's checkout: writes orders, in bulk before the run and, for the late ones, while it runs; and the refunds
-//! that it will ask WeChat Pay for.
+//! The merchant's checkout: writes the orders, in bulk before the run and the late ones during it, and the refunds that it
+//! will request from WeChat Pay.
 //!
 //! This is the contract of a real shop with Countersign: a row in `orders`, committed before the payer can pay. The
 //! late ones break it on purpose.

@@ -1,5 +1,5 @@
-//! The shop's own way to its database. Nothing here is shared with the worker: an audit that read through the audited
-//! program's eyes would see what that sees.
+//! The shop's own access to its database. It shares no code with the worker, because an audit must not depend on the audited
+//! program's own view.
 //!
 //! Survives the database's restarts: a broken connection is replaced by the next call.
 

@@ -14,7 +14,7 @@ async fn main() -> ExitCode {
     let command = match Cli::try_parse() {
         Ok(cli) => cli.command,
         Err(error) => {
-            // Nothing is left to be done when stderr itself is gone.
+            // If stderr itself is gone, there is nothing left to do.
             drop(error.print());
             return if error.use_stderr() { ExitCode::from(EXIT_CONFIG) } else { ExitCode::SUCCESS };
         }

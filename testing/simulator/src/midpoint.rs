@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_outcome_is_told_and_a_failure_shows_why() {
+    async fn the_outcome_is_reported_and_a_failure_shows_why() {
         let done = outcome_of("exit 0").await.unwrap();
         assert!(done.succeeded, "{}", done.text);
         let failed = outcome_of("echo the reason >&2; exit 3").await.unwrap();

@@ -1,6 +1,6 @@
-//! What the callbacks must lead to that were sent: a model of the merchant's rules, simple enough to be read at a glance.
+//! What the callbacks that were sent must lead to: a model of the merchant's rules, simple enough to read at a glance.
 //!
-//! Written on its own, without the pipeline's `decide`: the two have to agree. It is given facts (what was sent, how it
+//! Written independently of the pipeline's `decide`; the two must agree. It is given facts (what was sent, how it
 //! was answered, which payments are on record), never the name of a scenario. Where the pipeline may choose, the model says
 //! all that is allowed: of two payments either may win, and what was perhaps stored may or may not count.
 
@@ -10,7 +10,7 @@ use crate::request_log::Record;
 /// What a genuine payment callback is to its order, whatever else was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expectation {
-    /// It says that nobody paid.
+    /// It reports that the payment failed.
     Ignored,
     /// Its order never comes.
     Waits,
@@ -50,7 +50,7 @@ pub fn expectation(order: &Order, claim: &PaymentClaim) -> Expectation {
 /// Whether the ledger must, may or must not know a callback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stored {
-    /// Never answered SUCCESS, nor in doubt.
+    /// Never answered SUCCESS, and not in doubt.
     No,
     /// In doubt.
     Perhaps,

@@ -1,7 +1,7 @@
 //! Every order and every callback of a run, drawn from a seed before anything is sent.
 //!
-//! Pure and complete: what is sent later, how often and after what, stands here, so that the model can say what must
-//! come of it. Bodies are made later, shortly before they are sent. [`draw()`] fills what is defined here.
+//! Pure and complete: the plan contains what is sent, how often and after what, so that the model can derive the result.
+//! Bodies are built later, shortly before they are sent. [`draw()`] fills the types that are defined here.
 
 use chrono::{DateTime, Utc};
 
@@ -11,7 +11,7 @@ mod draw;
 
 pub use self::draw::{COPIES_MAX, draw};
 
-/// What tells one run from another.
+/// What distinguishes one run from another.
 #[derive(Debug, Clone)]
 pub struct Run {
     /// Every order number of the run begins with it, and no other order number does.
@@ -25,7 +25,7 @@ pub struct Run {
 /// A run, laid out. Callbacks name their orders, and each other, by index.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// What tells this run from another.
+    /// What distinguishes this run from others.
     pub run: Run,
     /// The shop's orders, and those that only a callback claims to exist.
     pub orders: Vec<Order>,

@@ -1,7 +1,7 @@
-//! What was sent and what was answered: the one side of the books. The database is the other.
+//! What was sent and answered: one side of the books. The database is the other.
 //!
-//! Invariant: a callback counts as accepted only by 200 with exactly the success body; whatever leaves room for "stored
-//! all the same" counts as unsure.
+//! Invariant: a callback counts as accepted only after 200 with exactly the success body; any answer after which it may be
+//! stored nevertheless counts as unsure.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -15,9 +15,9 @@ pub enum Answer {
     Success,
     /// 200 and anything else.
     OddBody,
-    /// Another status.
+    /// Any other status.
     Status(u16),
-    /// Nothing within WeChat Pay's patience.
+    /// No answer within WeChat Pay's timeout.
     TimedOut,
     /// The connection ended before the answer.
     ConnectionLost,
@@ -28,9 +28,9 @@ pub enum Answer {
 /// What an answer means for the books.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Meaning {
-    /// Told SUCCESS: it must be in the ledger.
+    /// Answered SUCCESS: it must be in the ledger.
     Accepted,
-    /// Told to be wrong: it must not be in the ledger.
+    /// Refused as wrong: it must not be in the ledger.
     Rejected,
     /// It may be in the ledger.
     Unsure,
@@ -70,7 +70,7 @@ impl Answer {
     }
 }
 
-/// What became of one callback at the front door.
+/// How ingest answered one callback.
 #[derive(Debug, Clone, Default)]
 pub struct Record {
     /// Of the bytes that were sent; `None` when the callback was never made (held back for good).

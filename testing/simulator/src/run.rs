@@ -178,8 +178,9 @@ async fn drain(
                     }
                     if is_over {
                         let gave_up = format!(
-                            "gave up waiting: nothing has changed for {} s; {handled} of {accepted} callbacks told \
-                             SUCCESS are handled, {healable} wait for what is there, {events} of {caused} events have come",
+                            "stopped waiting: nothing has changed for {} s; {handled} of {accepted} callbacks answered \
+                             SUCCESS are handled, {healable} wait although their cause is gone, {events} of {caused} \
+                             events have arrived",
                             patience.as_secs()
                         );
                         return Ok((found, findings, Some(gave_up)));

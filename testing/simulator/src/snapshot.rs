@@ -1,7 +1,7 @@
 //! What the database holds after a run, read in one snapshot: the other side of the books.
 //!
-//! Every look is bounded by an index: orders by their first id, ledger and quarantine by the time inside their UUID v7.
-//! So a run's audit costs the same beside a year of history.
+//! Every query is bounded by an index: orders by their first id, ledger and quarantine by the time inside their UUID v7. So
+//! an audit costs the same in a database with a year of history.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio_postgres::{Client, IsolationLevel, Row, Statement, Transaction};
@@ -24,7 +24,7 @@ pub struct Bounds {
     received_at: DateTime<Utc>,
 }
 
-/// Everything that a run left in the database, and what others left there meanwhile.
+/// Everything that a run left in the database, including what other programs wrote at the same time.
 #[derive(Debug, Clone, Default)]
 pub struct Found {
     /// Of this run only.

@@ -132,7 +132,7 @@ async fn publish(channel: Channel, bodies: Arc<Vec<Vec<u8>>>, plan: Plan) -> Res
     Ok(latencies)
 }
 
-/// What ingest's messages carry beside the bytes.
+/// The properties of ingest's messages.
 fn properties() -> BasicProperties {
     let mut headers = FieldTable::default();
     headers.insert("envelope-version".into(), AMQPValue::LongString("1".into()));

@@ -1,5 +1,5 @@
 //! From the callback to the paid order, with everything on the same cores: flat out, and on a schedule, where the time to
-//! the answer counts from the moment at which the callback was due. Beside it the synchronous handler, in the same rounds.
+//! the answer counts from the moment at which the callback was due. Compared with the synchronous handler, in the same rounds.
 
 use std::net::SocketAddr;
 
@@ -20,7 +20,7 @@ use crate::scheduled::{self, Seen};
 const CONNECTIONS: usize = 256;
 /// Database sessions of each of the synchronous handler's threads: more made it no faster.
 const SESSIONS: &str = "16";
-/// So many connections reach every thread of a server.
+/// This many connections reach every thread of a server.
 const CONNECTIONS_TO_WARM_UP: usize = 64;
 /// One callback at a time, each long over when the next one comes.
 const IDLE_PER_SECOND: f64 = 20.0;

@@ -46,7 +46,7 @@ pub(super) async fn run(options: &Options, figures: &mut Figures) -> Result<()> 
             scene.run(&["CHECKPOINT"]).await?;
             let rate = scene.drain(1, |worker| worker, requests.len()).await?.per_second;
             figures.add(format!("worker_{name}_orders_per_second"), rate);
-            // The events of this round are not to be told beside the next one.
+            // The events of this round must not be published during the next one.
             scene.run(&["TRUNCATE order_events"]).await?;
             scene.purge().await?;
             figures.add(format!("paid_p99_ms_{name}_orders"), paid_p99_ms(&scene, options, name, round).await?);

@@ -1,4 +1,4 @@
-//! Callbacks answered SUCCESS a second, and how soon, beside what the server alone and the broker alone can do. All share
+//! Callbacks answered SUCCESS per second, and how soon, compared with what the server or the broker can do alone. All share
 //! the cores, so that the bound of both in a row is `1 / (1/A + 1/B)`.
 
 use std::net::SocketAddr;

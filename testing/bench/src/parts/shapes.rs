@@ -12,7 +12,7 @@ use crate::scene::Scene;
 const LANES: [&str; 2] = ["1", "4"];
 const WORKERS: [usize; 2] = [2, 3];
 const BATCHES: [&str; 4] = ["1", "16", "64", "256"];
-/// Of 100 callbacks so many are repeats.
+/// Of 100 callbacks, this many are repeats.
 const REPEATS: [usize; 2] = [50, 95];
 /// In batches of one a backlog takes long.
 const SLOW_BACKLOG: usize = 20;

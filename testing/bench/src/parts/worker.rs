@@ -1,4 +1,4 @@
-//! A backlog of distinct payments drained by one worker, beside pgbench on the same server in the same rounds.
+//! A backlog of distinct payments drained by one worker, compared with pgbench on the same server in the same rounds.
 
 use anyhow::Result;
 

@@ -15,7 +15,7 @@ use crate::servers::Servers;
 
 /// The shipped policy of the callbacks' queue.
 const POLICY: &str = "policies/%2f/callbacks-are-never-dropped";
-/// The drill's, laid over it.
+/// The drill's policy, which overrides it.
 const FULL_POLICY: &str = "policies/%2f/full-by-drill";
 /// The limit that `./dev` gives its nodes.
 const MEMORY_LIMIT: &str = "2GB";
@@ -58,7 +58,7 @@ pub(super) async fn alarm(servers: &Servers, record: &FaultRecord) -> Result<()>
     servers.rabbitmqctl(leader, &["set_vm_memory_high_watermark", "absolute", MEMORY_LIMIT]).await
 }
 
-/// Nobody takes messages, and the queue may hold only a few: soon every publish is refused.
+/// No worker consumes, and the queue may hold only a few messages: soon every publish is rejected.
 pub(super) async fn fill_queue(scene: &Scene, record: &FaultRecord) -> Result<()> {
     let shipped = scene.servers.api(Method::GET, POLICY, Value::Null).await?;
     let mut policy: Value = serde_json::from_slice(&shipped.body)?;

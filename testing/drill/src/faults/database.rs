@@ -21,7 +21,7 @@ pub(super) async fn kill(servers: &Servers, record: &FaultRecord) -> Result<()> 
     servers.start(&[POSTGRES]).await
 }
 
-/// Everybody's sessions: the workers', the simulated shop's and those that watch.
+/// All sessions: the workers', the simulated shop's and the sampler's.
 pub(super) async fn terminate(servers: &Servers, record: &FaultRecord) -> Result<()> {
     let others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                   WHERE datname = current_database() AND pid <> pg_backend_pid()";
@@ -31,8 +31,8 @@ pub(super) async fn terminate(servers: &Servers, record: &FaultRecord) -> Result
     Ok(())
 }
 
-/// The orders that are paid next. The shop had written nearly all of them before the first was paid, in the order in
-/// which their callbacks come.
+/// Locks the orders that are paid next. The shop wrote nearly all orders before the first was paid, in the order of their
+/// callbacks.
 pub(super) async fn lock_orders(servers: &Servers, record: &FaultRecord) -> Result<()> {
     let client = servers.database().await?;
     client.batch_execute("BEGIN").await?;
@@ -44,7 +44,7 @@ pub(super) async fn lock_orders(servers: &Servers, record: &FaultRecord) -> Resu
     record.injected();
     record.note(format!("{} orders", locked.len()));
     seconds(ORDERS_LOCKED_SECONDS).await;
-    // Another fault may have ended the session meanwhile, and with it the locks.
+    // Another fault may have ended the session, and with it the locks.
     let _ended = client.batch_execute("ROLLBACK").await;
     Ok(())
 }

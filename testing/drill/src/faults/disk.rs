@@ -1,4 +1,4 @@
-//! A database that is there, answers, and has no room for a row: by a trigger that says so, and really.
+//! A database that answers and has no space for a row: simulated by a trigger, and real, on a small file system.
 
 use anyhow::{Context, Result, ensure};
 
@@ -16,7 +16,7 @@ const BACK_WITHIN_SECONDS: u64 = 10;
 /// The tablespace on the small file system.
 const TABLESPACE: &str = "drill_small_disk";
 
-/// Makes the ledger able to refuse, before anybody writes to it.
+/// Creates the trigger that rejects rows, before the load begins.
 pub(super) async fn prepare_refusal(servers: &Servers) -> Result<()> {
     let trigger = format!(
         "CREATE OR REPLACE FUNCTION drill_full() RETURNS trigger LANGUAGE plpgsql AS
@@ -33,7 +33,7 @@ pub(super) async fn prepare_refusal(servers: &Servers) -> Result<()> {
     Ok(servers.database().await?.batch_execute(&trigger).await?)
 }
 
-/// Every row of the ledger is refused, and everything else goes on: what a check that writes no row does not notice.
+/// Every row of the ledger is rejected while everything else works: a self-check that writes no row would not notice.
 pub(super) async fn refuse(scene: &Scene, record: &FaultRecord) -> Result<()> {
     let administrator = scene.servers.database().await?;
     let returned_before = lanes::interruptions(&scene.fleet).await?;
@@ -47,10 +47,13 @@ pub(super) async fn refuse(scene: &Scene, record: &FaultRecord) -> Result<()> {
     record.lifted();
     let returned = lanes::interruptions(&scene.fleet).await?.saturating_sub(returned_before);
     let none_returned = || -> Result<()> {
-        ensure!(returned == 0, "{returned} lanes gave theirs back, each a delivery nearer to the dead letters");
+        ensure!(
+            returned == 0,
+            "{returned} lanes returned theirs, which brings each message one delivery closer to the dead letters"
+        );
         Ok(())
     };
-    record.observed("no batch goes back to the broker because the disk is full", 0, none_returned());
+    record.observed("no batch is returned to the broker because the disk is full", 0, none_returned());
     scene.promise_payment(record, BACK_WITHIN_SECONDS).await;
     Ok(())
 }

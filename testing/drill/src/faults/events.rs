@@ -1,4 +1,4 @@
-//! Events that no queue is bound for: they wait in the outbox, and hold up no other.
+//! Events that no queue is bound for: they wait in the outbox and do not delay other events.
 
 use anyhow::{Result, ensure};
 use hyper::Method;
@@ -24,7 +24,7 @@ const SOME_TYPES: &str = "order.*";
 /// The same as the management API writes the first in a path.
 const ALL_TYPES_IN_A_PATH: &str = "%23";
 
-/// Takes the types `refund.*` off the queue, and puts a backlog of one of them before everything else.
+/// Unbinds the types `refund.*`, and inserts a backlog of one of them ahead of all other events.
 pub(super) async fn unbind(scene: &Scene, record: &FaultRecord) -> Result<()> {
     let database = scene.servers.database().await?;
     bind(scene, SOME_TYPES).await?;
@@ -48,13 +48,17 @@ pub(super) async fn unbind(scene: &Scene, record: &FaultRecord) -> Result<()> {
         ensure!(late == 0, "{late} are older than that");
         Ok(())
     };
-    record.observed("an event that can be routed is published within 5 s, whatever waits before it", 5, none_late());
+    record.observed(
+        "an event that can be routed is published within 5 s, whatever is ahead of it in the outbox",
+        5,
+        none_late(),
+    );
     bind(scene, ALL_TYPES).await?;
     scene.servers.api(Method::DELETE, &format!("{}/{SOME_TYPES}", bindings()), Value::Null).await?;
     record.lifted();
     record.note(format!("{UNROUTABLE_EVENTS} events"));
     record
-        .promise("every event that waited is published once a queue is bound", BACK_WITHIN_SECONDS, async || {
+        .promise("every event that waited is published once a queue is bound again", BACK_WITHIN_SECONDS, async || {
             let waiting = "SELECT count(*) FROM order_events WHERE payload ->> 'out_trade_no' = $1";
             let waiting: i64 = database.query_one(waiting, &[&marker]).await?.try_get(0)?;
             ensure!(waiting == 0, "{waiting} wait");

@@ -1,4 +1,4 @@
-//! Others who mean harm, or are merely slow: clients of ingest that finish nothing, and a program that publishes as ingest.
+//! Hostile or slow outsiders: clients of ingest that never finish a request, and a program that publishes as ingest.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -21,9 +21,9 @@ use crate::fault::{FORGED_MESSAGES, HALF_HEADS, SLOW_BODIES};
 use crate::own;
 use crate::record::FaultRecord;
 
-/// How soon ingest wants each of them back.
+/// How soon ingest must close each of them.
 const CLOSED_WITHIN: Duration = Duration::from_secs(10);
-/// Genuine callbacks to each ingest meanwhile, and how long their answers may take.
+/// Genuine callbacks to each ingest at the same time, and how long their answers may take.
 const GENUINE: usize = 10;
 const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
 
@@ -33,9 +33,9 @@ const STOLEN: usize = 20;
 /// Bodies far over every limit.
 const HUGE: usize = 5;
 const HUGE_BYTES: usize = 1_048_576;
-/// How soon what is genuine is applied, whatever stands before it.
+/// How soon genuine callbacks are applied, whatever is ahead of them.
 const APPLIED_WITHIN_SECONDS: u64 = 15;
-/// How soon nothing made up waits to be decided.
+/// How soon no forged message waits to be decided.
 const DECIDED_WITHIN_SECONDS: u64 = 30;
 
 /// Half a head after a whole request, and bodies that trickle, on hundreds of connections.
@@ -64,9 +64,13 @@ pub(super) async fn be_slow(scene: &Scene, record: &FaultRecord) -> Result<()> {
             join_all(bodies.into_iter().map(|it| it.until_ended(CLOSED_WITHIN, true)))
         });
     record.lifted();
-    record.observed("genuine callbacks are answered SUCCESS within 2 s beside hundreds that never finish", 2, genuine);
+    record.observed(
+        "genuine callbacks are answered SUCCESS within 2 s while hundreds of clients never finish theirs",
+        2,
+        genuine,
+    );
     record.observed("ingest closes a connection with half a head", CLOSED_WITHIN.as_secs(), all_ended(&heads));
-    record.observed("ingest answers a body that does not come", CLOSED_WITHIN.as_secs(), all_ended(&bodies));
+    record.observed("ingest answers a request whose body does not arrive", CLOSED_WITHIN.as_secs(), all_ended(&bodies));
     Ok(())
 }
 
@@ -76,7 +80,7 @@ fn all_ended(ended: &[Option<Duration>]) -> Result<()> {
     Ok(())
 }
 
-/// Everything that the rights of ingest at the broker allow.
+/// Everything that ingest's rights at the broker allow.
 pub(super) async fn write(scene: &Scene, record: &FaultRecord) -> Result<()> {
     let database = scene.servers.database().await?;
     let [waiting, stolen, mistyped] = [own::numbers(STOLEN), own::numbers(STOLEN), own::numbers(STOLEN)];
@@ -92,10 +96,10 @@ pub(super) async fn write(scene: &Scene, record: &FaultRecord) -> Result<()> {
     record.injected();
     writer.publish(under_stolen_ids(&stolen)).await?;
     writer.publish(mistyped.iter().map(|number| mistype(number)).collect::<Result<_>>()?).await?;
-    // A broker with a limit closes the channel, which is as good.
+    // A broker with a limit closes the channel, which is fine too.
     let huge = Writer::connect(url).await?.publish(huge()).await;
     own::insert(&database, &waiting, "pending").await?;
-    record.note(format!("{FORGED_MESSAGES} made up, huge bodies {}", if huge.is_ok() { "stored" } else { "refused" }));
+    record.note(format!("{FORGED_MESSAGES} forged, huge bodies {}", if huge.is_ok() { "stored" } else { "refused" }));
     record.lifted();
     keep_promises(&database, [&waiting, &stolen, &mistyped], record).await;
     Ok(())
@@ -104,23 +108,25 @@ pub(super) async fn write(scene: &Scene, record: &FaultRecord) -> Result<()> {
 async fn keep_promises(database: &Client, [waiting, stolen, mistyped]: [&[String]; 3], record: &FaultRecord) {
     record
         .promise(
-            "a payment that waited for its order pays it before anything made up is decided",
+            "a payment that waited for its order pays it before forged messages are decided",
             APPLIED_WITHIN_SECONDS,
             async || own::ensure_paid(database, waiting).await,
         )
         .await;
     record
-        .promise("a genuine callback pays its order, whatever came under its id before", APPLIED_WITHIN_SECONDS, {
-            async || own::ensure_paid(database, stolen).await
-        })
+        .promise(
+            "a genuine callback pays its order, whatever was published under its id before",
+            APPLIED_WITHIN_SECONDS,
+            async || own::ensure_paid(database, stolen).await,
+        )
         .await;
     record
-        .promise("a genuine callback under another type moves no order", 0, async || {
+        .promise("a genuine callback under a wrong type changes no order", 0, async || {
             own::ensure_all(database, mistyped, |_, order| order.state == "pending").await
         })
         .await;
     record
-        .promise("nothing made up waits to be decided alone", DECIDED_WITHIN_SECONDS, async || {
+        .promise("no forged message waits to be decided alone", DECIDED_WITHIN_SECONDS, async || {
             let suspects = "SELECT count(*) FROM quarantine WHERE reason = 'decide_alone' AND state <> 'resolved'";
             let suspects: i64 = database.query_one(suspects, &[]).await?.try_get(0)?;
             ensure!(suspects == 0, "{suspects} do");

@@ -1,4 +1,4 @@
-//! What comes in that should not.
+//! Input that must be refused.
 
 use std::sync::{Arc, PoisonError};
 
@@ -22,7 +22,8 @@ use crate::record::FaultRecord;
 /// How many callbacks each ingest gets from either side of the window.
 const SKEWED: usize = 5;
 
-/// Somebody who can write to the broker puts there what no ingest would: it must cost itself only, and never move money.
+/// A program with rights at the broker publishes what no ingest would. The messages must harm nothing else, and never move
+/// money.
 pub(super) async fn poison(scene: &Scene, record: &FaultRecord) -> Result<()> {
     let database = scene.servers.database().await?;
     let victim: String = database
@@ -34,10 +35,10 @@ pub(super) async fn poison(scene: &Scene, record: &FaultRecord) -> Result<()> {
     let payment = CallbackKind::V2Payment.name();
     let poison = [
         ("no body", payment, Vec::new(), "quarantined malformed"),
-        ("bytes that are no text", payment, vec![0xff, 0x00, 0xfe], "quarantined malformed"),
+        ("bytes that are not text", payment, vec![0xff, 0x00, 0xfe], "quarantined malformed"),
         ("a DOCTYPE", payment, b"<!DOCTYPE x><xml></xml>".to_vec(), "quarantined malformed"),
         ("a body over the limit", payment, vec![b'x'; 70_000], "quarantined malformed"),
-        ("a type nobody knows", "wechatpay.v9", forged.clone(), "waiting for_version"),
+        ("an unknown type", "wechatpay.v9", forged.clone(), "waiting for_version"),
         ("a forged payment", payment, forged, "waiting for_key"),
     ];
     record.injected();
@@ -61,7 +62,7 @@ async fn publish(scene: &Scene, id: Uuid, kind: &str, body: &[u8]) -> Result<()>
     Ok(())
 }
 
-/// Authentic callbacks, but for the time in their signature.
+/// Callbacks that are authentic except for the time in their signature.
 pub(super) async fn skew_clock(ingests: &[Arc<Member>], record: &FaultRecord) -> Result<()> {
     record.injected();
     let mut refused = 0_usize;

@@ -1,4 +1,4 @@
-//! What the workers say of their lanes, and a broker that loses patience with them.
+//! The workers' lanes, and a broker that times out their deliveries.
 
 use anyhow::{Result, ensure};
 use kit::proxy::Proxy;
@@ -11,7 +11,7 @@ use crate::fleet::Fleet;
 use crate::record::FaultRecord;
 use crate::servers::Servers;
 
-/// How often a lane lost its consumer or gave its batch back.
+/// How often a lane lost its consumer or returned its batch.
 const INTERRUPTIONS: &str = "worker_lane_interruptions_total";
 /// What the broker allows between a delivery and its ack, and how often it looks; read when a channel is opened.
 const IMPATIENT: (u64, u64) = (CONSUMER_TIMEOUT_SECONDS * 1000, 500);
@@ -33,8 +33,7 @@ pub(super) async fn interruptions(fleet: &Fleet) -> Result<u64> {
     Ok(sum)
 }
 
-/// The broker takes back what is not acked within seconds, while no worker can write: returns that no worker's crash
-/// has caused.
+/// The broker requeues what is not acked within seconds, while no worker can write: redeliveries without any crash.
 pub(super) async fn lose_patience(scene: &Scene, record: &FaultRecord) -> Result<()> {
     let administrator = scene.servers.database().await?;
     let last: i64 = administrator.query_one("SELECT coalesce(max(id), 0) FROM quarantine", &[]).await?.try_get(0)?;
@@ -51,7 +50,7 @@ pub(super) async fn lose_patience(scene: &Scene, record: &FaultRecord) -> Result
     record.lifted();
     scene.promise_payment(record, BACK_WITHIN_SECONDS).await;
     let interrupted = interruptions(&scene.fleet).await?.saturating_sub(before);
-    record.note(format!("{interrupted} interruptions of lanes"));
+    record.note(format!("{interrupted} lanes interrupted"));
     record
         .promise("no callback becomes a suspect because the broker timed it out", 0, async || {
             let suspects: i64 = administrator.query_one(SUSPECTS, &[&last]).await?.try_get(0)?;

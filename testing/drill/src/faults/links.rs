@@ -1,4 +1,4 @@
-//! What happens between programs and servers.
+//! Faults of the connections between programs and servers.
 
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ use crate::links::{Link, Links};
 use crate::record::FaultRecord;
 use crate::schedule::ScheduledFault;
 
-/// Confirms are waited for so long; ingest itself gives up after 2.5 s.
+/// How long to wait for confirms; ingest itself gives up after 2.5 s.
 const CONFIRM_PATIENCE: Duration = Duration::from_secs(2);
 /// Two frames of the smallest kind: more than a heartbeat.
 const A_CONFIRM_BYTES: usize = 21;
-/// A moment of nothing between the cut and the mended way.
+/// A pause between the cut and the restored link.
 const CUT: Duration = Duration::from_millis(300);
 
-/// Does to a link what `scheduled` says.
+/// Injects `scheduled` into a link.
 pub(super) async fn inject(links: &Links, scheduled: ScheduledFault, record: &FaultRecord) -> Result<()> {
     let ingest_broker = links.ingest_to_broker(scheduled.pick)?;
     let worker_broker = links.worker_to_broker(scheduled.pick)?;
@@ -45,7 +45,7 @@ async fn cut(links: &[Link], record: &FaultRecord) {
     cut_off(links, record, CUT_SECONDS).await;
 }
 
-/// Every connection is reset, and every new one, for so long.
+/// Resets all connections, old and new, for `for_seconds`.
 pub(super) async fn cut_off(links: &[Link], record: &FaultRecord, for_seconds: u64) {
     for link in links {
         link.all(Proxy::cut);
@@ -57,7 +57,7 @@ pub(super) async fn cut_off(links: &[Link], record: &FaultRecord, for_seconds: u
     }
 }
 
-/// Nothing is mended: both sides must notice by themselves, and connect anew.
+/// Nothing is lifted: both sides must notice by themselves, and reconnect.
 fn half_open(link: &Link, record: &FaultRecord) {
     link.all(Proxy::strand);
     record.injected();
@@ -70,7 +70,7 @@ async fn black_hole(link: &Link, record: &FaultRecord) {
     link.all(Proxy::pass);
 }
 
-/// What ingest publishes reaches the broker; what the broker says to it is held, and lost when the connection is cut.
+/// Ingest's publishes reach the broker; the broker's replies are held, and lost when the connection is cut.
 async fn lose_confirms(link: &Link, record: &FaultRecord) {
     link.all(Proxy::hold_to_client);
     record.injected();

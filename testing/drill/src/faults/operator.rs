@@ -1,5 +1,5 @@
 //! An operator at work while callbacks come: the commands of `worker quarantine` on rows drawn at random. None of it may
-//! lose a payment, or pay an order that does not want it.
+//! lose a payment, or pay an order that refused it.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ const THINKING: Duration = Duration::from_millis(150);
 const ROWS_AT_ONCE: i64 = 20;
 /// Orders of each kind that the operator's own rows are about.
 const OWN_ORDERS: usize = 30;
-/// How often the operator tries to give up what is left.
+/// How often the operator tries to abandon what is left.
 const ABANDON_TRIES: usize = 5;
 /// How soon own callbacks are held.
 const HELD_WITHIN: Duration = Duration::from_secs(15);
@@ -44,7 +44,7 @@ struct Command {
     of: Rows,
 }
 
-/// Which rows a command may name: what settles a row for good must not touch those that the simulator's audit looks for.
+/// Which rows a command may name: a command that resolves a row permanently must not name rows that the simulator's audit expects.
 #[derive(Clone, Copy)]
 enum Rows {
     Anybodys,
@@ -94,7 +94,7 @@ pub(super) async fn work(scene: &Scene, pick: usize, record: &FaultRecord) -> Re
         )
         .await;
     record
-        .promise("the ledger says of what was given up that it is abandoned", SETTLED_WITHIN_SECONDS, async || {
+        .promise("every callback that was given up is abandoned in the ledger", SETTLED_WITHIN_SECONDS, async || {
             let count = "SELECT count(*) FROM notifications WHERE out_trade_no = ANY($1) AND outcome <> 'abandoned'";
             let others: i64 = database.query_one(count, &[&given_up]).await?.try_get(0)?;
             ensure!(others == 0, "{others} are not");
@@ -124,7 +124,7 @@ async fn abandon_the_rest(scene: &Scene, database: &Client, numbers: &[String]) 
     Ok(())
 }
 
-/// True when it was done; a command that refuses says why, and is none the worse for it.
+/// True when it was done; a command may refuse, with a reason.
 pub(super) async fn run(scene: &Scene, verb: &str, ids: &[i64]) -> Result<bool> {
     let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
     let launch = Launch::new("worker")
@@ -161,7 +161,7 @@ pub(super) async fn replay_held(scene: &Scene, database: &Client, numbers: &[&st
     let rows = database.query(select, &[&numbers]).await?;
     let ids = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>()?;
     if !ids.is_empty() {
-        // Refused when they have been decided meanwhile.
+        // Refused when they have been decided since.
         let _is_done = run(scene, "replay", &ids).await?;
     }
     Ok(())

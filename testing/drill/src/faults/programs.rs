@@ -1,4 +1,4 @@
-//! What happens to our own processes.
+//! Faults of Countersign's own processes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,9 +17,9 @@ use crate::servers::Servers;
 
 /// A worker that is ready has its messages in hand after this.
 const TIME_TO_TAKE_MESSAGES: Duration = Duration::from_millis(700);
-/// How long a program may take from its end until it is ready again.
+/// How long a program may take to be ready again after it ended.
 const RESTART_PATIENCE: Duration = Duration::from_mins(1);
-/// What a worker counts messages in, by what they came to.
+/// The worker's counter of messages by outcome.
 const OUTCOMES: &str = "worker_notifications_total";
 /// The key of an advisory lock that nothing else uses.
 const HANG: i64 = 0x0D21_1100;
@@ -53,8 +53,8 @@ pub(super) async fn let_writes_go(administrator: &Client) -> Result<()> {
     Ok(())
 }
 
-/// Makes the ledger able to hang, before anybody writes to it: a trigger could be made and dropped under load only by
-/// waiting for every transaction that there is, on every month of the ledger.
+/// Creates the trigger that makes writes hang, before the load begins: under load, creating it would have to wait for every
+/// transaction on every month of the ledger.
 pub(super) async fn prepare_hanging_writes(servers: &Servers) -> Result<()> {
     let trigger = format!(
         "CREATE OR REPLACE FUNCTION drill_hang() RETURNS trigger LANGUAGE plpgsql AS
@@ -71,7 +71,7 @@ pub(super) async fn prepare_hanging_writes(servers: &Servers) -> Result<()> {
 /// self-check writes rows of no merchant.
 pub(super) async fn crash_loop(servers: &Servers, workers: &[Arc<Member>], record: &FaultRecord) -> Result<()> {
     let administrator = servers.database().await?;
-    // From here on writers wait: for this lock, and before that behind whoever asks for it.
+    // From here on writers wait for this lock, and before that behind the session that requests it.
     record.injected();
     hang_writes(&administrator).await?;
     for _ in 0..CRASHES {

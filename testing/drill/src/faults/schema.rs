@@ -19,7 +19,7 @@ use crate::own;
 use crate::record::FaultRecord;
 use crate::servers::Servers;
 
-/// The longest that the checkout may wait for its own table meanwhile.
+/// The longest that the checkout may wait for its own table during the migration.
 const CHECKOUT_WAITS_AT_MOST: Duration = Duration::from_secs(2);
 /// How often the checkout looks.
 const CHECKOUT_EVERY: Duration = Duration::from_millis(100);
@@ -70,7 +70,7 @@ pub(super) async fn migrate(scene: &Scene, record: &FaultRecord) -> Result<()> {
         ensure!(longest_wait <= CHECKOUT_WAITS_AT_MOST, "it waited {} ms", longest_wait.as_millis());
         Ok(())
     };
-    record.observed("the checkout waits 2 s at most for a table that is migrated", 2, short());
+    record.observed("the checkout waits at most 2 s for a table that is being migrated", 2, short());
     scene.promise_payment(record, BACK_WITHIN_SECONDS).await;
     Ok(())
 }
@@ -83,7 +83,7 @@ async fn run_migration(scene: &Scene, name: &str, statement: &str) -> Result<()>
     std::fs::write(migration.join("up.sql"), statement)?;
     std::fs::write(migration.join("down.sql"), "SELECT 1")?;
     let launch = Launch::new("worker")
-        .arguments(&["migrate", "--migrations", folder.to_str().context("the folder's name is no text")?])
+        .arguments(&["migrate", "--migrations", folder.to_str().context("the folder's name is not UTF-8")?])
         .env("DATABASE_URL", scene.servers.database_url().as_str());
     let finished = launch.finish().await;
     std::fs::remove_dir_all(&folder)?;
@@ -92,7 +92,7 @@ async fn run_migration(scene: &Scene, name: &str, statement: &str) -> Result<()>
     Ok(())
 }
 
-/// Runs a statement that needs a lock which others hold, and never lets anybody queue behind it for long.
+/// Runs a statement that needs a lock which others hold, and never makes other sessions queue behind it for long.
 async fn patiently(administrator: &Client, statement: &str) -> Result<()> {
     administrator.batch_execute(LOCK_TIMEOUT).await?;
     until_within(LOCK_PATIENCE, "a statement gets its lock", async || {
@@ -127,7 +127,7 @@ async fn longest_wait_while<T>(checkout: &Client, work: impl Future<Output = T>)
     }
 }
 
-/// Makes the month, while nobody writes: moving what the DEFAULT partition caught takes locks.
+/// Creates the month before the load begins: moving rows out of the DEFAULT partition takes locks.
 pub(super) async fn prepare_month(servers: &Servers) -> Result<()> {
     let make = "SELECT notifications_make_months(now() - make_interval(months => $1), 1)";
     servers.database().await?.execute(make, &[&MONTHS_BACK]).await?;
@@ -164,12 +164,12 @@ pub(super) async fn drop_month(scene: &Scene, record: &FaultRecord) -> Result<()
     own::deliver_all(&scene.fleet, repeats.into_iter().map(|(_, message)| Post::from(message.body)).collect()).await?;
     scene.promise_payment(record, BACK_WITHIN_SECONDS).await;
     record
-        .promise("a payment whose ledger row was dropped pays its order when it comes again", BACK_WITHIN_SECONDS, {
+        .promise("a payment whose ledger row was dropped pays its order when it is resent", BACK_WITHIN_SECONDS, {
             async || own::ensure_paid(&database, &late).await
         })
         .await;
     record
-        .promise("no replay of a row whose month is gone waits for ever", BACK_WITHIN_SECONDS, async || {
+        .promise("no replay of a row whose month is gone waits forever", BACK_WITHIN_SECONDS, async || {
             let waiting = "SELECT count(*) FROM quarantine
                        WHERE out_trade_no = ANY($1) AND state <> 'resolved' AND replay_requested_at IS NOT NULL";
             let waiting: i64 = database.query_one(waiting, &[&numbers]).await?.try_get(0)?;

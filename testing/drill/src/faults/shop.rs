@@ -1,5 +1,5 @@
 //! A careless shop: it closes, reopens and saves stale copies of its own orders while they are paid and refunded. What it
-//! does may delay a payment, and must not pay an order with money that has gone back.
+//! does may delay a payment, and must not pay an order with money that has been returned.
 
 use std::slice::from_ref;
 use std::time::Duration;
@@ -33,7 +33,7 @@ const AT_ONCE: usize = 6;
 /// How soon they are settled: a refund may wait for its payment, and a replay for the next sweep.
 const SETTLED_WITHIN_SECONDS: u64 = 15;
 
-/// Three ways of a careless shop, each on orders of its own.
+/// Three mistakes of a careless shop, each on its own orders.
 pub(super) async fn meddle(scene: &Scene, record: &FaultRecord) -> Result<()> {
     let database = scene.servers.database().await?;
     let [closing, reopening, stale] = [own::numbers(MEDDLED), own::numbers(REOPENED), own::numbers(MEDDLED)];
@@ -62,9 +62,9 @@ pub(super) async fn meddle(scene: &Scene, record: &FaultRecord) -> Result<()> {
         })
         .await;
     record
-        .promise("no order is paid by money that has gone back", SETTLED_WITHIN_SECONDS, async || {
+        .promise("no order is paid by money that has been returned", SETTLED_WITHIN_SECONDS, async || {
             own::ensure_all(&database, &reopening, |_, order| match order.state.as_str() {
-                // Accepted first and then refunded, or refused for good.
+                // Accepted first and then refunded, or refused permanently.
                 "refunded" => order.refunded_minor == own::AMOUNT_MINOR,
                 "pending" => order.refunded_minor == 0,
                 _ => false,
@@ -73,14 +73,14 @@ pub(super) async fn meddle(scene: &Scene, record: &FaultRecord) -> Result<()> {
         })
         .await;
     record
-        .promise("a stale copy takes back no version of a paid order", SETTLED_WITHIN_SECONDS, async || {
+        .promise("a stale copy does not revert the version of a paid order", SETTLED_WITHIN_SECONDS, async || {
             own::ensure_all(&database, &stale, |_, order| order.state == "paid" && order.version == 2).await
         })
         .await;
     Ok(())
 }
 
-/// The shop gives an order up in the moment in which it is paid, finds out and reopens it.
+/// The shop closes an order at the moment in which it is paid, notices, and reopens it.
 async fn close_and_reopen(scene: &Scene, database: &Client, numbers: &[String]) -> Result<()> {
     let set = async |number: &str, from: &str, to: &str| -> Result<()> {
         let update = "UPDATE orders SET state = $3, updated_at = now() WHERE out_trade_no = $1 AND state = $2";

@@ -42,7 +42,7 @@ pub(super) async fn lock_each(scene: &Scene, fault: Fault, record: &FaultRecord)
     };
     record.observed("no callback is set aside because a table is locked", 0, none_parked());
     record
-        .promise("nothing waits for a lock after the tables are free", HEALED_WITHIN_SECONDS, async || {
+        .promise("no callback waits for a lock after the tables are free", HEALED_WITHIN_SECONDS, async || {
             let waiting = count(&administrator, UNHEALED).await?;
             ensure!(waiting == 0, "{waiting} callbacks wait");
             Ok(())
@@ -62,7 +62,7 @@ async fn hold(administrator: &Client, statement: &str, record: &FaultRecord) -> 
     Ok(administrator.batch_execute("ROLLBACK").await?)
 }
 
-/// The reader's lock stops nobody but VACUUM FULL, which stops everybody who comes after it.
+/// The reader's lock blocks only VACUUM FULL, which blocks every session that comes after it.
 async fn vacuum_behind_a_reader(
     scene: &Scene,
     administrator: &Client,

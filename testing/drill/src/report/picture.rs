@@ -1,4 +1,4 @@
-//! The timeline as SVG: answers a second, the time to SUCCESS, what is not through yet; and the faults as bands.
+//! The timeline as SVG: answers per second, the time to SUCCESS, the backlog; and the faults as bands.
 
 use kit::svg::Svg;
 
@@ -8,7 +8,7 @@ use crate::timeline::{self, Answer};
 const WIDTH: u64 = 1200;
 const LEFT: u64 = 70;
 const RIGHT: u64 = 20;
-/// Names of faults stand above the panels, in rows, so that neighbours do not overlap.
+/// The names of the faults are above the panels, in rows, so that neighbours do not overlap.
 const NAMES: u64 = 70;
 const NAME_ROWS: u64 = 4;
 const PANEL: u64 = 140;
@@ -45,16 +45,20 @@ pub(super) fn draw(report: &Report<'_>) -> String {
     let outbox = outbox.filter_map(|it| Some((it.at_ms.saturating_sub(started_ms), it.outbox?))).collect();
     picture.panel(
         0,
-        "answers a second",
+        "answers per second",
         &[
             Curve { name: "SUCCESS", colour: "#2a7", points: success },
-            Curve { name: "failed, will be repeated", colour: "#c33", points: failed },
+            Curve { name: "failed, will be resent", colour: "#c33", points: failed },
         ],
     );
-    picture.panel(1, "p99 to SUCCESS, ms", &[Curve { name: "by the second it was due", colour: "#36c", points: slow }]);
+    picture.panel(
+        1,
+        "p99 to SUCCESS, ms",
+        &[Curve { name: "by the second in which it was due", colour: "#36c", points: slow }],
+    );
     picture.panel(
         2,
-        "not through yet",
+        "backlog",
         &[
             Curve { name: "callbacks stored, not handled", colour: "#c70", points: backlog },
             Curve { name: "events in the outbox", colour: "#739", points: outbox },
@@ -85,7 +89,7 @@ impl Picture {
         LEFT + at_ms.min(self.length_ms) * (WIDTH - LEFT - RIGHT) / self.length_ms
     }
 
-    /// A band from strike to mending, with the fault's name above.
+    /// A band for as long as the fault lasted, with its name above.
     fn bands(&mut self, report: &Report<'_>, height: u64) {
         for (row, recovery) in (0..NAME_ROWS).cycle().zip(report.recoveries) {
             let injected = &recovery.injected;

@@ -43,7 +43,11 @@ async fn of_two_payments_of_one_order_at_the_same_instant_one_is_owed_back() -> 
     let callback = Callback::payment("order-1");
     let _workers = race(&env, [callback.clone().transaction("4200000001"), callback.transaction("4200000002")]).await?;
     assert_eq!(env.outcomes().await?, [("applied".to_owned(), 1), ("quarantined paid_twice".to_owned(), 1)].into());
-    assert_eq!(env.until_events(2).await?.len(), 2, "one tells that it was paid, one that a payment is owed back");
+    assert_eq!(
+        env.until_events(2).await?.len(),
+        2,
+        "one reports that the order was paid, one that a payment must be returned"
+    );
     let paid_by = env.order("order-1").await?.transaction_id.unwrap();
     let held = "SELECT detail->>'expected' FROM quarantine";
     assert_eq!(env.value(held).await?, paid_by, "the order was paid by the transaction that is to be paid back");

@@ -1,4 +1,4 @@
-//! SIGKILL between any two steps: what was done is done once, and what was not done is done later.
+//! SIGKILL between any two steps: completed steps are not repeated, and the others are done later.
 
 use anyhow::ensure;
 use kit::broker::Message;
@@ -22,7 +22,7 @@ async fn a_worker_that_dies_between_commit_and_ack_has_paid_once() -> TestResult
     env.broker.publish_callbacks(messages).await?;
     env.until_paid("order-1").await?;
     first.kill().await?;
-    // What it said last never arrives.
+    // Its last acks never arrive.
     proxy.cut();
     proxy.pass();
     until_depth(&env, 1).await?;
@@ -144,7 +144,7 @@ async fn an_ingest_that_dies_between_publish_and_reply_has_promised_nothing_and_
 
 /// A crash between the confirm of an event and its deletion publishes it again: consumers drop an id they have seen.
 #[tokio::test]
-async fn a_relay_that_dies_before_its_commit_tells_again_under_the_same_id() -> TestResult {
+async fn a_relay_that_dies_before_its_commit_publishes_again_under_the_same_id() -> TestResult {
     let env = TestEnv::start().await?;
     env.insert_order("order-1").await?;
     let (proxy, worker) = env.worker_behind_broker_proxy().await?;
@@ -165,9 +165,9 @@ async fn a_relay_that_dies_before_its_commit_tells_again_under_the_same_id() -> 
     assert_eq!(env.value("SELECT count(*) FROM order_events").await?, "1");
 
     let _second = env.start_worker().await?;
-    until("the event is told again", async || {
+    until("the event is published again", async || {
         let depth = env.broker.depth(EVENTS_QUEUE).await?;
-        ensure!(depth >= 2, "it was told {depth} times");
+        ensure!(depth >= 2, "it was published {depth} times");
         Ok(())
     })
     .await?;

@@ -1,4 +1,4 @@
-//! What only looks like a payment of an order, and what only looks like none: nobody gets an order that was not paid for.
+//! Callbacks that only look like payments, and payments that do not look like any: no order is marked paid unless it was.
 
 use anyhow::ensure;
 use kit::broker::Message;

@@ -43,7 +43,7 @@ async fn an_order_that_appears_with_another_amount_is_quarantined() -> TestResul
 }
 
 #[tokio::test]
-async fn a_callback_that_waited_too_long_is_told_to_a_person_and_healed_all_the_same() -> TestResult {
+async fn a_callback_that_reached_the_wait_limit_is_reported_and_can_still_heal() -> TestResult {
     let env = TestEnv::start().await?;
     let _worker = env.worker()?.env("WAIT_LIMIT_SECONDS", "1").start().await?;
     env.broker.publish_callbacks(vec![Message::callback(Callback::payment("order-1").body())]).await?;

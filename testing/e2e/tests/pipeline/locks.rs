@@ -26,7 +26,7 @@ async fn all_paid(env: &TestEnv, count: usize) -> Result<()> {
     until_count(env, "orders WHERE state = 'paid'", count).await
 }
 
-/// Waits until there are so many, longer for more.
+/// Waits until there are this many, with a longer limit for more.
 async fn until_count(env: &TestEnv, rows: &str, count: usize) -> Result<()> {
     let patience = Duration::from_secs(20).max(Duration::from_millis(40) * u32::try_from(count)?);
     until_within(patience, &format!("there are {count} of {rows}"), async || {
@@ -59,7 +59,7 @@ async fn a_lock_on_a_table_parks_nothing_and_costs_nothing_but_time() -> TestRes
     Ok(())
 }
 
-/// Another worker holds its orders for so long when it waits for one locked table after the other.
+/// How long another worker holds its orders when it waits for one locked table after the other.
 #[tokio::test]
 async fn an_order_that_is_locked_for_less_than_two_lock_time_outs_is_waited_for() -> TestResult {
     let env = TestEnv::start().await?;
@@ -221,7 +221,7 @@ fn report(reason: &str, started: std::time::Instant) {
 
 /// A quarantine row outlives its month; the same message comes again, from a shovelled dead-letter queue or by hand.
 #[tokio::test]
-async fn a_held_message_that_comes_again_after_its_month_was_dropped_blocks_nobody() -> TestResult {
+async fn a_held_message_that_is_resent_after_its_month_was_dropped_blocks_no_other() -> TestResult {
     let env = TestEnv::start().await?;
     let mut worker = env.start_worker().await?;
     let held = Message::callback(Callback::payment("order-none").body());

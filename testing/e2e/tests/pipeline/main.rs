@@ -1,15 +1,17 @@
-//! The whole pipeline, on real servers and with the real binaries, one promise per test. Reading order:
+//! The whole pipeline, with real servers and the real binaries, one promise per test. Reading order:
 //!
-//! - [`story`]: a callback becomes a paid order. [`verdicts`]: and every other thing it can become.
-//! - [`refunds`]: the way back. [`v3`]: the same by API v3. [`rotation`]: keys change under load.
-//! - [`concurrency`]: many at once. [`crashes`]: SIGKILL between any two steps. [`outages`]: a server is away.
-//! - [`poison`]: what cannot be handled costs itself only. [`healing`]: what waits is decided when its time has come.
+//! - [`story`]: a callback becomes a paid order. [`verdicts`]: every other outcome.
+//! - [`refunds`]: the way back. [`v3`]: the same with API v3. [`rotation`]: keys change under load.
+//! - [`concurrency`]: many at once. [`crashes`]: SIGKILL between any two steps. [`outages`]: a server is unavailable.
+//! - [`poison`]: a message that cannot be handled harms no other. [`healing`]: a callback that waits is decided once its
+//!   cause is gone.
 //! - [`combined`]: several payments in one callback.
-//! - [`payments`]: what an order refused, and what operators and shops do with it. [`locks`]: locked, absent, unavailable.
-//! - [`shutdown`], [`configuration`], [`migration`], [`operator`]: what those see who run it.
-//! - [`migrate_under_load`]: the schema changes while a shop is at work. [`unroutable`]: events that the broker does not take.
-//! - [`rights`], [`roles`], [`limits`]: what the programs and the shop cannot do, whatever they try. [`tls`]: who is not believed.
-//! - [`forgery`]: what only looks like a payment, and what only looks like none.
+//! - [`payments`]: what an order refused, and what operators and shops do with it. [`locks`]: orders that are locked, absent, or out of reach.
+//! - [`shutdown`], [`configuration`], [`migration`], [`operator`]: running the programs.
+//! - [`migrate_under_load`]: the schema changes while a shop is at work. [`unroutable`]: events that the broker cannot route.
+//! - [`rights`], [`roles`], [`limits`]: what the programs and the shop cannot do, whatever they try. [`tls`]: which servers
+//!   the programs do not trust.
+//! - [`forgery`]: callbacks that only look like payments, and payments that do not look like any.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests fail like tests")]
 
 mod combined;

@@ -224,7 +224,7 @@ async fn check_out(shop: &Client, number: i32) -> Result<Duration> {
     Ok(started.elapsed())
 }
 
-/// Takes away the ledger's month that lies so far ahead; its name.
+/// Drops the ledger's month that is this far ahead, and returns its name.
 async fn drop_month(database: &Database, ahead: i32) -> Result<String> {
     let name = "SELECT 'notifications_' ||
                 to_char(date_trunc('month', now() AT TIME ZONE 'UTC') + make_interval(months => $1), 'YYYY_MM')";

@@ -104,7 +104,7 @@ async fn what_the_database_refused_is_shown_in_its_words_and_paid_once_that_is_m
 }
 
 #[tokio::test]
-async fn a_replay_in_vain_is_open_again_with_the_reason_of_now() -> TestResult {
+async fn a_replay_that_fails_is_open_again_with_the_current_reason() -> TestResult {
     let (env, _worker) = held().await?;
     env.database.execute("UPDATE orders SET currency = 'USD' WHERE out_trade_no = 'order-1'", &[]).await?;
     let replayed = quarantine(&env, &["replay", "--order", "order-1", "--by", "ann", "--why", "a try"]).await?;
@@ -145,7 +145,7 @@ async fn a_dry_run_shows_what_would_change_and_changes_nothing() -> TestResult {
 }
 
 #[tokio::test]
-async fn whoever_changes_something_must_say_who_and_why() -> TestResult {
+async fn every_change_by_an_operator_needs_a_name_and_a_reason() -> TestResult {
     let (env, _worker) = held().await?;
     let id = id_of(&env, "order-1").await?;
     for command in ["replay", "resolve"] {

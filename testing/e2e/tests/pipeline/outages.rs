@@ -1,4 +1,4 @@
-//! A server is away and comes back: nothing is lost, nothing is done twice, no delivery is burned.
+//! A server is unavailable and returns: nothing is lost, nothing is done twice, and no delivery is wasted.
 
 use anyhow::{Result, ensure};
 use kit::broker::Message;
@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 const DEAD: &str = "wechatpay.callbacks.dead";
 
 #[tokio::test]
-async fn while_the_database_is_away_the_worker_keeps_what_it_holds_and_then_pays_it() -> TestResult {
+async fn while_the_database_is_unavailable_the_worker_keeps_its_batch_and_applies_it_later() -> TestResult {
     let env = TestEnv::start().await?;
     let messages = orders(&env, 50).await?;
     let (proxy, worker) = env.worker_behind_database_proxy().await?;
@@ -23,12 +23,16 @@ async fn while_the_database_is_away_the_worker_keeps_what_it_holds_and_then_pays
 
     proxy.cut();
     env.broker.publish_callbacks(messages).await?;
-    until("the worker has noticed", async || {
+    until("the worker has noticed the outage", async || {
         ensure!(worker.log()?.contains("the batch is kept"), "it has not");
         Ok(())
     })
     .await?;
-    assert_eq!(env.broker.depth(CALLBACKS_QUEUE).await?, 0, "what was delivered went back: that burns deliveries");
+    assert_eq!(
+        env.broker.depth(CALLBACKS_QUEUE).await?,
+        0,
+        "delivered messages were requeued, which wastes deliveries"
+    );
     assert_eq!(env.ledger().await?, []);
 
     proxy.pass();
@@ -62,7 +66,7 @@ async fn a_worker_that_starts_without_a_database_takes_nothing_and_is_not_ready(
 }
 
 #[tokio::test]
-async fn stopping_while_the_database_is_away_gives_everything_back() -> TestResult {
+async fn a_worker_that_stops_while_the_database_is_unavailable_returns_its_messages() -> TestResult {
     let env = TestEnv::start().await?;
     let messages = orders(&env, 20).await?;
     let (proxy, worker) = env.worker_behind_database_proxy().await?;
@@ -70,13 +74,13 @@ async fn stopping_while_the_database_is_away_gives_everything_back() -> TestResu
 
     proxy.cut();
     env.broker.publish_callbacks(messages).await?;
-    until("the worker has noticed", async || {
+    until("the worker has noticed the outage", async || {
         ensure!(first.log()?.contains("the batch is kept"), "it has not");
         Ok(())
     })
     .await?;
     assert_eq!(first.stop().await?, Some(0));
-    until("everything is back", async || {
+    until("all messages are back in the queue", async || {
         let depth = env.broker.depth(CALLBACKS_QUEUE).await?;
         ensure!(depth == 20, "{depth} messages are");
         Ok(())
@@ -89,7 +93,7 @@ async fn stopping_while_the_database_is_away_gives_everything_back() -> TestResu
 }
 
 #[tokio::test]
-async fn a_worker_finds_back_to_a_broker_that_was_away() -> TestResult {
+async fn a_worker_reconnects_to_a_broker_that_was_unavailable() -> TestResult {
     let env = TestEnv::start().await?;
     let messages = orders(&env, 50).await?;
     let (proxy, worker) = env.worker_behind_broker_proxy().await?;
@@ -104,7 +108,7 @@ async fn a_worker_finds_back_to_a_broker_that_was_away() -> TestResult {
     Ok(())
 }
 
-/// Deliveries that were in the worker's hands when the connection broke come again and are known.
+/// Messages that the worker held when the connection broke are redelivered and recognised.
 #[tokio::test]
 async fn a_connection_that_breaks_before_the_ack_arrives_pays_once() -> TestResult {
     let env = TestEnv::start().await?;
@@ -116,7 +120,7 @@ async fn a_connection_that_breaks_before_the_ack_arrives_pays_once() -> TestResu
     env.broker.publish_callbacks(messages).await?;
     env.until_ledger_has(50).await?;
     proxy.cut();
-    until("the broker has them back", async || {
+    until("all messages are back in the queue", async || {
         let depth = env.broker.depth(CALLBACKS_QUEUE).await?;
         ensure!(depth == 50, "it has {depth}");
         Ok(())
@@ -131,7 +135,7 @@ async fn a_connection_that_breaks_before_the_ack_arrives_pays_once() -> TestResu
 }
 
 #[tokio::test]
-async fn while_the_broker_is_away_ingest_says_failure_and_finds_back_by_itself() -> TestResult {
+async fn while_the_broker_is_unavailable_ingest_answers_failure_and_recovers_by_itself() -> TestResult {
     let env = TestEnv::start().await?;
     let (proxy, ingest) = env.ingest_behind_proxy().await?;
     let mut ingest = ingest.start().await?;
@@ -150,7 +154,7 @@ async fn while_the_broker_is_away_ingest_says_failure_and_finds_back_by_itself()
     Ok(())
 }
 
-/// Nothing answers any more, and nothing says so: the confirm's time limit must end the wait before WeChat Pay's does.
+/// The broker stops answering without closing the connection: the confirm's timeout must expire before WeChat Pay's.
 #[tokio::test]
 async fn a_broker_that_falls_silent_is_a_failure_within_the_deadline() -> TestResult {
     let env = TestEnv::start().await?;
@@ -167,7 +171,7 @@ async fn a_broker_that_falls_silent_is_a_failure_within_the_deadline() -> TestRe
 
     proxy.cut();
     proxy.pass();
-    until("ingest has found back", async || {
+    until("ingest has recovered", async || {
         let reply = post(ingest.public(), body.clone()).await?;
         ensure!(reply.is_success(), "{reply:?}");
         Ok(())
@@ -210,7 +214,7 @@ async fn a_queue_that_is_full_is_a_failure_until_it_has_room() -> TestResult {
 }
 
 #[tokio::test]
-async fn events_that_nobody_can_take_wait_in_the_outbox() -> TestResult {
+async fn events_that_no_queue_is_bound_for_wait_in_the_outbox() -> TestResult {
     let env = TestEnv::start().await?;
     let messages = orders(&env, 20).await?;
     env.broker.unbind(EVENTS_QUEUE, EVENTS_EXCHANGE, "#").await?;
@@ -245,6 +249,6 @@ async fn all_are_paid(env: &TestEnv, count: u32) -> Result<()> {
     let events = env.until_events(count).await?;
     let order = |event: &Message| Ok(serde_json::from_slice::<Value>(&event.body)?["out_trade_no"].to_string());
     let orders = events.iter().map(order).collect::<Result<BTreeSet<String>>>()?;
-    assert_eq!([events.len(), orders.len()], [usize::try_from(count)?; 2], "an order was told of under two ids");
+    assert_eq!([events.len(), orders.len()], [usize::try_from(count)?; 2], "an order has events under two ids");
     Ok(())
 }

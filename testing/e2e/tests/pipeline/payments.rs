@@ -1,4 +1,4 @@
-//! Payments as facts: what an order refused, what went back, what operators and shops do meanwhile.
+//! Payments on record: refused ones, returned ones, and what operators and shops do in the meantime.
 
 use anyhow::{Result, ensure};
 use kit::broker::Message;
@@ -27,7 +27,7 @@ async fn publish(env: &TestEnv, body: Vec<u8>) -> Result<()> {
     env.broker.publish_callbacks(vec![Message::callback(body)]).await
 }
 
-/// Waits until the worker has swept so often from now on.
+/// Waits until the worker has swept this many more times.
 async fn sweeps(worker: &Program, count: u64) -> Result<()> {
     let target = worker.metric("worker_sweeps_total", &[]).await? + count;
     until(&format!("{count} sweeps are over"), async || {
@@ -229,7 +229,7 @@ async fn undecided_work_is_abandoned_and_never_resolved_and_a_later_report_is_de
 
 /// The row is held for something else by the time that the operator's command gets its lock.
 #[tokio::test]
-async fn a_row_that_was_decided_meanwhile_is_not_closed_for_what_nobody_has_seen() -> TestResult {
+async fn a_row_that_was_decided_since_is_not_closed_for_evidence_that_the_operator_has_not_seen() -> TestResult {
     let env = TestEnv::start().await?;
     let mut worker = env.start_worker().await?;
     publish(&env, Callback::payment("order-1").body()).await?;
@@ -351,7 +351,7 @@ async fn two_shops_of_an_institution_may_use_one_number() -> TestResult {
 }
 
 #[tokio::test]
-async fn the_ledger_says_which_key_proved_a_callback_what_was_decided_on_and_what_was_told() -> TestResult {
+async fn the_ledger_names_the_key_the_order_and_the_event_of_each_callback() -> TestResult {
     let env = TestEnv::start().await?;
     env.insert_order("order-1").await?;
     let _worker = env.start_worker().await?;

@@ -1,4 +1,4 @@
-//! What cannot be handled costs itself only, and still ends as a row that a person can read.
+//! A message that cannot be handled harms no other, and still becomes a row that an operator can read.
 
 use anyhow::{Context, ensure};
 use kit::broker::Message;
@@ -10,14 +10,14 @@ use shared::messaging::topology::CALLBACKS_QUEUE;
 use shared::protocol::BODY_BYTES_MAX;
 use uuid::{Uuid, Version};
 
-/// What somebody who can write to the broker may put there, and what must become of it.
+/// What a program with rights at the broker may publish, and what must become of it.
 fn poison() -> Vec<(&'static str, Message, &'static str)> {
     let genuine = || Callback::payment("attacked");
     let altered = String::from_utf8(genuine().body()).unwrap().replace("<total_fee>1999<", "<total_fee>1<");
     let unsigned = String::from_utf8(genuine().body()).unwrap().replace("sign>", "sing>");
     vec![
         ("no body", Message::callback(""), "quarantined malformed"),
-        ("bytes that are no text", Message::callback([0xff, 0x00, 0xfe]), "quarantined malformed"),
+        ("bytes that are not text", Message::callback([0xff, 0x00, 0xfe]), "quarantined malformed"),
         ("a DOCTYPE", Message::callback("<!DOCTYPE x><xml></xml>"), "quarantined malformed"),
         ("a body over the limit", Message::callback(vec![b'x'; 70_000]), "quarantined malformed"),
         ("no merchant", Message::callback("<xml><a>1</a></xml>"), "quarantined not_authentic"),
@@ -34,9 +34,9 @@ fn poison() -> Vec<(&'static str, Message, &'static str)> {
             Message::callback(genuine().without("total_fee").body()),
             "quarantined undecodable",
         ),
-        ("a type nobody knows", Message::new("wechatpay.v9", genuine().body()), "waiting for_version"),
+        ("an unknown type", Message::new("wechatpay.v9", genuine().body()), "waiting for_version"),
         (
-            "a layout nobody knows",
+            "an unknown layout",
             Message::callback(genuine().body()).header("envelope-version", "9"),
             "waiting for_version",
         ),
@@ -67,7 +67,7 @@ const STUBBORN_ORDERS: &str = "
            ('1900000109', 'impossible', 1999, 'CNY', 0, repeat('x', 65))";
 
 #[tokio::test]
-async fn poison_in_a_batch_costs_itself_only() -> TestResult {
+async fn poison_in_a_batch_harms_no_other_message() -> TestResult {
     let env = TestEnv::start().await?;
     env.database.batch_execute(STUBBORN_ORDERS).await?;
     let good: Vec<String> = (0..100).map(|number| format!("good-{number}")).collect();
@@ -114,7 +114,7 @@ async fn poison_in_a_batch_costs_itself_only() -> TestResult {
 }
 
 #[tokio::test]
-async fn a_message_that_fails_under_the_id_of_another_blocks_nobody() -> TestResult {
+async fn a_message_that_fails_under_the_id_of_another_blocks_no_other() -> TestResult {
     let env = TestEnv::start().await?;
     env.database.batch_execute(STUBBORN_ORDERS).await?;
     env.insert_orders(&["good-1", "good-2"]).await?;
@@ -203,7 +203,7 @@ async fn a_message_that_was_handed_out_too_often_is_decided_alone() -> TestResul
     Ok(())
 }
 
-/// Poison that kills whoever decides it: after three attempts of the sweeper a person is told.
+/// A message that kills every program that decides it: after three attempts of the sweeper its row is open.
 #[tokio::test]
 async fn a_message_that_cannot_even_be_decided_alone_is_opened() -> TestResult {
     let env = TestEnv::start().await?;
@@ -224,7 +224,7 @@ async fn a_message_that_cannot_even_be_decided_alone_is_opened() -> TestResult {
 }
 
 #[tokio::test]
-async fn an_order_that_the_shop_keeps_locked_holds_up_nobody_else() -> TestResult {
+async fn an_order_that_the_shop_keeps_locked_delays_no_other() -> TestResult {
     let env = TestEnv::start().await?;
     let orders: Vec<String> = (0..50).map(|number| format!("order-{number}")).collect();
     env.insert_orders(&orders.iter().map(String::as_str).collect::<Vec<_>>()).await?;

@@ -52,7 +52,7 @@ fn payload(event: &Message) -> Value {
 }
 
 #[tokio::test]
-async fn partial_refunds_of_both_apis_add_up_and_each_is_told() -> TestResult {
+async fn partial_refunds_of_both_apis_add_up_and_each_has_an_event() -> TestResult {
     let env = TestEnv::start().await?;
     let ingest = env.start_ingest().await?;
     let _worker = env.start_worker().await?;
@@ -63,7 +63,7 @@ async fn partial_refunds_of_both_apis_add_up_and_each_is_told() -> TestResult {
 
     assert!(post(ingest.public(), &Refund::of("order-1", PAID, "refund-1").amount(1000)).await?.is_success());
     env.until_value(AS_TEXT, "order-1 paid 1000: refund-1 succeeded 1000").await?;
-    // Made in WeChat Pay's own portal: nobody has asked for it here.
+    // Made in WeChat Pay's own portal: the shop has not requested it.
     let rest = Event::refund("order-1", PAID, "refund-2").set("/amount/refund", json!(999));
     assert!(post(ingest.public(), &rest).await?.is_success());
     env.until_value(AS_TEXT, "order-1 refunded 1999: refund-1 succeeded 1000, refund-2 succeeded 999").await?;
@@ -149,7 +149,7 @@ async fn a_refund_that_overtakes_its_payment_waits_for_it() -> TestResult {
 }
 
 #[tokio::test]
-async fn an_abnormal_refund_is_told_and_may_still_succeed_once() -> TestResult {
+async fn an_abnormal_refund_has_an_event_and_may_still_succeed_once() -> TestResult {
     let env = TestEnv::start().await?;
     let ingest = env.start_ingest().await?;
     let _worker = env.start_worker().await?;
@@ -277,7 +277,7 @@ async fn the_refund_of_a_mispriced_payment_returns_that_too() -> TestResult {
 }
 
 #[tokio::test]
-async fn what_does_not_fit_the_payment_is_kept_for_a_person() -> TestResult {
+async fn a_refund_that_does_not_fit_its_payment_is_kept_for_the_operator() -> TestResult {
     type Change = fn(Refund) -> Refund;
     let cases: [(&str, &str, Change, Value); 6] = [
         (
@@ -369,7 +369,7 @@ async fn a_refund_whose_row_the_merchant_keeps_locked_waits_and_is_not_blamed() 
     let _worker = env.start_worker().await?;
     env.broker.publish_callbacks(vec![Message::posted(&Refund::of("order-1", PAID, "refund-1"))]).await?;
     env.until_value("SELECT reason || ' ' || state FROM quarantine", "for_lock waiting").await?;
-    // The lane goes on meanwhile.
+    // The lane continues in the meantime.
     env.insert_order("order-2").await?;
     env.broker.publish_callbacks(vec![Message::callback(Callback::payment("order-2").body())]).await?;
     env.until_paid("order-2").await?;

@@ -1,4 +1,4 @@
-//! What nobody can do, whatever he tries: the broker, the database's roles and its constraints say no.
+//! What the programs and the shop cannot do: the broker, the database's roles and its constraints prevent it.
 
 use std::path::Path;
 use std::process::Command;
@@ -29,28 +29,28 @@ async fn ingest_can_publish_callbacks_and_nothing_else() -> TestResult {
     let env = TestEnv::start().await?;
     let url = env.broker.ingest_url();
     assert!(publish(&url, CALLBACKS_EXCHANGE, CALLBACKS_QUEUE).await.is_ok());
-    assert!(publish(&url, EVENTS_EXCHANGE, "order.paid").await.is_err(), "it can tell of payments");
+    assert!(publish(&url, EVENTS_EXCHANGE, "order.paid").await.is_err(), "it can publish order events");
     assert!(publish(&url, "", EVENTS_QUEUE).await.is_err(), "it can write past the exchanges");
-    assert!(consume(&url, CALLBACKS_QUEUE).await.is_err(), "it can take callbacks away");
+    assert!(consume(&url, CALLBACKS_QUEUE).await.is_err(), "it can consume callbacks");
     assert!(declare(&url, "a.queue").await.is_err(), "it can change the topology");
     Ok(())
 }
 
 #[tokio::test]
-async fn a_worker_can_take_callbacks_and_tell_of_orders_and_nothing_else() -> TestResult {
+async fn a_worker_can_consume_callbacks_and_publish_events_and_nothing_else() -> TestResult {
     let env = TestEnv::start().await?;
     let url = env.broker.worker_url();
     assert!(consume(&url, CALLBACKS_QUEUE).await.is_ok());
     assert!(publish(&url, EVENTS_EXCHANGE, "order.paid").await.is_ok());
     assert!(publish(&url, CALLBACKS_EXCHANGE, CALLBACKS_QUEUE).await.is_err(), "it can make up callbacks");
     assert!(publish(&url, "", CALLBACKS_QUEUE).await.is_err(), "it can write past the exchanges");
-    assert!(consume(&url, EVENTS_QUEUE).await.is_err(), "it can take the merchant's events away");
+    assert!(consume(&url, EVENTS_QUEUE).await.is_err(), "it can consume the merchant's events");
     assert!(channel(&url).await?.queue_purge(EVENTS_QUEUE.into(), QueuePurgeOptions::default()).await.is_err());
     assert!(declare(&url, "a.queue").await.is_err(), "it can change the topology");
     Ok(())
 }
 
-/// Each upgrade imports them: a user in them would get the password that everybody can read in the repository.
+/// Each upgrade imports them: a user in them would get the password that is published in the repository.
 #[tokio::test]
 async fn importing_the_definitions_again_leaves_users_and_passwords_alone() -> TestResult {
     let servers = Servers::from_environment()?;

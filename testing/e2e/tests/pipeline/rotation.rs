@@ -1,4 +1,4 @@
-//! Keys change while callbacks arrive: nothing is lost, and nothing is refused that either key signed.
+//! Keys change while callbacks arrive: nothing is lost, and no callback that either key signed is refused.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ fn callbacks(order: &str, keys: Keys) -> [Post; 3] {
     ]
 }
 
-/// Posts by turns what the old and what the next keys sign, until it is told to stop; every answer must be SUCCESS.
+/// Posts callbacks signed with the old and the next keys in turn, until it is stopped; every answer must be SUCCESS.
 async fn keep_posting(
     ingest: std::net::SocketAddr,
     client: usize,
@@ -54,7 +54,7 @@ async fn keep_posting(
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        // Nobody signs with the next key before every program has it.
+        // No callback is signed with the next key before every program has it.
         let keys = if both.load(Ordering::Relaxed) && number % 2 == 1 { Keys::Next } else { Keys::Old };
         for callback in callbacks(&format!("order-{client}-{number}"), keys) {
             let kind = callback.kind;
@@ -122,7 +122,7 @@ async fn a_rotation_under_load_loses_nothing_and_refuses_nothing_that_either_key
         client??;
     }
 
-    // No order exists: all that was answered SUCCESS waits for one, or for its payment, and nothing waits for a key.
+    // No order exists: every callback answered SUCCESS waits for one, or for its payment, and nothing waits for a key.
     let told = told.load(Ordering::Relaxed);
     let ledger = env.until_ledger_has(told).await?;
     let waiting = env.outcomes().await?;

@@ -1,4 +1,4 @@
-//! SIGTERM under load: nothing is lost, everybody who was promised something gets it, and the exit code is 0.
+//! SIGTERM under load: nothing is lost, every promise is kept, and the exit code is 0.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -61,7 +61,7 @@ async fn an_ingest_that_is_stopped_under_load_has_stored_all_that_it_said_succes
                     }
                     Ok(Reply { status: 503, .. }) => {}
                     Ok(reply) => panic!("{reply:?}"),
-                    // Nobody listens any more.
+                    // The listener is closed.
                     Err(_) => break,
                 }
             }
@@ -97,7 +97,7 @@ async fn idle_programs_stop_at_once() -> TestResult {
 }
 
 #[tokio::test]
-async fn a_program_that_is_told_to_stop_while_it_starts_stops() -> TestResult {
+async fn a_program_that_gets_sigterm_while_it_starts_stops() -> TestResult {
     let env = TestEnv::start().await?;
     let proxy = kit::proxy::Proxy::in_front_of(&env.broker.worker_url()).await?;
     proxy.swallow();

@@ -1,4 +1,4 @@
-//! The main job, from WeChat Pay's POST to what the merchant's fulfilment hears.
+//! The main story, from WeChat Pay's POST to the event that the merchant's fulfilment receives.
 
 use kit::TestResult;
 use kit::broker::Message;
@@ -28,7 +28,7 @@ async fn a_callback_becomes_a_paid_order() -> TestResult {
 }
 
 #[tokio::test]
-async fn a_paid_order_is_told_to_the_merchants_fulfilment() -> TestResult {
+async fn a_paid_order_is_published_to_the_merchants_fulfilment() -> TestResult {
     let env = TestEnv::start().await?;
     env.insert_order("order-1").await?;
     let _worker = env.start_worker().await?;

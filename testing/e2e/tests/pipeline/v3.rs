@@ -117,7 +117,7 @@ async fn what_is_about_no_order_is_recorded_and_ignored() -> TestResult {
 }
 
 #[tokio::test]
-async fn whoever_can_write_to_the_broker_forges_nothing() -> TestResult {
+async fn a_program_with_rights_at_the_broker_can_forge_nothing() -> TestResult {
     let env = TestEnv::start().await?;
     env.insert_order("order-1").await?;
     let _worker = env.start_worker().await?;

@@ -177,7 +177,7 @@ async fn what_is_not_wechat_pays_is_refused_at_the_door_and_stored_nowhere() -> 
         let reply = post(ingest.public(), body.clone()).await?;
         assert_eq!(reply.status, status, "{}", String::from_utf8_lossy(&body));
         assert!(reply.body.contains("<return_code><![CDATA[FAIL]]></return_code>"), "{reply:?}");
-        assert!(reply.body.len() < 200 && !reply.body.contains("1900009999"), "the reply tells too much: {reply:?}");
+        assert!(reply.body.len() < 200 && !reply.body.contains("1900009999"), "the reply reveals too much: {reply:?}");
     }
     assert_eq!(env.broker.depth(shared::messaging::topology::CALLBACKS_QUEUE).await?, 0);
     Ok(())

@@ -1,5 +1,5 @@
-//! [`Violation::WrongCausedEvent`] and [`Violation::WrongDecisionBasis`]: the books can be audited from the ledger, because each row says on what it
-//! was decided and which event it caused.
+//! [`Violation::WrongCausedEvent`] and [`Violation::WrongDecisionBasis`]: each ledger row names what its decision was based on
+//! and which event it caused, so that the ledger can be audited by itself.
 
 use std::collections::HashSet;
 
@@ -48,7 +48,7 @@ fn check_caused(case: &Case<'_>, sent: &Sent<'_>, row: &FoundNotification, findi
     if !is_true {
         let expected = if is_change(sent, row) { "the event that it caused" } else { "no event" };
         let expected = format!("{} row {} with {expected}", row.outcome, row.id);
-        let found = format!("{:?}; heard: {:?}", row.caused, event.map(|event| &event.payload));
+        let found = format!("{:?}; received: {:?}", row.caused, event.map(|event| &event.payload));
         findings.add(Violation::WrongCausedEvent, &case.order.out_trade_no, expected, found);
     }
 }
@@ -78,7 +78,7 @@ fn check_seen(case: &Case<'_>, sent: &Sent<'_>, row: &FoundNotification, finding
     };
     if !is_true || !is_proven {
         let amount = format!("{} {}", case.order.amount_minor, case.order.currency);
-        let expected = format!("{} row {} on an order of {amount}, proven by a key", row.outcome, row.id);
+        let expected = format!("{} row {} on an order of {amount}, verified by a key", row.outcome, row.id);
         let found = format!("{:?}, {:?}, key {:?}", row.seen, row.caused, row.key_fingerprint);
         findings.add(Violation::WrongDecisionBasis, &case.order.out_trade_no, expected, found);
     }

@@ -1,5 +1,4 @@
-//! [`Violation::WrongPaidEventCount`], [`Violation::WrongRefusedEventCount`], [`Violation::WrongRefundEventCount`], [`Violation::WrongEventVersions`], [`Violation::WrongEventContent`],
-//! [`Violation::StrayEvent`] and [`Violation::OutboxNotEmpty`]: what the merchant heard, against what the database holds.
+//! The violations about events: the events that the merchant received, compared with what the database holds.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -27,7 +26,7 @@ pub fn check_events(index: &Index<'_>, findings: &mut Findings) {
         findings.add(Violation::StrayEvent, number, "no event", format!("{} {}", event.payload.kind, event.id));
     }
     for id in index.unreadable_events {
-        findings.add(Violation::StrayEvent, "", "an order event", format!("message {id} is none"));
+        findings.add(Violation::StrayEvent, "", "an order event", format!("message {id} is not one"));
     }
     if index.outbox > 0 {
         findings.add(Violation::OutboxNotEmpty, "", "0 events", format!("{} events", index.outbox));
@@ -114,7 +113,7 @@ fn refund_changes<'case>(case: &'case Case<'_>) -> Changes<'case> {
     changes
 }
 
-/// What the merchant heard of.
+/// The changes of refunds that the merchant received events about.
 fn refund_events<'case>(case: &'case Case<'_>, findings: &mut Findings) -> Changes<'case> {
     let mut told = Changes::new();
     for event in &case.events {

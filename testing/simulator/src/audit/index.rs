@@ -1,4 +1,4 @@
-//! Who belongs to whom: ledger rows to callbacks by their bytes, callbacks, events and rows to orders by their number.
+//! Joins everything: ledger rows to callbacks by their bytes; callbacks, events and rows to orders by their number.
 
 use std::collections::HashMap;
 
@@ -45,7 +45,7 @@ pub struct Case<'run> {
     pub refunds: Vec<&'run FoundRefund>,
     /// What was sent about it.
     pub sent: Vec<Sent<'run>>,
-    /// What the merchant heard about it.
+    /// The events about it that the merchant received.
     pub events: Vec<&'run Event>,
 }
 

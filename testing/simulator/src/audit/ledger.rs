@@ -18,7 +18,7 @@ pub fn check_answers(index: &Index<'_>, findings: &mut Findings) {
                 findings.add(Violation::ForgeryAccepted, number, format!("a failure ({forgery:?})"), "SUCCESS");
             }
             None if record.rejected > 0 => {
-                findings.add(Violation::GenuineRejected, number, "SUCCESS, or a failure of the moment", "4xx");
+                findings.add(Violation::GenuineRejected, number, "SUCCESS, or a temporary failure", "4xx");
             }
             _ => {}
         }
@@ -151,7 +151,7 @@ fn has_gone_back(case: &Case<'_>, claim: &PaymentClaim) -> bool {
         .is_some_and(|record| record.disposition != "accepted" && record.returned_minor > 0)
 }
 
-/// The numbers that the ledger has beside the bytes.
+/// The numbers that the ledger stores in addition to the bytes.
 fn check_names(case: &Case<'_>, sent: &Sent<'_>, row: &FoundNotification, findings: &mut Findings) {
     let claim = &sent.callback.claim;
     let number = &case.order.out_trade_no;

@@ -1,4 +1,4 @@
-//! [`Violation::WrongOrderState`]: every order against the model's end of it, field by field.
+//! [`Violation::WrongOrderState`]: compares every order with the model's final state of it, field by field.
 
 use super::index::{Case, Index, is_change};
 use super::{Findings, Violation};

@@ -1,4 +1,4 @@
-//! [`Violation::WrongPaymentRecord`]: every payment that was reported against what is on record about it.
+//! [`Violation::WrongPaymentRecord`]: compares every payment that was reported with its row in `payments`.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -1,5 +1,5 @@
-//! [`Violation::WrongRefundState`]: every refund against the model's end of it, and what went back of each order in sum. What went back of
-//! each payment is in [`super::payments`].
+//! [`Violation::WrongRefundState`]: compares every refund with the model's final state of it, and checks the refunded amount
+//! of each order. The returned amount of each payment is checked in [`super::payments`].
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! Each rule is broken on purpose: a run that went perfectly, and one thing changed in it.
+//! Each rule is violated on purpose: a perfect run with one thing changed.
 
 mod caused;
 mod events;
@@ -39,7 +39,7 @@ fn a_perfect_run_breaks_no_rule_and_has_every_scenario() {
 }
 
 #[test]
-fn a_forgery_told_success_is_found() {
+fn a_forgery_answered_success_is_found() {
     breaks(&[Violation::ForgeryAccepted], |world| {
         let forged = world.callback(Scenario::Forgery);
         world.log.records[forged].accepted = 1;
@@ -70,7 +70,7 @@ fn a_genuine_callback_that_was_rejected_is_found() {
 }
 
 #[test]
-fn a_callback_told_success_and_lost_is_found() {
+fn a_callback_answered_success_and_lost_is_found() {
     breaks(&[Violation::WrongRowCount], |world| {
         let ignored = world.callback(Scenario::NotSuccessful);
         world.found.notifications.retain(|row| row.body_sha256 != Some(body(ignored)));
@@ -78,7 +78,7 @@ fn a_callback_told_success_and_lost_is_found() {
 }
 
 #[test]
-fn a_payment_told_success_and_lost_is_found() {
+fn a_payment_answered_success_and_lost_is_found() {
     let rules = [
         Violation::WrongRowCount,
         Violation::WrongOutcome,
@@ -282,13 +282,13 @@ fn missing_and_surplus_orders_are_found() {
 #[test]
 fn ledger_and_quarantine_that_disagree_are_found() {
     breaks(&[Violation::QuarantineMismatch], |world| {
-        world.quarantine(Scenario::WrongAmount).state = "resolved".to_owned()
+        world.quarantine(Scenario::WrongAmount).state = "resolved".to_owned();
     });
     breaks(&[Violation::QuarantineMismatch], |world| {
-        world.quarantine(Scenario::WrongAmount).reason = "paid_twice".to_owned()
+        world.quarantine(Scenario::WrongAmount).reason = "paid_twice".to_owned();
     });
     breaks(&[Violation::QuarantineMismatch], |world| {
-        world.quarantine(Scenario::UnknownOrder).state = "open".to_owned()
+        world.quarantine(Scenario::UnknownOrder).state = "open".to_owned();
     });
     breaks(&[Violation::QuarantineMismatch], |world| {
         world.found.quarantine.pop();

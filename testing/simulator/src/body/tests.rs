@@ -1,5 +1,5 @@
-//! What is written here is read by the pipeline's own protocol: genuine callbacks say what the plan says, forged ones are
-//! nobody's.
+//! The bodies are read with the pipeline's own protocol code: genuine callbacks contain what the plan states, and forged ones
+//! are not authentic.
 
 use std::collections::HashMap;
 use std::time::{SystemTime, UNIX_EPOCH};

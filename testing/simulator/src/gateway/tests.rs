@@ -175,7 +175,7 @@ async fn wechat_pay_gives_up_at_the_end_of_its_schedule() {
 }
 
 #[tokio::test]
-async fn nobody_at_the_other_end_is_not_in_doubt() {
+async fn an_unreachable_server_leaves_no_doubt() {
     let target = FakeIngest::start(async |_, _| Reply::Hangup).await.target_of_nobody().await;
     let started = tokio::time::Instant::now();
     let sent = send(plan(vec![callback()], Checkout::Pending), target).await;
@@ -185,7 +185,7 @@ async fn nobody_at_the_other_end_is_not_in_doubt() {
 }
 
 #[tokio::test]
-async fn the_shop_hears_once_of_each_callback_that_overtook_its_order() {
+async fn the_shop_learns_once_of_each_callback_that_overtook_its_order() {
     let ingest = FakeIngest::start(
         async |number, _| {
             if number == 0 { Reply::status(503) } else { Reply::ok(reply::V2_SUCCESS) }

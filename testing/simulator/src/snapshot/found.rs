@@ -1,4 +1,4 @@
-//! The rows that the audit looks at, as the database has them.
+//! The rows that the audit reads, as they are in the database.
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;

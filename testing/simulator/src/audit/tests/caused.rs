@@ -69,7 +69,7 @@ fn a_refused_payment_may_be_decided_again_once_part_of_it_has_gone_back() {
 #[test]
 fn versions_with_a_gap_are_found() {
     breaks(&[Violation::WrongOrderState, Violation::WrongEventVersions], |world| {
-        world.order(Scenario::FullRefund).version = 3
+        world.order(Scenario::FullRefund).version = 3;
     });
 }
 

@@ -38,7 +38,7 @@ fn an_event_that_says_something_else_is_found() {
         breaks(&[Violation::WrongEventContent], |world| tamper(&mut world.event(Scenario::Plain).payload));
     }
     breaks(&[Violation::WrongEventContent, Violation::WrongCausedEvent], |world| {
-        world.event(Scenario::Plain).payload.transaction_id = None
+        world.event(Scenario::Plain).payload.transaction_id = None;
     });
     breaks(&[Violation::WrongEventVersions, Violation::WrongEventContent, Violation::WrongCausedEvent], |world| {
         world.event(Scenario::Plain).payload.version = 2;

@@ -28,7 +28,7 @@ fn a_payment_that_is_not_on_record_as_it_was_reported_is_found() {
     ];
     for tamper in also_in_the_event {
         breaks(&[Violation::WrongPaymentRecord, Violation::WrongEventContent], |world| {
-            tamper(world.payment(Scenario::WrongAmount))
+            tamper(world.payment(Scenario::WrongAmount));
         });
     }
 }
@@ -122,7 +122,7 @@ fn what_has_gone_back_of_a_refused_payment_adds_up() {
 }
 
 #[test]
-fn a_refused_payment_that_the_merchant_does_not_hear_of_once_is_found() {
+fn a_refused_payment_without_exactly_one_event_is_found() {
     breaks(&[Violation::WrongRefusedEventCount, Violation::WrongEventVersions, Violation::WrongCausedEvent], |world| {
         let gone = world.event_of(Scenario::WrongAmount, "payment.refused").id.clone();
         world.consumed.events.remove(&gone);
@@ -181,7 +181,7 @@ fn a_refused_payment_that_nobody_sees_is_found() {
 #[test]
 fn a_row_of_a_payment_that_went_back_is_resolved_by_the_sweeper() {
     breaks(&[Violation::QuarantineMismatch], |world| {
-        world.quarantine(Scenario::RefusedRefunded).state = "open".to_owned()
+        world.quarantine(Scenario::RefusedRefunded).state = "open".to_owned();
     });
     breaks(&[Violation::QuarantineMismatch], |world| {
         world.quarantine(Scenario::RefusedRefunded).resolved_by = Some("an operator".to_owned());

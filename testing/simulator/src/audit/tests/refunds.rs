@@ -11,11 +11,11 @@ use crate::snapshot::{FoundNotification, FoundRefund};
 #[test]
 fn a_refund_that_is_not_as_reported_is_found() {
     breaks(&[Violation::WrongRefundState], |world| {
-        world.refund_row(Scenario::RefundClosed).state = "abnormal".to_owned()
+        world.refund_row(Scenario::RefundClosed).state = "abnormal".to_owned();
     });
     breaks(&[Violation::WrongRefundState], |world| world.refund_row(Scenario::FullRefund).succeeded_at = None);
     breaks(&[Violation::WrongRefundState], |world| {
-        world.refund_row(Scenario::WrongRefundAmount).state = "succeeded".to_owned()
+        world.refund_row(Scenario::WrongRefundAmount).state = "succeeded".to_owned();
     });
     breaks(&[Violation::WrongPaymentRecord, Violation::WrongRefundState, Violation::WrongEventContent], |world| {
         world.refund_row(Scenario::FullRefund).transaction_id = Some("another".to_owned());
@@ -36,7 +36,7 @@ fn refunds_that_do_not_add_up_are_found() {
 }
 
 #[test]
-fn a_refund_applied_twice_or_untold_is_found() {
+fn a_refund_applied_twice_or_without_an_event_is_found() {
     breaks(
         &[
             Violation::WrongOutcome,
@@ -66,7 +66,7 @@ fn a_refund_applied_twice_or_untold_is_found() {
 #[test]
 fn a_refund_event_that_says_something_else_is_found() {
     breaks(&[Violation::WrongEventVersions, Violation::WrongCausedEvent], |world| {
-        world.refund_event(Scenario::FullRefund).payload.version = 1
+        world.refund_event(Scenario::FullRefund).payload.version = 1;
     });
     let tampers: [fn(&mut Payload); 4] = [
         |claim| claim.payment_amount_minor = None,
