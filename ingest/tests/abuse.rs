@@ -172,7 +172,7 @@ fn assert_bearable(what: &str, before: &Seen, seen: &Seen, ingest: &Program) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fifty_forgeries_for_each_honest_callback_starve_nobody() -> TestResult {
+async fn fifty_forgeries_for_each_genuine_callback_starve_none() -> TestResult {
     let stage = Stage::set(&[]).await?;
     let ingest = stage.ingest.public();
     let before = honest(ingest).await?;
@@ -202,7 +202,7 @@ async fn fifty_forgeries_for_each_honest_callback_starve_nobody() -> TestResult 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn clients_that_dribble_or_never_end_hold_up_nobody() -> TestResult {
+async fn slow_and_endless_clients_delay_no_others() -> TestResult {
     let stage = Stage::set(&[]).await?;
     let ingest = stage.ingest.public();
     let before = honest(ingest).await?;
@@ -256,7 +256,7 @@ async fn ten_thousand_idle_connections_cost_little() -> TestResult {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn more_than_it_can_take_is_shed_and_what_is_taken_stays_quick() -> TestResult {
+async fn excess_load_is_shed_and_accepted_callbacks_stay_fast() -> TestResult {
     let stage = Stage::set(&[("IN_FLIGHT_MAX", "64")]).await?;
     let ingest = stage.ingest.public();
     let accepted = Arc::new(std::sync::Mutex::new(Vec::new()));

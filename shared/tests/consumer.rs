@@ -112,7 +112,7 @@ async fn a_body_longer_than_any_callback_is_cut_as_it_is_delivered() -> TestResu
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn stopping_hands_out_what_was_on_its_way() -> TestResult {
+async fn stopping_returns_deliveries_in_transit() -> TestResult {
     let broker = broker_with(100).await?;
     let mut consumer = open(&broker.worker_url(), 60).await?;
     let first = take(&mut consumer, 1).await?;

@@ -28,7 +28,7 @@ fn a_key_is_itself_or_in_a_file_or_in_the_environment() {
 }
 
 #[test]
-fn retired_keys_open_what_is_queued_and_not_the_edge() {
+fn retired_keys_open_queued_callbacks_but_not_new_ones() {
     let text = "[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"new\"]\nv2_keys_retired = [\"old\", \"older\"]";
     let keys_of = |program| keys(merchants_file::parse(text, program).unwrap().merchant("m").unwrap());
     assert_eq!(keys_of(Program::Ingest), ["new"]);
@@ -68,7 +68,7 @@ fn a_merchant_combines_its_own_orders_and_those_that_the_file_names() {
 }
 
 #[test]
-fn a_merchant_that_is_not_in_the_file_is_nobody() {
+fn a_merchant_outside_the_file_is_unknown() {
     let ring = merchants_file::parse("[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"k\"]", Program::Ingest).unwrap();
     assert!(ring.merchant("M").is_none());
     assert!(ring.merchant("").is_none());

@@ -77,7 +77,7 @@ fn every_sub_order_is_read_in_the_order_of_the_list() {
 }
 
 #[test]
-fn nothing_is_read_of_what_is_not_authentic() {
+fn a_callback_that_is_not_authentic_is_not_decoded() {
     let forged = Callback::payment("order-1").key("another-key-000000000000000000001").body();
     assert_eq!(glance::v2_payment(&forged, &RING), []);
     assert!(matches!(reveal::v2_payment(&forged, &RING), Err(RevealError::V2(_))));
@@ -163,7 +163,7 @@ fn nothing_that_is_shown_steers_a_terminal_or_makes_up_a_line() {
 }
 
 #[test]
-fn a_member_that_stands_twice_is_shown_twice() {
+fn a_duplicate_member_is_shown_twice() {
     let event = json!({"mchid": MERCHANT, "amount": {"total": 1}})
         .to_string()
         .replace("\"total\":1", "\"total\":1,\"total\":2");

@@ -12,7 +12,7 @@ use shared::protocol::v2::xml::XmlError;
 use shared::protocol::{AuthenticateError, DecodeError, SINGLE_BODY_BYTES_MAX};
 
 #[test]
-fn a_payment_says_who_paid_what_for_which_order_and_when() {
+fn a_payment_names_merchant_order_amount_and_time() {
     let callback = Callback::payment("order-1").field("sub_appid", "wx-shop").transaction("4200000001");
     let payment = decoded(&callback);
     assert_eq!(payment.mch_id.as_str(), MERCHANT);
@@ -35,7 +35,7 @@ fn an_institutions_payment_names_the_shop_and_the_currency() {
 }
 
 #[test]
-fn what_the_payer_paid_after_coupons_or_conversion_is_never_the_amount() {
+fn the_payers_money_after_coupons_or_conversion_is_never_the_amount() {
     let callback = Callback::payment("order-1")
         .field("total_fee", "42")
         .field("fee_type", "USD")
@@ -55,7 +55,7 @@ fn a_currency_that_is_not_named_is_cny() {
 }
 
 #[test]
-fn only_what_says_that_it_failed_has_failed() {
+fn a_payment_has_failed_only_if_a_flag_says_so() {
     let paid = || Callback::payment("order-1");
     let failures = [
         paid().field("result_code", "FAIL"),
@@ -142,7 +142,7 @@ fn known_callbacks_about_no_order_are_known_by_their_fields() {
 }
 
 #[test]
-fn a_body_has_a_bound_and_may_not_be_blown_up_with_what_is_not_signed() {
+fn a_body_is_bounded_and_may_not_be_padded_with_unsigned_bytes() {
     let ring = ring();
     let body = String::from_utf8(Callback::payment("o").body()).unwrap();
     let refused = |body: &str| authenticate(body.as_bytes(), &ring).err().map(|error| error.to_string());
@@ -192,7 +192,7 @@ fn a_failed_deduction_is_understood_although_it_lacks_most_fields() {
 }
 
 #[test]
-fn fields_that_nobody_knows_are_left_alone() {
+fn unknown_fields_are_ignored() {
     let callback = Callback::payment("order-1").field("a_new_field", "x").field("promotion_detail", "{\"a\":[1]}");
     assert_eq!(total(&decoded(&callback)).amount_minor, 1999);
 }
@@ -285,7 +285,7 @@ fn the_ends_of_the_day_are_chinas() {
 }
 
 #[test]
-fn what_is_not_wechat_pays_is_told_apart() {
+fn each_cause_of_a_refusal_has_its_own_error() {
     let ring = ring();
     let failure = |body: &[u8]| authenticate(body, &ring).unwrap_err();
     assert!(matches!(failure(b"not XML"), AuthenticateError::Malformed(_)));

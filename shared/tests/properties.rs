@@ -59,7 +59,7 @@ enum Change {
 
 proptest! {
     #[test]
-    fn what_v2_signs_is_read_as_it_was_signed(fields in fields(), sign_type in sign_type(), key in 0..V2_KEYS.len()) {
+    fn signed_v2_fields_are_read_as_they_were_signed(fields in fields(), sign_type in sign_type(), key in 0..V2_KEYS.len()) {
         let fields = signed(fields, V2_KEYS[key], sign_type);
         let body = xml(fields.iter());
         let authentic = payment::authenticate(body.as_bytes(), &WORKER).unwrap();
@@ -70,14 +70,14 @@ proptest! {
     }
 
     #[test]
-    fn what_v2_signed_stands_no_single_change(fields in fields(), sign_type in sign_type(), change in change()) {
+    fn any_single_change_breaks_a_v2_signature(fields in fields(), sign_type in sign_type(), change in change()) {
         let fields = signed(fields, V2_KEYS[0], sign_type);
         let body = xml(changed(&fields, &change).iter().map(|(name, value)| (name, value)));
         prop_assert!(payment::authenticate(body.as_bytes(), &WORKER).is_err(), "{}", body);
     }
 
     #[test]
-    fn what_no_key_of_the_merchants_signed_is_refused(fields in fields(), sign_type in sign_type()) {
+    fn a_signature_by_another_key_is_refused(fields in fields(), sign_type in sign_type()) {
         let body = xml(signed(fields, FOREIGN_KEY, sign_type).iter());
         prop_assert!(payment::authenticate(body.as_bytes(), &WORKER).is_err());
     }
@@ -107,7 +107,7 @@ proptest! {
     }
 
     #[test]
-    fn what_v3_sealed_says_what_it_said(
+    fn sealed_v3_resources_are_read_as_they_were_sealed(
         plain in plain_payment(), nonce in "[ -~]{12}", associated in "[ -~]{0,24}", key in 0..V3_KEYS.len(),
     ) {
         let (amount_minor, plain) = plain;
@@ -123,7 +123,7 @@ proptest! {
     }
 
     #[test]
-    fn what_v3_sealed_stands_no_single_change(
+    fn any_single_change_breaks_a_v3_seal(
         plain in proptest::collection::vec(any::<u8>(), 0..1024), nonce in "[a-z]{12}", associated in "[a-z]{1,24}",
         at in any::<Index>(), bit in 0..8,
     ) {
@@ -151,7 +151,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn what_v3_signed_stands_no_single_change(
+    fn any_single_change_breaks_a_v3_signature(
         body in proptest::collection::vec(any::<u8>(), 1..2048), timestamp in 1_000_000_000_u32..2_000_000_000,
         nonce in "[!-~]{1,64}", at in any::<Index>(), bit in 0..8, key in 0..2_usize,
     ) {

@@ -130,7 +130,7 @@ async fn drain(broker: &Broker, queue: &str) -> Result<Vec<String>> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 8)]
-async fn nobody_is_told_about_another_message() -> TestResult {
+async fn no_caller_gets_the_outcome_of_another_message() -> TestResult {
     const CALLERS: usize = 256;
     const EACH: usize = 200;
     let broker = broker().await?;
@@ -172,7 +172,7 @@ async fn nobody_is_told_about_another_message() -> TestResult {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn messages_that_share_an_id_are_told_apart() -> TestResult {
+async fn messages_with_the_same_id_get_their_own_outcomes() -> TestResult {
     let broker = broker().await?;
     let publisher = ready(&broker.url(), 1).await?;
     let id = Uuid::now_v7().to_string();
@@ -338,7 +338,7 @@ async fn a_full_queue_of_callers_is_busy_at_once() -> TestResult {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn closing_finishes_what_is_in_flight() -> TestResult {
+async fn closing_finishes_messages_in_flight() -> TestResult {
     let broker = broker().await?;
     let publisher = ready(&broker.url(), 4).await?;
     let mut callers = JoinSet::new();
@@ -364,7 +364,7 @@ async fn closing_finishes_what_is_in_flight() -> TestResult {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_amqp_cannot_carry_is_refused() -> TestResult {
+async fn a_message_that_amqp_cannot_carry_is_refused() -> TestResult {
     let broker = broker().await?;
     let publisher = ready(&broker.url(), 1).await?;
     let long = "x".repeat(256);

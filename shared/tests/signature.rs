@@ -71,7 +71,7 @@ fn a_field_that_was_dropped_or_emptied_is_noticed() {
 }
 
 #[test]
-fn a_field_that_was_doubled_is_refused_wherever_it_stands() {
+fn a_duplicate_field_is_refused_at_any_position() {
     let genuine = signed(SignType::Md5);
     for (name, value) in &genuine {
         let twin = format!("<{name}>{value}</{name}>");
@@ -201,7 +201,7 @@ fn a_merchant_that_takes_hmac_only_cannot_be_talked_down_to_md5() {
 }
 
 #[test]
-fn every_key_of_a_merchant_is_valid_at_once_and_nobody_elses() {
+fn every_key_of_a_merchant_is_valid_at_once_and_no_other_merchants() {
     let ring = "[[merchant]]\nmch_id = \"m\"\nv2_keys = [\"first\", \"second\", \"third\"]\n
                 [[merchant]]\nmch_id = \"n\"\nv2_keys = [\"fourth\"]";
     let ring = merchants_file::parse(ring, Program::Ingest).unwrap();

@@ -129,7 +129,7 @@ fn reading_the_json_of_v3_takes_time_in_proportion() {
 }
 
 #[test]
-fn what_rides_beside_a_callback_takes_time_in_proportion() {
+fn envelopes_take_linear_time() {
     let headers: [Shape; 3] = [
         ("a header of letters", |bytes| repeat("A", bytes)),
         ("a header of digits", |bytes| repeat("1", bytes)),
@@ -187,7 +187,7 @@ fn best(body: &str, work: &impl Fn(&str)) -> Duration {
 }
 
 #[test]
-fn what_combines_and_what_is_ambiguous_takes_time_in_proportion() {
+fn combined_and_ambiguous_callbacks_take_linear_time() {
     let signed: [Shape; 5] = [
         ("ampersands in a signed value", |bytes| signed("attach", &repeat("&", bytes))),
         ("names in a signed value", |bytes| signed("attach", &repeat("&coupon_fee_0_", bytes))),

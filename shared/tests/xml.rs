@@ -7,7 +7,7 @@ use shared::protocol::v2::xml::{FIELDS_MAX, XmlError, read};
 use shared::protocol::{BODY_BYTES_MAX, Unverified};
 
 #[test]
-fn what_a_callback_never_has_is_refused() {
+fn markup_that_a_callback_never_has_is_refused() {
     let cases: [(&str, &str, XmlError); 54] = [
         ("nothing", "", XmlError::Root),
         ("blanks", " \n", XmlError::Root),

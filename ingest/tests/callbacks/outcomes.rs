@@ -80,7 +80,7 @@ async fn a_stored_callback_is_byte_identical_in_the_queue() -> TestResult {
 }
 
 #[tokio::test]
-async fn what_is_not_an_authentic_callback_is_refused_and_leaves_nothing() -> TestResult {
+async fn a_callback_that_is_not_authentic_is_refused_and_leaves_nothing() -> TestResult {
     let stage = Stage::set().await?;
     let ingest = stage.ingest()?.start().await?;
     let payment = Callback::payment("o");
@@ -178,7 +178,7 @@ async fn a_confirm_that_does_not_come_is_503_in_time() -> TestResult {
 }
 
 #[tokio::test]
-async fn what_the_broker_refuses_or_cannot_route_is_503() -> TestResult {
+async fn a_message_that_the_broker_refuses_or_cannot_route_is_answered_503() -> TestResult {
     let stage = Stage::set().await?;
     let ingest = stage.ingest()?.start().await?;
     stage.broker.unbind(CALLBACKS_QUEUE, CALLBACKS_EXCHANGE, CALLBACKS_ROUTING_KEY).await?;

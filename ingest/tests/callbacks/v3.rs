@@ -109,7 +109,7 @@ async fn a_flood_of_forgeries_is_not_looked_into_without_end() -> TestResult {
 }
 
 #[tokio::test]
-async fn a_v2_refund_is_told_by_its_decryption() -> TestResult {
+async fn a_v2_refund_is_authenticated_by_its_decryption() -> TestResult {
     let stage = Stage::set().await?;
     let ingest = stage.ingest()?.start().await?;
     let refund = Refund::of("order-1", "4200000001", "refund-1");

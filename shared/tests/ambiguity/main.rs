@@ -147,7 +147,7 @@ fn the_payment_that_was_prepared_and_the_one_that_is_cut_out_of_it_are_both_held
 }
 
 #[test]
-fn an_operator_may_accept_what_is_held() {
+fn an_operator_may_accept_a_held_refund() {
     let genuine = ATTACKS[0].payment();
     let body = signed(&genuine, &genuine);
     let authentic = authenticate(body.as_bytes(), &RING).unwrap();
@@ -217,7 +217,7 @@ fn any_name_of_v2_is_held_wherever_it_is_read_in_a_value() {
 }
 
 #[test]
-fn what_shops_put_into_attach_passes() {
+fn usual_texts_in_attach_are_not_ambiguous() {
     let values = [
         "a=1&b=2",
         "utm_source=x&id=5",

@@ -90,7 +90,7 @@ fn a_malformed_sub_order_costs_itself() {
 }
 
 #[test]
-fn a_sub_order_that_failed_is_told_from_one_that_was_paid() {
+fn a_failed_sub_order_is_distinguished_from_a_paid_one() {
     for api in BOTH {
         let failed = set(api.sub_order(MERCHANT, "order-1"), "/trade_state", json!("PAYERROR"));
         let refunded = set(api.sub_order(MERCHANT, "order-2"), "/trade_state", json!("REFUND"));
@@ -113,7 +113,7 @@ fn a_list_has_a_bound_and_is_not_empty() {
 }
 
 #[test]
-fn an_order_or_a_payment_that_stands_twice_makes_the_whole_of_it_not_understood() {
+fn a_duplicate_order_or_payment_makes_the_whole_callback_malformed() {
     for api in BOTH {
         let sub_order = || api.sub_order(MERCHANT, "order-1");
         let twice = [sub_order(), sub_order()];

@@ -41,7 +41,7 @@ fn numbers_of_a_combined_and_of_a_single_order_at_once_are_not_understood() {
 }
 
 #[test]
-fn what_a_combined_order_needs_is_missed_by_name() {
+fn a_missing_field_of_a_combined_order_is_named() {
     for name in ["combine_out_trade_no", "sub_order_list", "return_code", "result_code"] {
         assert_eq!(said_v2(&combined().without(name)), Err(DecodeError::Missing(name)));
     }
@@ -75,7 +75,7 @@ fn numbers_may_stand_in_quotation_marks_and_the_count_may_be_left_out() {
 }
 
 #[test]
-fn a_member_that_stands_twice_is_malformed_and_not_guessed_at() {
+fn a_duplicate_member_is_malformed_and_never_guessed() {
     let text = sub_order(MERCHANT, "order-1").to_string();
     for name in ["mch_id", "out_trade_no", "transaction_id", "total_fee", "fee_type", "time_end", "openid"] {
         let member = format!("\"{name}\":");

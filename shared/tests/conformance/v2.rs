@@ -61,7 +61,7 @@ fn callbacks_are_accepted_and_refused_as_a_strict_receiver_should() {
 }
 
 #[test]
-fn refunds_are_opened_and_say_what_others_read_in_them() {
+fn refunds_are_opened_and_decoded_as_by_other_implementations() {
     each("v2_refund_notify_xml", |vector| {
         let mut body = String::from_utf8(vector.body()).unwrap();
         let claimed = xml::read(body.as_bytes()).unwrap().claimed("mch_id").map(str::to_owned);

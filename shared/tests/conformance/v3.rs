@@ -51,7 +51,7 @@ fn signatures_are_verified_as_others_make_them() {
 }
 
 #[test]
-fn a_probe_is_known_for_what_it_is() {
+fn a_probe_is_recognised() {
     each("v3_signature_negative", |vector| {
         assert_eq!(read(&headers(vector)).unwrap_err(), VerifyError::Probe, "{}", vector.name());
     });

@@ -64,7 +64,7 @@ fn adopting_changes_nothing_of_the_order() {
 /// An order from before Countersign, of which the shop has given a part or all back: the order's sum is that of its accepted
 /// payment, so the next refund must not begin from 0.
 #[test]
-fn an_adopted_payment_keeps_what_the_order_says_has_gone_back() {
+fn an_adopted_payment_keeps_the_orders_refunded_amount() {
     for (state, refunded_minor) in
         [(OrderState::Paid(transaction("tx-1")), 500), (OrderState::Refunded(transaction("tx-1")), 1999)]
     {

@@ -42,7 +42,7 @@ fn a_payment_is_refused_only_when_the_order_is_certain_and_does_not_want_it() {
 
 /// What is recorded is what the notification says, of this very order, and nothing of it has gone back.
 #[test]
-fn what_is_recorded_is_what_was_reported() {
+fn an_applied_payment_records_what_was_reported() {
     for scene in every_scene() {
         let (recorded, disposition) = match scene.verdict() {
             Verdict::Apply(change) => (change.payment().clone(), Disposition::Accepted),

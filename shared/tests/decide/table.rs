@@ -269,7 +269,7 @@ fn an_earlier_row_wins_over_every_later_one() {
 /// What was recorded is a duplicate when it is reported again, and what was refused is refused again when an operator asks;
 /// everything else comes to the same again, and no repeat changes anything.
 #[test]
-fn a_notification_again_on_what_it_made_changes_nothing_more() {
+fn a_repeated_notification_changes_nothing_more() {
     for row in rows() {
         let mut scene = matching();
         (row.arrange)(&mut scene);

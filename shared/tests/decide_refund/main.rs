@@ -33,7 +33,7 @@ const SUCCEEDED: fn() -> RefundResult = || RefundResult::Succeeded(noon());
 const HAS_SUCCEEDED: fn() -> RefundState = || RefundState::Succeeded(noon());
 
 #[test]
-fn what_is_about_no_order_touches_none() {
+fn an_event_about_no_order_changes_none() {
     let Scene { order, payment, refund, reported, .. } = matching();
     let other = Notification::Other(Other { mch_id: reported.mch_id });
     for known in [

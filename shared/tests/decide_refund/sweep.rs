@@ -66,7 +66,7 @@ fn the_order_follows_the_payment_that_it_accepted_and_no_other() {
 }
 
 #[test]
-fn what_was_applied_is_a_duplicate_and_what_was_not_stays_what_it_is() {
+fn an_applied_notification_is_then_a_duplicate_and_others_keep_their_verdict() {
     for before in every_scene() {
         let (verdict, after) = before.step();
         let (again, unchanged) = after.step();
@@ -103,7 +103,7 @@ fn a_refund_of_an_unknown_payment_waits_and_changes_nothing() {
 
 /// What WeChat Pay has reported of a refund names its payment, and stays with it.
 #[test]
-fn a_reported_refund_says_what_was_reported() {
+fn an_applied_refund_records_what_was_reported() {
     for scene in every_scene() {
         let Verdict::Apply(Change::Refund { refund, .. }) = scene.verdict() else { continue };
         let Scene { reported, .. } = &scene;

@@ -297,7 +297,7 @@ fn an_earlier_row_wins_over_every_later_one() {
 }
 
 #[test]
-fn a_notification_again_on_what_it_made_changes_nothing_more() {
+fn a_repeated_notification_changes_nothing_more() {
     for row in rows() {
         let mut scene = matching();
         (row.arrange)(&mut scene);

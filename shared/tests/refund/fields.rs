@@ -29,7 +29,7 @@ fn an_institutions_refund_names_the_shop_and_both_apps() {
 }
 
 #[test]
-fn what_was_settled_or_given_in_cash_is_never_the_amount() {
+fn settlement_and_cash_fields_are_never_the_amount() {
     let callback = Callback::new()
         .sealed("settlement_refund_fee", "1")
         .sealed("settlement_total_fee", "2")
@@ -50,7 +50,7 @@ fn each_status_has_its_end() {
 }
 
 #[test]
-fn a_status_that_nobody_knows_is_authentic_and_not_understood() {
+fn an_unknown_status_is_authentic_but_not_understood() {
     for status in ["PROCESSING", "success", "SUCCESS ", "CLOSED", "ABNORMAL", "x"] {
         let callback = Callback::new().sealed("refund_status", status);
         assert_eq!(refusal(&callback), DecodeError::Malformed("refund_status"), "{status:?}");
@@ -58,7 +58,7 @@ fn a_status_that_nobody_knows_is_authentic_and_not_understood() {
 }
 
 #[test]
-fn what_is_not_sealed_proves_nothing_and_is_compared_with_the_order() {
+fn open_fields_prove_nothing_and_are_compared_with_the_order() {
     // Anybody may put another shop there; the order's row knows better.
     let altered = decoded(&Callback::new().open("sub_mch_id", "1900000301").open("appid", "wx-another"));
     assert_eq!(altered.sub_mch_id.unwrap().as_str(), "1900000301");
@@ -114,7 +114,7 @@ fn a_success_has_a_time() {
 }
 
 #[test]
-fn what_goes_back_is_above_zero() {
+fn a_refunded_amount_is_above_zero() {
     for status in ["SUCCESS", "CHANGE", "REFUNDCLOSE"] {
         let callback = Callback::new().sealed("refund_status", status);
         for nothing in ["0", "00"] {

@@ -26,7 +26,7 @@ fn every_live_key_of_the_merchant_opens_and_is_named() {
 }
 
 #[test]
-fn a_retired_key_opens_what_is_queued_and_not_the_edge() {
+fn a_retired_key_opens_queued_callbacks_but_not_new_ones() {
     let body = Callback::new().key(RETIRED_KEY).body();
     assert_eq!(not_opened(&body, Program::Ingest), OpenError::NoKeyOpens);
     let ring = ring(Program::Worker);
@@ -35,7 +35,7 @@ fn a_retired_key_opens_what_is_queued_and_not_the_edge() {
 }
 
 #[test]
-fn a_key_of_nobody_or_of_another_merchant_does_not_open() {
+fn an_unknown_key_or_another_merchants_does_not_open_a_refund() {
     for key in ["not the key", OTHER_KEY, "KEY-OF-THE-FIRST-MERCHANT-000001"] {
         assert_eq!(not_opened(&Callback::new().key(key).body(), Program::Worker), OpenError::NoKeyOpens, "{key}");
     }
@@ -56,7 +56,7 @@ fn a_wrong_key_never_makes_a_refund_however_often_it_is_tried() {
 }
 
 #[test]
-fn what_is_not_wechat_pays_is_told_apart() {
+fn each_cause_of_a_refusal_has_its_own_error() {
     let ring = ring(Program::Ingest);
     let failure = |body: &[u8]| authenticate(body, &ring).unwrap_err();
     assert!(matches!(failure(b"not XML"), AuthenticateError::Malformed(_)));
@@ -83,7 +83,7 @@ fn an_incomplete_refund_under_the_right_key_is_not_authentic() {
 }
 
 #[test]
-fn what_is_sealed_is_flat_xml_under_its_own_root() {
+fn the_sealed_part_is_flat_xml_under_its_own_root() {
     let inner = Callback::new().inner();
     let others = [
         inner.replace("root>", "xml>"),
@@ -128,7 +128,7 @@ fn a_padding_that_is_not_pkcs7_does_not_open() {
 }
 
 #[test]
-fn blocks_that_were_altered_or_dropped_break_what_is_sealed() {
+fn altered_or_dropped_blocks_break_the_sealed_part() {
     let encrypted = BASE64_STANDARD.decode(Callback::new().encrypted()).unwrap();
     let opens = |bytes: &[u8]| {
         authenticate(&Callback::new().req_info(&BASE64_STANDARD.encode(bytes)), &ring(Program::Ingest)).is_ok()
@@ -184,7 +184,7 @@ fn req_info_may_be_longer_than_documented() {
 }
 
 #[test]
-fn what_is_not_sealed_has_a_bound() {
+fn the_open_part_of_a_refund_is_bounded() {
     let refused = |body: &[u8]| authenticate(body, &ring(Program::Ingest)).err().map(|error| error.to_string());
     let (long, blanks) = ("y".repeat(3000), " ".repeat(3000));
     let (start, end) = (Callback::new().encrypted(), "</xml>");
@@ -206,7 +206,7 @@ fn what_is_not_sealed_has_a_bound() {
 
 /// Made by `openssl enc -aes-256-ecb -a -A -K`, under the hexadecimal of the MD5's 32 digits.
 #[test]
-fn a_key_whose_md5_begins_with_zeros_opens_what_openssl_made() {
+fn a_key_whose_md5_begins_with_zeros_opens_openssls_output() {
     for (key, req_info) in [
         // MD5 00411460f7c92d2124a67ea0f4cb5f85
         ("363", include_str!("../keys/refund-under-363.txt")),

@@ -140,7 +140,7 @@ fn a_timestamp_or_nonce_that_was_changed_is_noticed() {
 }
 
 #[test]
-fn a_body_that_was_changed_in_any_byte_is_noticed_and_told_from_a_forgery() {
+fn a_change_of_any_byte_is_detected_and_distinguished_from_a_forgery() {
     let (ring, headers) = (edge(), signed(&CERTIFIED, BODY));
     let (merchant, read) = (ring.merchant(MERCHANT).unwrap(), headers.read().unwrap());
     for at_byte in 0..BODY.len() {
@@ -181,7 +181,7 @@ fn the_clocks_may_be_as_far_apart_as_the_window_and_not_a_second_more() {
 }
 
 #[test]
-fn the_ends_of_time_are_far_away_and_nothing_worse() {
+fn extreme_times_cause_nothing_but_a_clock_skew() {
     for timestamp in ["0", "9223372036854775807"] {
         let headers = signed(&CERTIFIED, BODY).with(TIMESTAMP, timestamp);
         assert!(matches!(verify(&headers, BODY), Err(VerifyError::ClockSkew(_))), "{timestamp}");
@@ -286,7 +286,7 @@ fn a_signature_that_is_not_exactly_the_keys_is_refused() {
 }
 
 #[test]
-fn what_was_altered_on_the_way_is_told_from_what_was_forged() {
+fn an_altered_callback_is_distinguished_from_a_forged_one() {
     let genuine = signed(&CERTIFIED, BODY);
     assert!(was_altered(&genuine), "the question is put to a signature alone, whatever was signed");
     assert!(was_altered(&genuine.clone().with(NONCE, "another")));
@@ -298,7 +298,7 @@ fn what_was_altered_on_the_way_is_told_from_what_was_forged() {
 }
 
 #[test]
-fn another_digest_or_padding_is_not_what_wechat_pay_makes() {
+fn another_digest_or_padding_is_not_wechat_pays() {
     let message = [SIGNED_AT.to_string().as_bytes(), b"\nnonce\n{}\n"].concat();
     let others: [&'static dyn RsaEncoding; 2] = [&RSA_PKCS1_SHA512, &RSA_PSS_SHA256];
     for encoding in others {

@@ -152,7 +152,7 @@ fn a_file_that_is_wrong_is_refused_with_the_place_on_either_side() {
 }
 
 #[test]
-fn a_key_is_told_by_whose_it_is_what_it_is_for_and_a_name() {
+fn a_key_is_identified_by_merchant_purpose_and_name() {
     let lines = format!("v2_keys = [\"k\"]\nv3_keys = [\"{KEY}\"]\nv3_keys_retired = [\"{SECOND_KEY}\"]\n");
     let text = merchant(
         &[

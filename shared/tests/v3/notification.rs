@@ -10,7 +10,7 @@ use super::{MERCHANT, OTHER_MERCHANT, decoded, set, without};
 const MALFORMED: DecodeError = DecodeError::Malformed("the resource of a payment");
 
 #[test]
-fn a_payment_says_who_paid_what_for_which_order_and_when() {
+fn a_payment_names_merchant_order_amount_and_time() {
     let payment = paid(&direct());
     assert_eq!(payment.mch_id.as_str(), MERCHANT);
     assert_eq!((&payment.sub_mch_id, &payment.sub_app_id), (&None, &None));
@@ -63,7 +63,7 @@ fn a_global_payment_is_read_under_either_name_of_its_transaction() {
 }
 
 #[test]
-fn what_the_payer_paid_after_coupons_or_conversion_is_never_the_amount() {
+fn the_payers_money_after_coupons_or_conversion_is_never_the_amount() {
     let resource = set(direct(), "/amount/payer_total", json!(1));
     assert_eq!(success(&paid(&resource)).total.amount_minor, 1999);
     let resource = without(set(direct(), "/amount/payer_total", json!(1)), "/amount/total");
@@ -202,7 +202,7 @@ fn a_field_of_another_type_is_malformed() {
 }
 
 #[test]
-fn a_member_that_stands_twice_is_malformed_and_not_guessed_at() {
+fn a_duplicate_member_is_malformed_and_never_guessed() {
     let text = direct().to_string();
     for name in [
         "mchid",
@@ -225,7 +225,7 @@ fn a_member_that_stands_twice_is_malformed_and_not_guessed_at() {
 }
 
 #[test]
-fn fields_that_nobody_knows_are_left_alone() {
+fn unknown_fields_are_ignored() {
     let resource = set(direct(), "/a_new_field", json!({"a": [1, {"b": null}], "c": 1.5}));
     let resource = set(resource, "/amount/a_new_amount", json!("12.34"));
     assert_eq!(success(&paid(&resource)).total.amount_minor, 1999);
@@ -348,7 +348,7 @@ fn where_the_kind_of_the_resource_is_missing_it_has_to_be_complete_as_one_kind_o
 }
 
 #[test]
-fn what_is_no_json_object_is_malformed() {
+fn a_resource_that_is_not_a_json_object_is_malformed() {
     for resource in ["", "null", "1", "[]", "\"x\"", "{", "{}x", "\u{feff}{}", "<xml></xml>"] {
         assert_eq!(decode_text(resource), Err(MALFORMED), "{resource:?}");
     }

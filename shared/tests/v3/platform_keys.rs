@@ -21,7 +21,7 @@ const RSA_1024_PEM: &str = include_str!("../keys/rsa-1024.pub.pem");
 const PKCS1_PEM: &str = include_str!("../keys/pkcs1.pub.pem");
 
 #[test]
-fn a_certificate_and_a_public_key_verify_what_their_private_halves_sign() {
+fn a_certificate_and_a_public_key_verify_signatures_of_their_private_keys() {
     let signature_of = |key: &signer::PlatformKey| {
         use base64::Engine;
         base64::prelude::BASE64_STANDARD.decode(key.sign("1", "n", b"body").unwrap()).unwrap()
@@ -106,7 +106,7 @@ fn a_certificate_of_another_serial_is_named() {
 }
 
 #[test]
-fn what_is_no_rsa_key_of_a_fit_length_is_refused() {
+fn only_rsa_keys_of_a_valid_length_are_accepted() {
     for (name, serial, pem) in [
         ("an elliptic curve", PUBLIC_KEY_ID, EC_PEM),
         ("a certificate of an elliptic curve", "4A5B6C7D", EC_CERTIFICATE_PEM),
@@ -134,7 +134,7 @@ fn a_pem_of_something_else_is_refused_and_not_shown() {
 }
 
 #[test]
-fn a_pem_stands_in_the_file_itself_or_in_another_one() {
+fn a_pem_is_in_the_file_itself_or_in_another_one() {
     let folder = std::env::temp_dir().join(format!("platform-keys-test-{}", std::process::id()));
     fs::create_dir_all(&folder).unwrap();
     let certificate = folder.join("platform.pem");

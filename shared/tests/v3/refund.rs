@@ -62,7 +62,7 @@ fn apps_are_read_when_they_are_named() {
 }
 
 #[test]
-fn the_event_and_what_is_sealed_say_the_same_status() {
+fn the_event_and_the_sealed_resource_must_agree_on_the_status() {
     for event in STATUSES {
         for sealed in STATUSES.into_iter().chain(["PROCESSING", "success", "CHANGE", ""]) {
             let resource = set(succeeded(), "/refund_status", json!(sealed));
@@ -124,7 +124,7 @@ fn a_malformed_field_is_refused_by_name() {
 }
 
 #[test]
-fn what_goes_back_is_a_whole_number_above_zero() {
+fn a_refunded_amount_is_a_whole_number_above_zero() {
     for amount in [1, 1999, i64::MAX] {
         assert_eq!(read("SUCCESS", &set(succeeded(), "/amount/refund", json!(amount))).amount_minor, amount);
         assert_eq!(read("SUCCESS", &set(succeeded(), "/amount/total", json!(amount))).total_minor, amount);
@@ -151,7 +151,7 @@ fn what_goes_back_is_a_whole_number_above_zero() {
 }
 
 #[test]
-fn a_member_that_stands_twice_is_malformed_and_not_guessed_at() {
+fn a_duplicate_member_is_malformed_and_never_guessed() {
     let text = succeeded().to_string();
     for name in [
         "mchid",
@@ -182,13 +182,13 @@ fn another_merchant_inside_is_refused() {
 }
 
 #[test]
-fn fields_that_nobody_knows_are_left_alone() {
+fn unknown_fields_are_ignored() {
     let resource = set(succeeded(), "/a_new_field", json!({"a": [1.5, {"b": null}]}));
     assert_eq!(read("SUCCESS", &set(resource, "/amount/from", json!([]))).amount_minor, 500);
 }
 
 #[test]
-fn what_is_no_json_object_is_malformed() {
+fn a_resource_that_is_not_a_json_object_is_malformed() {
     for resource in ["", "null", "[]", "{", "{}x", "<root></root>"] {
         assert_eq!(decode_text("SUCCESS", resource), Err(MALFORMED), "{resource:?}");
     }

@@ -29,7 +29,7 @@ fn every_key_of_the_merchant_opens_and_is_named() {
 }
 
 #[test]
-fn a_key_of_nobody_or_of_another_merchant_does_not_open() {
+fn an_unknown_key_or_another_merchants_does_not_open_a_refund() {
     for key in ["v3-key-of-a-stranger-00000000001", OTHER_KEY] {
         assert_eq!(refusal(&sealed(key, NONCE, "transaction")), OpenError::NoKeyOpens);
     }
@@ -49,7 +49,7 @@ fn a_merchant_without_v3_keys_opens_nothing() {
 }
 
 #[test]
-fn a_merchant_that_is_not_in_the_file_is_told_before_anything_is_read() {
+fn an_unknown_merchant_is_reported_before_the_body_is_read() {
     let ring = worker();
     for mch_id in ["1900009999", ""] {
         assert_eq!(open(b"not JSON", mch_id, &ring).unwrap_err(), OpenError::UnknownMerchant, "{mch_id:?}");
@@ -78,7 +78,7 @@ fn a_ciphertext_that_was_changed_in_any_byte_is_noticed_the_tag_included() {
 }
 
 #[test]
-fn what_is_associated_is_sealed_with_it() {
+fn associated_data_is_authenticated_with_the_resource() {
     let genuine = sealed(KEY, NONCE, "transaction");
     for other in ["", "Transaction", "transaction ", "refund"] {
         let altered = set(genuine.clone(), "/resource/associated_data", json!(other));
@@ -137,7 +137,7 @@ fn there_is_one_algorithm() {
 }
 
 #[test]
-fn what_a_resource_needs_is_there_and_is_text() {
+fn required_members_of_a_resource_are_present_and_text() {
     let genuine = sealed(KEY, NONCE, "transaction");
     for name in ["/resource", "/resource/algorithm", "/resource/nonce", "/resource/ciphertext"] {
         assert_eq!(refusal(&without(genuine.clone(), name)), OpenError::NotAnEnvelope, "{name} was dropped");
@@ -149,7 +149,7 @@ fn what_a_resource_needs_is_there_and_is_text() {
 }
 
 #[test]
-fn what_is_no_envelope_is_refused() {
+fn a_body_that_is_not_an_envelope_is_refused() {
     let text = sealed(KEY, NONCE, "transaction").to_string();
     let with_more = [format!("{text}x"), format!("{text}{text}"), format!("\u{feff}{text}"), text.replace('"', "'")];
     let others = ["", " ", "null", "1", "\"x\"", "[]", "{}", "{\"resource\":{}}", "{", "not JSON", "<xml></xml>"];
@@ -160,7 +160,7 @@ fn what_is_no_envelope_is_refused() {
 }
 
 #[test]
-fn a_member_that_stands_twice_is_refused_where_it_is_read() {
+fn a_duplicate_member_is_refused_where_it_is_read() {
     let text = sealed(KEY, NONCE, "transaction").to_string();
     for name in ["event_type", "resource", "original_type", "algorithm", "ciphertext", "associated_data", "nonce"] {
         let member = format!("\"{name}\":");
