@@ -36,24 +36,7 @@ const INGEST: &[(&str, &[&str])] = &[
 ];
 
 /// The modules of `worker`. Their arrows are not held yet.
-const WORKER: &[&str] = &[
-    "app",
-    "apply",
-    "backlog",
-    "batch",
-    "config",
-    "lane",
-    "message",
-    "outcome",
-    "plan",
-    "quarantine",
-    "rehearsal",
-    "relay",
-    "settle",
-    "store",
-    "sweep",
-    "terminal",
-];
+const WORKER: &[&str] = &["batch", "config", "operator", "run", "store", "tasks", "terminal"];
 
 #[test]
 fn layers_use_only_the_layers_below_them() {
