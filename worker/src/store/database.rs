@@ -132,7 +132,7 @@ mod tests {
         assert_eq!(
             session_settings(),
             "SET lock_timeout = 1000; SET statement_timeout = 30000; SET idle_in_transaction_session_timeout = 15000; \
-             SET TIME ZONE 'UTC'; SET default_transaction_isolation = 'read committed'; \
+             SET TIME ZONE 'UTC'; SET search_path = pg_catalog; SET default_transaction_isolation = 'read committed'; \
              SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') IN ('off', 'local')"
         );
         assert!(LITTLE_LOCK_TIMEOUT < LOCK_TIMEOUT && LOCK_TIMEOUT < STATEMENT_TIMEOUT);
