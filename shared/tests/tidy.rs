@@ -35,7 +35,7 @@ const INGEST: &[(&str, &[&str])] = &[
     ("server", &["addresses", "callbacks", "capacity", "config", "connection", "refusal", "state"]),
 ];
 
-/// The modules of `worker`. Their arrows are not held yet.
+/// The modules of `worker`. Their arrows are held by name further down, because the store names types of the batch.
 const WORKER: &[&str] = &["batch", "config", "operator", "run", "store", "tasks", "terminal"];
 
 #[test]

@@ -1,4 +1,4 @@
-//! Several drills in one Markdown table, made from their JSON reports, for `docs/reliability.md`.
+//! Several drills in one Markdown table, made from their JSON reports, for `docs/results/drill.md`.
 //!
 //! Faults that overlapped share a line, because their effects cannot be separated.
 
