@@ -29,7 +29,7 @@ pub(crate) async fn read_body(
     }
     let mut body = Vec::with_capacity(announced.unwrap_or(BODY_BYTES_USUAL).min(BODY_BYTES_USUAL));
     while let Some(chunk) = payload.next().await {
-        // The client hung up before the end: nobody reads this reply.
+        // The client hung up before the end, so this reply is never read.
         let chunk = chunk.map_err(|_| Outcome::Malformed)?;
         let length = body.len().saturating_add(chunk.len());
         if length > BODY_BYTES_MAX {

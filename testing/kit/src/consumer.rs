@@ -138,7 +138,7 @@ impl<F: FnMut(&Delivery)> Reader<F> {
 }
 
 /// A connection that is only dropped stays open while a consumer is being opened on it. Once the broker answers, that consumer
-/// gets events that nobody reads or acks, for as long as the program runs.
+/// gets events that are never read or acked, for as long as the program runs.
 async fn close(connection: &Connection) {
     let _unanswered = timeout(CLOSE_TIMEOUT, connection.close(200, "closing".into())).await;
 }

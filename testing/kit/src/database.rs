@@ -18,7 +18,7 @@ use crate::teardown;
 /// What `worker migrate` does itself: it makes the schema before the migrations, and the ledger's months after them.
 const BEFORE_MIGRATIONS: &str = "CREATE SCHEMA countersign";
 const AFTER_MIGRATIONS: &str = "SELECT notifications_make_months(now(), 24)";
-/// A shop with tables of its own, called like ours, in the same database. Whoever writes them by mistake fails.
+/// Tables of a shop, named like ours, in the same database. A statement that writes to one of them by mistake fails.
 const OF_THE_SHOP: &str = "
     CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS
         $$BEGIN RAISE EXCEPTION 'this table is the shop''s own'; END$$;
@@ -34,7 +34,7 @@ const OF_THE_SHOP: &str = "
         END LOOP;
     END;
     $$";
-/// One template is made at a time. Any number would do that nobody else locks.
+/// One template is made at a time, under this advisory lock. Any number that nothing else locks would do.
 const TEMPLATE_LOCK: i64 = 0x00C0_57E2_516E;
 
 /// A test's own migrated database. Dereferences to an administrator's client, for preparing and asserting.
