@@ -210,11 +210,15 @@ async fn drop_abandoned(administrator: &Client) -> Result<()> {
     Ok(())
 }
 
-/// The URL for a session whose path is the schema of the product, so that tests and rigs need not name it.
+/// The option of a session whose path is the schema of the product, so that tests and rigs need not name it. Without a space,
+/// which not every client decodes from a URL.
+pub const IN_SCHEMA: &str = "--search_path=countersign";
+
+/// The URL with [`IN_SCHEMA`].
 #[must_use]
 pub fn in_schema(url: &Url) -> Url {
     let mut url = url.clone();
-    url.query_pairs_mut().append_pair("options", "--search_path=countersign");
+    url.query_pairs_mut().append_pair("options", IN_SCHEMA);
     url
 }
 

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::Context;
+use kit::database::IN_SCHEMA;
 use secrecy::{ExposeSecret, SecretString};
 use tokio_postgres::{Client, Config, NoTls};
 
@@ -41,7 +42,7 @@ impl Database {
 
 async fn connect(url: &SecretString) -> anyhow::Result<Client> {
     let mut config = Config::from_str(url.expose_secret()).ok().context("DATABASE_URL is not a PostgreSQL URL")?;
-    config.connect_timeout(CONNECT_TIMEOUT).application_name("simulator").options("-c search_path=countersign");
+    config.connect_timeout(CONNECT_TIMEOUT).application_name("simulator").options(IN_SCHEMA);
     let (client, connection) = config.connect(NoTls).await.context("DATABASE_URL: the database cannot be reached")?;
     // Its errors reach the client's callers too.
     tokio::spawn(connection);

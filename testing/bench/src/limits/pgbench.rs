@@ -8,6 +8,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use kit::database::IN_SCHEMA;
 use tokio::process::Command;
 use url::Url;
 use uuid::Uuid;
@@ -155,7 +156,7 @@ async fn run(scene: &Scene, script: &str, clients: u32, requests: &Requests, win
 fn pgbench(database: &Url) -> Command {
     let mut command = Command::new("pgbench");
     command
-        .env("PGOPTIONS", "-c search_path=countersign")
+        .env("PGOPTIONS", IN_SCHEMA)
         .env("PGHOST", database.host_str().unwrap_or_default())
         .env("PGPORT", database.port().unwrap_or(5432).to_string())
         .env("PGUSER", database.username())

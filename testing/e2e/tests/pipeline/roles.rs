@@ -6,7 +6,7 @@ use std::{env, fs};
 
 use anyhow::{Context, Result};
 use kit::TestResult;
-use kit::database::{Database, Role, roles_file};
+use kit::database::{Database, IN_SCHEMA, Role, roles_file};
 use kit::program::Launch;
 use kit::servers::Servers;
 use tokio_postgres::NoTls;
@@ -104,7 +104,7 @@ impl Shop {
 
     async fn connect(&self, password: &str) -> Result<tokio_postgres::Client> {
         let mut config: tokio_postgres::Config = self.database.url().as_str().parse()?;
-        config.user(self.worker.name()).password(password).options("-c search_path=countersign");
+        config.user(self.worker.name()).password(password).options(IN_SCHEMA);
         let (client, connection) = config.connect(NoTls).await?;
         tokio::spawn(connection);
         Ok(client)
